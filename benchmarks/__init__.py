@@ -1,0 +1,1 @@
+"""The benchmarks that come with the harness, one file a task family."""

@@ -1,0 +1,62 @@
+"""What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.config import RunConfig
+    from harness.errors import HarnessError, InputError, NotSupported
+    from harness.experiment import run
+    from harness.problem.algorithm import Algorithm, Geometry
+    from harness.problem.benchmark import Benchmark, RegressionBenchmark
+    from harness.problem.images import ClassImages, ImageBenchmark
+    from harness.problem.tasks import TaskBatch
+    from harness.proof import verify
+    from harness.store import load_parameters
+
+__version__ = "0.1.0"
+
+# Public name -> module. Loaded on first use, so that `import harness` stays free of torch.
+_HOMES = {
+    "Algorithm": "harness.problem.algorithm",
+    "Benchmark": "harness.problem.benchmark",
+    "ClassImages": "harness.problem.images",
+    "Geometry": "harness.problem.algorithm",
+    "HarnessError": "harness.errors",
+    "ImageBenchmark": "harness.problem.images",
+    "InputError": "harness.errors",
+    "NotSupported": "harness.errors",
+    "RegressionBenchmark": "harness.problem.benchmark",
+    "RunConfig": "harness.config",
+    "TaskBatch": "harness.problem.tasks",
+    "load_parameters": "harness.store",
+    "run": "harness.experiment",
+    "verify": "harness.proof",
+}
+
+__all__ = [
+    "Algorithm",
+    "Benchmark",
+    "ClassImages",
+    "Geometry",
+    "HarnessError",
+    "ImageBenchmark",
+    "InputError",
+    "NotSupported",
+    "RegressionBenchmark",
+    "RunConfig",
+    "TaskBatch",
+    "load_parameters",
+    "run",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,132 @@
+"""Commands: parse, call, print. Importing this module must not import torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+import harness
+from harness.errors import HarnessError
+
+_HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
+
+app = App(name="harness", help=_HELP, version=harness.__version__)
+data = App(name="data", help="Data sets: what is there, fetch it, check it.")
+app.command(data)
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
+Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
+
+
+# Loaded when it is called, because its options come from RunConfig, which --help of the others can do without.
+app.command("harness.commands:run", name="run", help="Train, evaluate on held-out tasks and write a run directory.")
+
+
+@app.command
+def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = False) -> int:
+    """Compare every algorithm, engine and strategy with Proposition 1 and finite differences, in float64.
+
+    Parameters
+    ----------
+    algo
+        algorithms to verify; all by default
+    engine
+        engines to verify; all that are installed by default
+    seed
+        seed of the problems
+    """
+    from harness.proof import verify as verify_gradients
+    from harness.report.console import console, print_json, table
+
+    log = logging.getLogger("harness")
+    report = verify_gradients(algo or None, engine or None, seed=seed, progress=log.debug)
+    columns = ("algorithm", "geometry", "engine", "strategy", "problem", "witness", "relative_error", "tolerance", "ok")
+    if json:
+        print_json(report)
+    rows = [[row.get(column) for column in columns] for row in report["rows"]]
+    console(to_stderr=json).print(table("Meta-gradients", [column.replace("_", " ") for column in columns], rows))
+    return 0 if report["ok"] else 1
+
+
+@app.command(name="list")
+def list_(*, json: Json = False) -> int:
+    """Show algorithms, geometries, benchmarks, engines and suites."""
+    from harness.listing import listing
+    from harness.report.console import console, listing_tables, print_json
+
+    document = listing()
+    if json:
+        print_json(document)
+        return 0
+    for part in listing_tables(document):
+        console().print(part)
+    return 0
+
+
+@data.command
+def status(*, json: Json = False) -> int:
+    """Show which data sets are there, and where the missing ones belong."""
+    from harness.data import status as data_status
+
+    return _show(data_status(), json)
+
+
+@data.command
+def prepare(name: str, *, json: Json = False) -> int:
+    """Download, unpack or render the data of one benchmark."""
+    from harness.data import prepare as prepare_data
+
+    return _show(prepare_data(name), json)
+
+
+@data.command(name="verify")
+def verify_data(name: str, *, json: Json = False) -> int:
+    """Read all data of one benchmark and compare counts and class splits with the published ones."""
+    from harness.data import verify as check_data
+
+    report = check_data(name)
+    return _show(report, json) or (0 if report["ok"] else 1)
+
+
+def _show(document: Any, json: bool) -> int:
+    from harness.report.console import console, data_table, print_json
+
+    if json:
+        print_json(document)
+    else:
+        console().print(data_table(document))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0 for success, 2 for bad input, 1 for failure."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    for level in (logging.INFO, logging.WARNING):
+        logging.addLevelName(level, logging.getLevelName(level).lower())
+    # Threads that wait by spinning make a run ten times slower where cores are shared with others.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    log = logging.getLogger("harness")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    try:
+        status = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        return status if isinstance(status, int) else 0
+    except CycloptsError as error:
+        return _fail(str(error), 2)
+    except HarnessError as error:
+        return _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1)
+    except BrokenPipeError:
+        return 1
+
+
+def _fail(message: str, status: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return status

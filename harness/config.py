@@ -1,0 +1,131 @@
+"""RunConfig: the one schema behind flags, YAML files and the run key. Importing it must not import torch."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from harness.errors import InputError, unknown
+
+
+class RunConfig(BaseModel):
+    """One run: what is trained, on which tasks, how, and on what device.
+
+    Fields left at None are filled by the algorithm or the benchmark; a benchmark's own ``defaults``
+    replace the defaults below where the user has not set the field. Symbols as in Ji et al. 2020.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    algo: str = Field(default="anil", min_length=1, description="algorithm, see `harness list`")
+    geometry: str | None = Field(
+        default=None,
+        min_length=1,
+        description="shape of the inner loop (convex, nonconvex); unset: the algorithm's first",
+    )
+    adapt: str | None = Field(
+        default=None, min_length=1, description="parameters in w: all, last:K or a regex; unset: the geometry's"
+    )
+    benchmark: str = Field(default="glyphs", min_length=1, description="family of tasks, see `harness list`")
+    model: str | None = Field(
+        default=None, min_length=1, description="cnn, mlp, coupled or module:function; unset: the benchmark's"
+    )
+    model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
+    algo_options: dict[str, Any] = Field(default={}, description="options of the algorithm, as {l2: 0.01}")
+    benchmark_options: dict[str, Any] = Field(default={}, description="options of the benchmark")
+    ways: int = Field(default=5, ge=1, description="classes in a task")
+    shots: int = Field(default=5, ge=1, description="support examples of each class")
+    queries: int = Field(default=5, ge=1, description="query examples of each class")
+    inner_steps: int = Field(default=5, ge=0, description="N, steps of the inner loop")
+    inner_lr: float = Field(default=0.1, gt=0, description="alpha, step size of the inner loop")
+    meta_batch: int = Field(default=8, ge=1, description="B, tasks in a meta-iteration")
+    iterations: int = Field(default=100, ge=1, description="K, meta-iterations")
+    outer_optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of the outer loop")
+    outer_lr_w: float = Field(default=1e-3, gt=0, description="beta_w, outer step size of w")
+    outer_lr_phi: float = Field(default=1e-3, gt=0, description="beta_phi, outer step size of phi")
+    norm_statistics: Literal["separate", "joint"] = Field(
+        default="separate", description="batch norm sees support and query separately, or together in the shared body"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the initialisation and of the task streams")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu, cuda or cuda:INDEX"
+    )
+    dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
+    engine: str = Field(default="native", min_length=1, description="library that computes meta-gradients")
+    strategy: str = Field(default="auto", min_length=1, description="how the engine computes an exact meta-gradient")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; unset: as torch chooses")
+    eval_tasks: int = Field(default=600, ge=2, description="held-out tasks of an evaluation")
+    eval_every: int = Field(default=0, ge=0, description="meta-iterations between validations; 0: only test at the end")
+    checkpoint_every: int = Field(default=50, ge=1, description="meta-iterations between checkpoints")
+
+
+def validate(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> RunConfig:
+    """``RunConfig(**values)``; raises :class:`InputError` in one line that names where the value came from.
+
+    ``origins`` maps a key (``inner_lr``, ``algo_options.l2``) to where it was given, such as
+    ``--inner-lr`` or ``run.yaml:3: inner_lr``.
+    """
+    try:
+        return RunConfig(**values)
+    except ValidationError as error:
+        raise explain(error, RunConfig, "key", origins) from None
+
+
+def explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    kind: str,
+    origins: Mapping[str, str] | None = None,
+    prefix: str = "",
+) -> InputError:
+    """The first fault of ``error`` as one line: where, what, and what is allowed."""
+    first = error.errors()[0]
+    path = prefix + ".".join(str(part) for part in first["loc"])
+    name = str(first["loc"][0]) if first["loc"] else ""
+    where = origin(path, origins)
+    if first["type"] == "extra_forbidden":
+        fault = unknown(kind, name, model.model_fields)
+        return InputError(f"{where}: {fault}")
+    if name not in model.model_fields:
+        return InputError(f"{where}: {_lower(first['msg'])}")
+    return InputError(f"{where}: {first['input']!r} is not allowed; allowed: {allowed(model.model_fields[name])}")
+
+
+def origin(key: str, origins: Mapping[str, str] | None = None) -> str:
+    """Where ``key`` was given; the key itself where that is not known."""
+    while origins and key not in origins and "." in key:
+        key = key.rpartition(".")[0]
+    return (origins or {}).get(key, key)
+
+
+_KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", dict: "mapping"}
+
+
+def allowed(field: FieldInfo) -> str:
+    """The values that ``field`` takes, in words: ``integer >= 1`` or ``adam, sgd``."""
+    annotation: Any = field.annotation
+    if isinstance(annotation, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    if typing.get_origin(annotation) is Literal:
+        return ", ".join(str(choice) for choice in typing.get_args(annotation))
+    text = _KINDS.get(typing.get_origin(annotation) or annotation, str(annotation))
+    bounds = []
+    for rule in field.metadata:
+        for kind, sign in ((annotated_types.Gt, ">"), (annotated_types.Ge, ">="), (annotated_types.Lt, "<")):
+            if isinstance(rule, kind):
+                bounds.append(f"{sign} {getattr(rule, kind.__name__.lower())}")
+        if isinstance(rule, annotated_types.Le):
+            bounds.append(f"<= {rule.le}")
+    if text == "text":
+        return field.description or text
+    return " ".join([text, " and ".join(bounds)]).strip()
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,93 @@
+"""CIFAR-100 as torchvision lays it out, the source of both FC100 and CIFAR-FS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.datasets.downloads import download
+from harness.datasets.pickles import read_pickle
+from harness.errors import InputError
+from harness.problem.images import ClassImages
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FOLDER = "cifar-100-python"
+
+
+def folder(root: Path) -> Path | None:
+    """The folder ``cifar-100-python`` under ``root``, or ``root`` itself if it is that folder."""
+    for candidate in (root / FOLDER, root):
+        if all((candidate / part).is_file() for part in ("train", "test", "meta")):
+            return candidate
+    return None
+
+
+def fetch(root: Path) -> None:
+    """Download CIFAR-100 (161 MiB) into ``root``; raises :class:`HarnessError` with the reason if it fails."""
+
+    def through_torchvision(where: str) -> object:
+        from torchvision.datasets import CIFAR100
+
+        return CIFAR100(where, download=True)
+
+    download("CIFAR-100", root, through_torchvision)
+
+
+def read_classes(where: Path, wanted: Callable[[str, str], bool]) -> ClassImages:
+    """The images of every class for which ``wanted(class, superclass)`` holds, classes by name.
+
+    ``where`` is :func:`folder`. Images are uint8 ``[n, 3, 32, 32]``, train and test together: 600 of each class.
+    Within a class they are ordered by content, so that a repacked copy of the data gives the same tasks.
+    Source: Krizhevsky 2009.
+    """
+    import numpy as np
+
+    meta = read_pickle(where / "meta")
+    fine_names, coarse_names = (_names(where, meta, key) for key in ("fine_label_names", "coarse_label_names"))
+    parts = [_part(where / part) for part in ("train", "test")]
+    pixels = [part[0] for part in parts]
+    fine, coarse = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+    if len(fine) and (fine.max() >= len(fine_names) or coarse.max() >= len(coarse_names)):
+        raise InputError(f"{where}: a label has no name in meta; get the folder anew")
+    parents = {fine_names[f]: coarse_names[c] for f, c in set(zip(fine.tolist(), coarse.tolist(), strict=True))}
+    names = sorted(name for name in parents if wanted(name, parents[name]))
+    classes = []
+    for name in names:
+        label = fine_names.index(name)
+        rows = np.concatenate([part[0][part[1] == label] for part in parts])
+        classes.append(rows[by_content(rows)])
+    images = np.concatenate(classes) if classes else pixels[0][:0]
+    return ClassImages(images.reshape(-1, 3, 32, 32), tuple(map(len, classes)), tuple(names))
+
+
+def by_content(rows: np.ndarray) -> list[int]:
+    """The order of the first dimension's entries by their bytes."""
+    keys = [row.tobytes() for row in rows]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def _part(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels ``[n, 3072]``, class labels and superclass labels of one file."""
+    import numpy as np
+
+    content = read_pickle(path)
+    try:
+        pixels = content["data"]
+        fine, coarse = (np.asarray(content[key], dtype=np.int64) for key in ("fine_labels", "coarse_labels"))
+        good = pixels.dtype == np.uint8 and pixels.shape == (len(fine), 3072) and fine.shape == coarse.shape
+        good = good and min(fine.min(initial=0), coarse.min(initial=0)) >= 0
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path} is no CIFAR-100 file: {type(error).__name__}: {error}") from error
+    if not good:
+        raise InputError(f"{path} is no CIFAR-100 file: expected uint8 data [n, 3072] and n labels of each kind")
+    return pixels, fine, coarse
+
+
+def _names(where: Path, meta: dict[str, Any], key: str) -> list[str]:
+    try:
+        return [name.decode("latin1") if isinstance(name, bytes) else str(name) for name in meta[key]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{where / 'meta'} is no CIFAR-100 file: it has no {key}") from error

@@ -1,0 +1,152 @@
+"""Reads arrays out of pickles from elsewhere without running anything that they ask for."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Plain booleans, integers and floats: object and record types carry pointers and nested Python objects.
+_NUMBER = re.compile(r"[<>|=]?([biuf][1248]|\?)")
+
+
+class _Dtype:
+    """Stands for ``numpy.dtype``, whose own ``__setstate__`` believes what it is told about memory."""
+
+    def __init__(self, name: Any = None, *_: Any) -> None:
+        name = name.decode("ascii") if isinstance(name, bytes) else name
+        if not (isinstance(name, str) and _NUMBER.fullmatch(name)):
+            raise pickle.UnpicklingError(f"it holds an array of type {name!r}, not of numbers")
+        self.name: str = name
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
+        if order in ("<", ">"):
+            self.name = order + self.name.lstrip("<>|=")
+
+
+class _Array:
+    """Stands for ``numpy.ndarray`` until everything is read; :meth:`value` makes the real one from the bytes."""
+
+    def __init__(self, *_: Any) -> None:
+        self.array: np.ndarray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        self.set(raw, dtype, shape, "F" if fortran else "C")
+
+    def set(self, raw: Any, dtype: Any, shape: Any, order: str) -> None:
+        """Check what the pickle says of the array and copy nothing."""
+        import numpy as np
+
+        # Python 2 wrote bytes as text; read with encoding="bytes" they are bytes again.
+        real = np.dtype(dtype.name)
+        shape = tuple(int(edge) for edge in shape)
+        if min(shape, default=0) < 0 or math.prod(shape) * real.itemsize != len(raw):
+            raise pickle.UnpicklingError(f"an array of shape {shape} and type {real} has {len(raw)} bytes")
+        self.array = np.frombuffer(raw, real).reshape(shape, order="F" if order == "F" else "C")
+
+    def value(self) -> np.ndarray:
+        """The array; a pickle that never filled it is torn."""
+        if self.array is None:
+            raise pickle.UnpicklingError("an array has no content")
+        return self.array
+
+
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any = "C") -> _Array:
+    """Stands for ``numpy.core.numeric._frombuffer``, which protocol 5 uses."""
+    array = _Array()
+    array.set(raw, dtype, shape, order)
+    return array
+
+
+def _scalar(dtype: Any, raw: Any) -> Any:
+    """Stands for ``numpy.core.multiarray.scalar``: one number."""
+    array = _Array()
+    array.set(raw, dtype, (1,), "C")
+    return array.value()[0].item()
+
+
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
+    """Stands for ``_codecs.encode``, with which Python 3 writes bytes into old protocols."""
+    if not (isinstance(text, str) and encoding in ("latin1", "latin-1", b"latin1")):
+        raise pickle.UnpicklingError("it encodes text in another way than latin1")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """Stands for ``bytes``, which old protocols call for an empty string of bytes."""
+    return b""
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+}
+for _core in ("numpy.core", "numpy._core"):  # NumPy 2 renamed the package that pickles of NumPy 1 name
+    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = _Array
+    _ALLOWED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
+_ALLOWED["numpy", "ndarray"] = _Array
+_ALLOWED["numpy", "dtype"] = _Dtype
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the names in ``_ALLOWED`` and no other."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _ALLOWED[module, name]
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """The dictionary in the pickle at ``path``, its keys as text; values are arrays, numbers, bytes, lists, ....
+
+    Text that Python 2 wrote comes as bytes. Raises :class:`InputError` when the file is missing, torn, or holds
+    anything but arrays of numbers and plain containers; nothing that it names is imported or called.
+    """
+    try:
+        with path.open("rb") as file:
+            loaded = _plain(_Unpickler(file, encoding="bytes").load(), {})
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a hostile or torn pickle may raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path} is refused: {reason}; allowed: arrays of numbers and plain containers") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path} is refused: it holds a {type(loaded).__name__}; expected: a dictionary")
+    return loaded
+
+
+def _plain(value: Any, done: dict[int, Any]) -> Any:
+    """``value`` with real arrays for stand-ins and text for the bytes of keys; shared parts are walked once."""
+    if id(value) in done:
+        return done[id(value)]
+    result: Any
+    if isinstance(value, _Array):
+        result = value.value()
+    elif isinstance(value, dict):
+        result = done[id(value)] = {}
+        for key, item in value.items():
+            result[key.decode("latin1") if isinstance(key, bytes) else key] = _plain(item, done)
+    elif isinstance(value, list):
+        result = done[id(value)] = []
+        result.extend(_plain(item, done) for item in value)
+    elif isinstance(value, tuple):
+        result = tuple(_plain(item, done) for item in value)
+    elif value is None or isinstance(value, bool | int | float | str | bytes | bytearray | set | frozenset):
+        return value
+    else:
+        raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
+    done[id(value)] = result
+    return result

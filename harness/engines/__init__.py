@@ -1,0 +1,1 @@
+"""The same meta-gradient, computed by different libraries."""

@@ -1,0 +1,65 @@
+"""What an engine is: something that computes the meta-gradient of a problem on a batch of tasks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from harness.errors import NotSupported
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.problem.algorithm import Algorithm
+    from harness.problem.oracle import Clock, Counts, Inner, MetaGradient, Outcome
+    from harness.problem.partition import Network
+    from harness.problem.tasks import TaskBatch
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that defines a meta-gradient except the parameters and the tasks."""
+
+    algorithm: Algorithm
+    network: Network
+    inner: Inner
+
+
+class Engine(ABC):
+    """Computes meta-gradients with one library. Importing its module must not import torch or that library."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    #: ways of computing an exact meta-gradient; the first is what "auto" falls back to
+    strategies: ClassVar[tuple[str, ...]] = ("unrolled",)
+    #: the package that has to be installed, and how; None where nothing more is needed
+    requires: ClassVar[tuple[str, str] | None] = None
+
+    def __init__(self, problem: Problem, strategy: str = "auto") -> None:
+        """Prepare for ``problem``; raises :class:`NotSupported` with the reason where it cannot."""
+        if strategy != "auto" and strategy not in self.strategies:
+            allowed = ", ".join(("auto", *self.strategies))
+            raise NotSupported(f"strategy {strategy!r} for engine {self.name}: allowed: {allowed}")
+        self.problem = problem
+        self.strategy = self.strategies[0] if strategy == "auto" else strategy
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise :class:`NotSupported` unless the library can be imported."""
+        if cls.requires is None:
+            return
+        package, install = cls.requires
+        try:
+            __import__(package)
+        except Exception as error:
+            raise NotSupported(f"engine {cls.name} needs {package} ({error}): {install}") from error
+
+    @abstractmethod
+    def meta_gradient(
+        self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None
+    ) -> tuple[MetaGradient, Outcome]:
+        """The meta-gradient at flat ``w`` ``[n_w]``, ``phi`` ``[n_phi]``, averaged over the B tasks of ``batch``.
+
+        The outcome holds each task's query loss and accuracy at w_N. ``counts`` is added to.
+        """

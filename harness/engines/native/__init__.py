@@ -1,0 +1,72 @@
+"""The native engine: the algorithm's own rule, driven by the fastest oracle that knows the model's layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.engines.engine import Engine, Problem
+from harness.errors import NotSupported
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.problem.oracle import Clock, Counts, MetaGradient, Oracle, Outcome
+    from harness.problem.tasks import TaskBatch
+
+
+class Native(Engine):
+    """Exact meta-gradients by Proposition 1 or by the unrolled loop, with this project's oracles.
+
+    - ``linearised``: the recursion of Proposition 1, keeping each step's linearisation (fastest)
+    - ``recursion``: the same, keeping only the N iterates and evaluating again (memory flat in N)
+    - ``unrolled``: the inner loop differentiated by autograd (any model, the plain oracle)
+
+    ``auto`` takes ``linearised`` where every layer is known, else ``unrolled``.
+    """
+
+    name = "native"
+    summary = "this project's oracles: Proposition 1 by recursion, or the unrolled inner loop"
+    strategies = ("linearised", "recursion", "unrolled")
+
+    def __init__(self, problem: Problem, strategy: str = "auto") -> None:
+        from harness.engines.native.oracle import Stack
+
+        super().__init__(problem, strategy)
+        self.stack = None if strategy == "unrolled" else Stack.of(problem.network)
+        if self.stack is None:
+            if strategy == "linearised":
+                raise NotSupported(
+                    "strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, ReLU and "
+                    "flatten, with every parameter behind the first adapted layer adapted; allowed: recursion, unrolled"
+                )
+            if strategy == "auto":
+                self.strategy = "unrolled"
+
+    def oracle(
+        self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None
+    ) -> Oracle:
+        """The oracle on ``batch`` at flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``."""
+        if self.stack is not None:
+            from harness.engines.native.oracle import LayerOracle
+
+            keep = self.strategy == "linearised"
+            return LayerOracle(self.stack, self.problem.inner, w, phi, batch, keep=keep, counts=counts, clock=clock)
+        from harness.problem.autograd_oracle import AutogradOracle
+
+        differentiation = "unrolled" if self.strategy == "unrolled" else "recursion"
+        network, inner = self.problem.network, self.problem.inner
+        return AutogradOracle(
+            network, inner, w, phi, batch, differentiation=differentiation, counts=counts, clock=clock
+        )
+
+    def meta_gradient(
+        self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None
+    ) -> tuple[MetaGradient, Outcome]:
+        """See :meth:`Engine.meta_gradient`."""
+        oracle = self.oracle(w, phi, batch, counts, clock)
+        inner = self.problem.inner
+        gradient = self.problem.algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
+        outcome = oracle.outcome
+        if outcome is None:
+            raise NotSupported(f"algorithm {self.problem.algorithm.name!r} never asked for an outer gradient")
+        return gradient, outcome

@@ -1,0 +1,159 @@
+"""Convolution, batch norm, ReLU and max-pool as one layer, with its first and second derivative written out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.engines.native.layers import Layer, Parameters, State, channels_last
+
+
+class ConvBlock(Layer):
+    """Convolution, batch norm with the group's own statistics, ReLU and 2x2 max-pool.
+
+    Three identities save passes over full-size memory:
+
+    - batch norm subtracts the mean, so the convolution's bias has no effect and a gradient of zero;
+    - with |gamma| in place of gamma and its sign moved into the convolution's weights, the affine map is
+      increasing, so pooling comes first and everything after it is a quarter of the size;
+    - a cotangent behind the pool has one entry a window, so the sums in batch norm's derivative run over
+      a quarter of the entries, and its full-size part is one multiply-add and a scatter.
+
+    Symbols: z = conv(x, W), inv = 1 / sqrt(var z + eps), xhat = inv (z - mean z), p = xhat where the pool
+    takes it, y = |gamma| p + beta, out = max(y, 0); gp the cotangent of y, q = |gamma| gp that of p; means
+    are over the M = n H W positions of a group. Then gz = inv (scatter(q) - mean q - xhat mean(q p)).
+    """
+
+    merged_input = True
+
+    def __init__(self, names: list[str], conv: nn.Conv2d, eps: float, pool: int) -> None:
+        """``names``: weight, bias (or none) of the convolution, gamma and beta, as in the module."""
+        super().__init__(*names)
+        self.geometry = (list(conv.stride), list(conv.padding), list(conv.dilation))
+        self.eps, self.pool = eps, pool
+
+    def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
+        weight, gamma, beta = p[0], p[-2], p[-1]
+        sign = torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
+        weight = weight * sign[:, :, None, None, None]
+        z = self._convolve(x, weight, groups)
+        xhat, inv = self._standardise(z, groups)
+        pooled, index = F.max_pool2d(xhat, self.pool, return_indices=True)
+        state = State(groups=groups, x=x, weight=weight, sign=sign[:, None], scale=gamma.abs()[:, None], xhat=xhat)
+        state.inv, state.size, state.pooled_shape = inv, rows(xhat, groups).shape[1], pooled.shape
+        state.p, state.index = rows(pooled, groups), index.permute(0, 2, 3, 1).flatten(1, 2)
+        y = torch.addcmul(beta[:, None], state.scale, state.p)
+        state.mask = y > 0
+        return images(y.clamp_min_(0), pooled.shape), state
+
+    def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
+        gp = rows(gy, state.groups) * state.mask
+        g_beta, g_gamma = gp.sum(1), (gp * state.p).sum(1)
+        state.gp, state.m1 = gp, g_beta[:, None] * state.scale / state.size
+        state.m2 = g_gamma[:, None] * state.scale / state.size
+        gz = torch.addcmul(-state.inv * state.m1, rows(state.xhat, state.groups), -state.inv * state.m2)
+        state.gz = self._scatter_add(state, gz, gp * (state.scale * state.inv))
+        gx, g_weight = self._cotangents(state, state.gz, state.x, state.weight, need_input)
+        return gx, self._parameters(state, g_weight, g_gamma, g_beta)
+
+    def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
+        state.weight_dot = p_dot[0] * state.sign[:, 0, :, None, None, None]
+        z_dot = self._convolve(state.x, state.weight_dot, state.groups)
+        if x_dot is not None:
+            z_dot = z_dot + self._convolve(x_dot, state.weight, state.groups)
+        state.z_dot = rows(z_dot, state.groups)
+        state.z_mean = state.z_dot.mean(1, keepdim=True)
+        state.z_xhat = (state.z_dot * rows(state.xhat, state.groups)).mean(1, keepdim=True)
+        taken = z_dot.permute(0, 2, 3, 1).flatten(1, 2).gather(1, state.index).view(state.p.shape)
+        state.p_dot = state.inv * (taken - state.z_mean - state.p * state.z_xhat)
+        state.scale_dot = (p_dot[-2] * state.sign[:, 0])[:, None]
+        y_dot = state.scale * state.p_dot + state.scale_dot * state.p + p_dot[-1][:, None]
+        return images(y_dot * state.mask, state.pooled_shape)
+
+    def backward_tangent(
+        self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
+    ) -> tuple[Tensor | None, Parameters]:
+        gp, gp_dot = state.gp, rows(gy_dot, state.groups) * state.mask
+        g_beta_dot = gp_dot.sum(1)
+        g_gamma_dot = (gp_dot * state.p + gp * state.p_dot).sum(1)
+        q_dot = state.scale * gp_dot + state.scale_dot * gp
+        m1_dot = q_dot.sum(1, keepdim=True) / state.size
+        m2_dot = (q_dot * state.p + (state.scale * gp) * state.p_dot).sum(1, keepdim=True) / state.size
+        inv, inv_dot = state.inv, -(state.inv**2) * state.z_xhat
+        # gz = inv (scatter q - m1 - xhat m2) with xhat_dot = inv (z_dot - mean z_dot - xhat mean(xhat z_dot)),
+        # its terms collected by what varies over positions: xhat, z_dot, the scattered entries, a constant.
+        by_xhat = inv**2 * state.m2 * state.z_xhat - inv_dot * state.m2 - inv * m2_dot
+        by_z_dot = -(inv**2) * state.m2
+        constant = -inv_dot * state.m1 - inv * m1_dot - by_z_dot * state.z_mean
+        gz_dot = torch.addcmul(constant, rows(state.xhat, state.groups), by_xhat).addcmul_(state.z_dot, by_z_dot)
+        gz_dot = self._scatter_add(state, gz_dot, inv_dot * state.scale * gp + inv * q_dot)
+        gx_dot, g_weight_dot = self._cotangents(state, gz_dot, state.x, state.weight, need_input)
+        gx_more, g_more = self._cotangents(state, state.gz, x_dot, state.weight_dot, need_input)
+        if gx_dot is not None and gx_more is not None:
+            gx_dot = gx_dot + gx_more
+        if g_more is not None:
+            g_weight_dot = g_weight_dot + g_more
+        return gx_dot, self._parameters(state, g_weight_dot, g_gamma_dot, g_beta_dot)
+
+    def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
+        """Convolution of every group with its own weights ``[G, out, in, k, k]``, or with shared ones."""
+        stride, padding, dilation = self.geometry
+        if weight.shape[0] == 1:
+            return channels_last(F.conv2d(x, weight[0], None, stride, padding, dilation))
+        parts = zip(x.chunk(groups), weight, strict=True)
+        return channels_last(torch.cat([F.conv2d(part, own, None, stride, padding, dilation) for part, own in parts]))
+
+    def _cotangents(
+        self, state: State, gz: Tensor, x: Tensor | None, weight: Tensor, need_input: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Cotangents of a convolution's input and weights ``[G or 1, ...]``; None what is not needed.
+
+        Without an ``x`` (its derivative is zero) the weights get none.
+        """
+        if x is None and not need_input:
+            return None, None
+        stride, padding, dilation = self.geometry
+        needed = [need_input, x is not None, False]
+        groups = weight.shape[0]
+        inputs = state.x if x is None else x
+        results = [
+            torch.ops.aten.convolution_backward(*part, None, stride, padding, dilation, False, [0, 0], 1, needed)
+            for part in zip(gz.chunk(groups), inputs.chunk(groups), weight, strict=True)
+        ]
+        gx = torch.cat([result[0] for result in results]) if need_input else None
+        return gx, torch.stack([result[1] for result in results]) if x is not None else None
+
+    def _standardise(self, z: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """xhat in the layout of ``z``, and inv ``[G, 1, C]``."""
+        if groups == 1:
+            xhat, _, inv = torch.native_batch_norm(z, None, None, None, None, True, 0.0, self.eps)
+            return channels_last(xhat), inv.to(z.dtype)[None, None]
+        centred = rows(z, groups) - rows(z, groups).mean(1, keepdim=True)
+        inv = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
+        return images(centred.mul_(inv), z.shape), inv
+
+    def _scatter_add(self, state: State, dense: Tensor, sparse: Tensor) -> Tensor:
+        """``dense`` plus ``sparse`` at the positions the pool took, as images; in place."""
+        shape = state.xhat.shape
+        per_image = dense.view(shape[0], -1, shape[1])
+        per_image.scatter_add_(1, state.index, sparse.view(shape[0], -1, shape[1]))
+        return images(per_image, shape)
+
+    def _parameters(self, state: State, g_weight: Tensor, g_gamma: Tensor, g_beta: Tensor) -> Parameters:
+        shared = state.weight.shape[0] == 1
+        if shared:
+            g_gamma, g_beta = g_gamma.sum(0, keepdim=True), g_beta.sum(0, keepdim=True)
+        sign = state.sign[:, 0]
+        bias = [torch.zeros_like(g_beta)] if len(self.names) == 4 else []
+        return [g_weight * sign[:, :, None, None, None], *bias, g_gamma * sign, g_beta]
+
+
+def rows(x: Tensor, groups: int) -> Tensor:
+    """Channels-last images ``[G n, C, H, W]`` as ``[G, M, C]``, a view."""
+    return x.permute(0, 2, 3, 1).reshape(groups, -1, x.shape[1])
+
+
+def images(x: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of :func:`rows`: channels-last images of ``shape``, a view."""
+    return x.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)

@@ -1,0 +1,136 @@
+"""Layers with their derivative and the directional derivative of that derivative, written out.
+
+A layer works on G groups at once, a group being the n examples that share batch statistics and one set
+of parameters. Parameters have a leading axis of G (one set a group) or 1 (shared by all groups). Images
+are ``[G n, C, H, W]`` in channels-last memory, vectors ``[G, n, features]``. Four passes:
+
+    forward            y = f(x, p)
+    backward           (gx, gp), the cotangents of (x, p), for the cotangent gy
+    tangent            y_dot, the derivative of y along (x_dot, p_dot)
+    backward_tangent   (gx_dot, gp_dot), the derivative of backward's result along (x_dot, p_dot, gy_dot)
+
+The last two make forward-over-reverse Hessian products (Pearlmutter 1994): along p_dot = u they give the
+derivative of the whole gradient, which is the Hessian-vector and the mixed product at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+#: what a pass leaves for the passes after it
+State = SimpleNamespace
+Parameters = list[Tensor]
+
+
+class Layer(ABC):
+    """One layer; ``names`` are its parameters' names in the module it was made from."""
+
+    #: whether it takes examples of all groups in one axis, ``[G n, ...]``
+    merged_input = False
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    @abstractmethod
+    def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
+        """The output, and a state for the other passes."""
+
+    @abstractmethod
+    def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
+        """Cotangents of the input (None unless needed) and of the parameters."""
+
+    @abstractmethod
+    def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
+        """Derivative of the output; None stands for a derivative that is zero."""
+
+    @abstractmethod
+    def backward_tangent(
+        self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
+    ) -> tuple[Tensor | None, Parameters]:
+        """Derivative of :meth:`backward`'s result; comes after it and :meth:`tangent` on one state."""
+
+
+class Flatten(Layer):
+    """``[G n, ...]`` to ``[G, n, features]`` in the module's own order of features."""
+
+    merged_input = True
+
+    def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
+        return self._flat(x, groups), State(groups=groups, shape=x.shape)
+
+    def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
+        return (channels_last(gy.reshape(state.shape)) if need_input else None), []
+
+    def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
+        return None if x_dot is None else self._flat(x_dot, state.groups)
+
+    def backward_tangent(
+        self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
+    ) -> tuple[Tensor | None, Parameters]:
+        return self.backward(state, gy_dot, need_input)
+
+    @staticmethod
+    def _flat(x: Tensor, groups: int) -> Tensor:
+        return x.reshape(groups, x.shape[0] // groups, -1)
+
+
+class ReLU(Layer):
+    """max(x, 0) on vectors."""
+
+    def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
+        return x.clamp_min(0), State(mask=x > 0)
+
+    def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
+        return gy * state.mask, []
+
+    def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
+        return None if x_dot is None else x_dot * state.mask
+
+    def backward_tangent(
+        self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
+    ) -> tuple[Tensor | None, Parameters]:
+        return gy_dot * state.mask, []
+
+
+class Linear(Layer):
+    """x W^T + b as batched matrix products; W ``[G or 1, out, in]``, b ``[G or 1, out]``."""
+
+    def __init__(self, weight: str, bias: str | None) -> None:
+        super().__init__(weight, *([bias] if bias else []))
+
+    def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
+        return self._apply(x, p), State(x=x, weight=p[0], gy=None)
+
+    def _apply(self, x: Tensor, p: Parameters) -> Tensor:
+        y = x @ p[0].mT
+        return y + p[1][:, None] if len(p) > 1 else y
+
+    def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
+        state.gy = gy
+        return (gy @ state.weight if need_input else None), self._parameters(state, gy.mT @ state.x, gy)
+
+    def _parameters(self, state: State, g_weight: Tensor, gy: Tensor) -> Parameters:
+        gradients = [g_weight, gy.sum(1)][: len(self.names)]
+        return [g.sum(0, keepdim=True) for g in gradients] if state.weight.shape[0] == 1 else gradients
+
+    def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
+        y_dot = self._apply(state.x, p_dot)
+        return y_dot if x_dot is None else y_dot + x_dot @ state.weight.mT
+
+    def backward_tangent(
+        self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
+    ) -> tuple[Tensor | None, Parameters]:
+        gx_dot = gy_dot @ state.weight + state.gy @ p_dot[0] if need_input else None
+        g_weight = gy_dot.mT @ state.x
+        if x_dot is not None:
+            g_weight = g_weight + state.gy.mT @ x_dot
+        return gx_dot, self._parameters(state, g_weight, gy_dot)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images in channels-last memory; vectors as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x

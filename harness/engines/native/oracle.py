@@ -1,0 +1,172 @@
+"""The oracle over written-out layers: no autograd graph, features once, linearisations kept or computed again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.engines.native.layers import State, channels_last
+from harness.engines.native.losses import LossGradient
+from harness.engines.native.stack import Part, Stack
+from harness.problem.objective import accuracy, task_loss
+from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
+from harness.problem.tasks import TaskBatch
+
+
+@dataclass
+class Linearisation:
+    """The gradient of some tasks' loss, evaluated at one point so that its derivative can be applied."""
+
+    tasks: slice
+    states: list[State]
+    loss: LossGradient
+
+
+class LayerOracle(Oracle):
+    """Evaluates a :class:`Stack` on a batch of tasks; see :class:`Oracle` for the interface.
+
+    On the CPU one task's images pass through all convolutional layers before the next one's do, so
+    that they stay in cache; linear layers, and other devices, take all tasks at once.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        inner: Inner,
+        w: Tensor,
+        phi: Tensor,
+        batch: TaskBatch,
+        *,
+        keep: bool = True,
+        counts: Counts | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(counts, clock)
+        self.stack, self.inner, self.batch, self.keep = stack, inner, batch, keep
+        self.n_w, self.n_phi, self.tasks = stack.n_w, stack.n_phi, batch.tasks
+        self.w, self.phi = w.detach(), phi.detach()
+        self.kept: dict[int, tuple[Tensor, list[Linearisation]]] = {}
+        self.body_states: list[tuple[slice, list[State]]] = []
+        support, query = _images(batch.support_x), _images(batch.query_x)
+        with torch.no_grad(), self.clock.phase("features"):
+            if inner.norm_statistics == "joint":
+                both = self._through_body(torch.cat([support, query], 1))
+                self.support, self.query = both.split([support.shape[1], query.shape[1]], 1)
+            else:
+                self.support, self.query = self._through_body(support), self._through_body(query)
+        # Without shared parameters there is nothing to pull back to, and s is empty.
+        self.n_s = (self.support[0].numel(), self.query[0].numel()) if self.n_phi else (0, 0)
+
+    def _chunks(self, part: Part) -> list[slice]:
+        size = 1 if part.convolves and self.w.device.type == "cpu" else self.tasks
+        return [slice(start, min(start + size, self.tasks)) for start in range(0, self.tasks, size)]
+
+    def _through_body(self, x: Tensor) -> Tensor:
+        """Features ``[B, n, ...]`` of ``x`` ``[B, n, ...]``; keeps the states for the way back."""
+        body = self.stack.body
+        if not body.layers:
+            return x
+        features = []
+        for tasks in self._chunks(body):
+            groups = tasks.stop - tasks.start
+            y, states = body.forward(_enter(body, x[tasks]), self.phi[None], groups)
+            self.body_states.append((tasks, states))
+            features.append(y if y.dim() == 3 else y.unflatten(0, (groups, -1)))
+        return torch.cat(features)
+
+    def _linearise(self, w: Tensor, query: bool) -> tuple[Tensor, Tensor, list[Linearisation], Tensor]:
+        """Gradients in w ``[B, n_w]`` and in the features ``[B, -1]``, linearisations, predictions."""
+        h = self.query if query else self.support
+        targets = self.batch.query_y if query else self.batch.support_y
+        gradient = torch.zeros_like(w)
+        kept, through, predictions = [], [], []
+        tail = self.stack.tail
+        for tasks in self._chunks(tail):
+            prediction, states = tail.forward(_enter(tail, h[tasks]), w[tasks], tasks.stop - tasks.start)
+            loss = LossGradient(self.inner.loss, prediction, targets[tasks])
+            gh = tail.backward(states, loss.gradient, gradient[tasks], need_input=query and self.n_phi > 0)
+            kept.append(Linearisation(tasks, states, loss))
+            predictions.append(prediction)
+            if gh is not None and self.n_phi:
+                through.append(gh.reshape(tasks.stop - tasks.start, -1))
+        return gradient, torch.cat(through) if through else w[:, :0], kept, torch.cat(predictions)
+
+    def _initial(self) -> Tensor:
+        return self.w.expand(self.tasks, -1).clone()
+
+    @torch.no_grad()
+    def _inner_gradient(self, w: Tensor, linearise: bool) -> Tensor:
+        gradient, _, kept, _ = self._linearise(w, query=False)
+        if linearise and self.keep:
+            self.kept[id(w)] = (w, kept)
+        return gradient.add_(w, alpha=self.inner.l2) if self.inner.l2 else gradient
+
+    @torch.no_grad()
+    def _outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        v, g_query, _, prediction = self._linearise(w, query=True)
+        self.outcome = self._outcome(prediction)
+        return v, torch.cat([g_query.new_zeros(self.tasks, self.n_s[0]), g_query], 1)
+
+    @torch.no_grad()
+    def _second_order_products(self, w: Tensor, u: Tensor, mixed: bool) -> tuple[Tensor, Tensor]:
+        kept_w, linearisations = self.kept.get(id(w), (None, []))
+        if kept_w is not w:
+            linearisations = self._linearise(w, query=False)[2]
+        hessian_u = u * self.inner.l2
+        mixed_u = u.new_zeros(self.tasks, sum(self.n_s))
+        tail = self.stack.tail
+        need_input = mixed and self.n_phi > 0
+        for at in linearisations:
+            prediction_dot, inputs_dot = tail.tangent(at.states, u[at.tasks])
+            gh_dot = tail.backward_tangent(
+                at.states, inputs_dot, u[at.tasks], at.loss.tangent(prediction_dot), hessian_u[at.tasks], need_input
+            )
+            if need_input and gh_dot is not None:
+                mixed_u[at.tasks, : self.n_s[0]] = gh_dot.reshape(-1, self.n_s[0])
+        return hessian_u, mixed_u
+
+    @torch.no_grad()
+    def _phi_gradient(self, g: Tensor) -> Tensor:
+        result = torch.zeros_like(self.phi)
+        if not self.n_phi:
+            return result
+        support = g[:, : self.n_s[0]].view(self.support.shape)
+        query = g[:, self.n_s[0] :].view(self.query.shape)
+        joint = self.inner.norm_statistics == "joint"
+        passes = [torch.cat([support, query], 1)] if joint else [support, query]
+        body = self.stack.body
+        chunks = len(self.body_states) // len(passes)
+        for number, (tasks, states) in enumerate(self.body_states):
+            cotangent = passes[number // chunks][tasks]
+            if cotangent.dim() == 5:
+                cotangent = channels_last(cotangent.flatten(0, 1))
+            body.backward(states, cotangent, result[None], need_input=False)
+        return result / self.tasks
+
+    @torch.no_grad()
+    def evaluate(self, w: Tensor) -> Outcome:
+        """See :meth:`Oracle.evaluate`."""
+        tail = self.stack.tail
+        predictions = [
+            tail.forward(_enter(tail, self.query[tasks]), w[tasks], tasks.stop - tasks.start)[0]
+            for tasks in self._chunks(tail)
+        ]
+        return self._outcome(torch.cat(predictions))
+
+    def _outcome(self, prediction: Tensor) -> Outcome:
+        targets = self.batch.query_y
+        pairs = zip(prediction, targets, strict=True)
+        losses = torch.stack([task_loss(self.inner.loss, one, target) for one, target in pairs])
+        return Outcome(losses, accuracy(self.inner.loss, prediction, targets))
+
+
+def _enter(part: Part, x: Tensor) -> Tensor:
+    """``[G, n, ...]`` in the layout that the first layer of ``part`` takes."""
+    return channels_last(x.flatten(0, 1)) if part.layers[0].merged_input else x
+
+
+def _images(x: Tensor) -> Tensor:
+    """``[B, n, C, H, W]`` with every image in channels-last memory; other inputs as they are."""
+    return channels_last(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if x.dim() == 5 else x

@@ -1,0 +1,158 @@
+"""A model's layers as a stack of written-out derivatives, cut into shared body and adapted tail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from harness.engines.native.conv_block import ConvBlock
+from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, ReLU, State
+from harness.problem.partition import Network, Slot
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive layers and where their parameters lie in a flat vector (w for the tail, phi for the body)."""
+
+    layers: tuple[Layer, ...]
+    slots: tuple[tuple[Slot, ...], ...]
+
+    @property
+    def convolves(self) -> bool:
+        """Whether it holds a convolution."""
+        return any(isinstance(layer, ConvBlock) for layer in self.layers)
+
+    def parameters(self, vectors: Tensor) -> list[Parameters]:
+        """Views of ``vectors`` ``[G or 1, n]``, layer by layer."""
+        return [[vectors[:, slot.start : slot.stop].unflatten(1, slot.shape) for slot in slots] for slots in self.slots]
+
+    def forward(self, x: Tensor, vectors: Tensor, groups: int) -> tuple[Tensor, list[State]]:
+        """Output for ``groups`` groups under the flat parameters ``vectors``, and the layers' states."""
+        states = []
+        for layer, p in zip(self.layers, self.parameters(vectors), strict=True):
+            x, state = layer.forward(x, p, groups)
+            states.append(state)
+        return x, states
+
+    def backward(self, states: list[State], gy: Tensor, into: Tensor, need_input: bool) -> Tensor | None:
+        """Cotangent of the input; those of the parameters are added to the flat ``into`` ``[G or 1, n]``."""
+        g: Tensor | None = gy
+        for number in reversed(range(len(self.layers))):
+            assert g is not None
+            g, gradients = self.layers[number].backward(states[number], g, need_input or number > 0)
+            self._add(number, gradients, into)
+        return g
+
+    def tangent(self, states: list[State], vectors_dot: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Derivative of the output along flat ``vectors_dot``, and of every layer's input."""
+        x_dot: Tensor | None = None
+        inputs_dot = []
+        for layer, state, p_dot in zip(self.layers, states, self.parameters(vectors_dot), strict=True):
+            inputs_dot.append(x_dot)
+            x_dot = layer.tangent(state, x_dot, p_dot)
+        assert x_dot is not None
+        return x_dot, inputs_dot
+
+    def backward_tangent(
+        self,
+        states: list[State],
+        inputs_dot: list[Tensor | None],
+        vectors_dot: Tensor,
+        gy_dot: Tensor,
+        into: Tensor,
+        need_input: bool,
+    ) -> Tensor | None:
+        """Derivative of :meth:`backward`: of the input's cotangent, and added to ``into`` of the parameters'."""
+        g_dot: Tensor | None = gy_dot
+        p_dot = self.parameters(vectors_dot)
+        for number in reversed(range(len(self.layers))):
+            assert g_dot is not None
+            layer, x_dot = self.layers[number], inputs_dot[number]
+            g_dot, gradients = layer.backward_tangent(
+                states[number], x_dot, p_dot[number], g_dot, need_input or number > 0
+            )
+            self._add(number, gradients, into)
+        return g_dot
+
+    def _add(self, number: int, gradients: Parameters, into: Tensor) -> None:
+        for slot, gradient in zip(self.slots[number], gradients, strict=True):
+            into[:, slot.start : slot.stop] += gradient.flatten(1)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Body and tail of a network whose every layer is known here."""
+
+    body: Part
+    tail: Part
+    n_w: int
+    n_phi: int
+
+    @classmethod
+    def of(cls, network: Network) -> Stack | None:
+        """The stack of ``network``; None where a layer is unknown or the tail also has shared parameters."""
+        if not isinstance(network.module, nn.Sequential) or network.tail_slots:
+            return None
+        body = _parse(network.body) if network.body is not None else []
+        tail = _parse(network.tail)
+        if body is None or tail is None or not (body + tail) or not (body + tail)[0].merged_input:
+            return None
+        return cls(_part(body, network.phi_slots), _part(tail, network.w_slots), network.n_w, network.n_phi)
+
+
+def _part(layers: list[Layer], slots: tuple[Slot, ...]) -> Part:
+    by_name = {slot.name: slot for slot in slots}
+    return Part(tuple(layers), tuple(tuple(by_name[name] for name in layer.names) for layer in layers))
+
+
+def _leaves(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    leaves = []
+    for name, child in module.named_children():
+        if type(child) is nn.Sequential:
+            leaves += _leaves(child, f"{prefix}{name}.")
+        else:
+            leaves.append((f"{prefix}{name}", child))
+    return leaves
+
+
+def _parse(module: nn.Module) -> list[Layer] | None:
+    """The layers of a (nested) ``nn.Sequential``, or None where one of them is not known."""
+    leaves = _leaves(module)
+    layers: list[Layer] = []
+    while leaves:
+        name, leaf = leaves[0]
+        # Exact types: a subclass may compute something else.
+        if type(leaf) is nn.Conv2d:
+            block = _conv_block(leaves[:4])
+            if block is None:
+                return None
+            layers.append(block)
+            leaves = leaves[4:]
+            continue
+        if type(leaf) is nn.Flatten and leaf.start_dim == 1 and leaf.end_dim == -1:
+            layers.append(Flatten())
+        elif type(leaf) is nn.ReLU:
+            layers.append(ReLU())
+        elif type(leaf) is nn.Linear and not any(isinstance(layer, ConvBlock) for layer in layers[-1:]):
+            layers.append(Linear(f"{name}.weight", f"{name}.bias" if leaf.bias is not None else None))
+        else:
+            return None
+        leaves = leaves[1:]
+    return layers
+
+
+def _conv_block(leaves: list[tuple[str, nn.Module]]) -> ConvBlock | None:
+    if [type(leaf) for _, leaf in leaves] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]:
+        return None
+    (conv_name, conv), (norm_name, norm), _, (_, pool) = leaves
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(pool, nn.MaxPool2d)
+    plain_conv = conv.groups == 1 and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    plain_norm = norm.affine and not norm.track_running_stats
+    size = pool.kernel_size
+    plain_pool = isinstance(size, int) and pool.stride == size and not (pool.padding or pool.ceil_mode)
+    if not (plain_conv and plain_norm and plain_pool and pool.dilation == 1 and isinstance(size, int)):
+        return None
+    bias = [f"{conv_name}.bias"] if conv.bias is not None else []
+    names = [f"{conv_name}.weight", *bias, f"{norm_name}.weight", f"{norm_name}.bias"]
+    return ConvBlock(names, conv, norm.eps, size)

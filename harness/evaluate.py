@@ -1,0 +1,76 @@
+"""Held-out tasks: loss and accuracy before and after adaptation, with intervals over tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from harness.config import RunConfig
+    from harness.engines.native import Native
+    from harness.problem.benchmark import Benchmark
+
+
+def evaluate(
+    engine: Native,
+    w: Tensor,
+    phi: Tensor,
+    benchmark: Benchmark,
+    config: RunConfig,
+    split: str,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Adapt to ``config.eval_tasks`` tasks of ``split`` and measure on their query sets.
+
+    Meta-batches of ``config.meta_batch`` tasks, so that memory stays below that of training. Always
+    by the native oracle, whatever engine trained. Numbers that are not finite are None.
+    """
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    for first in range(0, config.eval_tasks, config.meta_batch):
+        batch = benchmark.draw(
+            split,
+            first,
+            min(config.meta_batch, config.eval_tasks - first),
+            seed=config.seed,
+            ways=config.ways,
+            shots=config.shots,
+            queries=config.queries,
+            device=w.device,
+            dtype=w.dtype,
+        )
+        oracle = engine.oracle(w, phi, batch)
+        for outcomes, adapted in (
+            (before, oracle.initial()),
+            (after, engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)),
+        ):
+            outcome = oracle.evaluate(adapted.detach())
+            outcomes.append(torch.stack([outcome.loss.double(), outcome.accuracy.double()]))
+        on_progress(first + batch.tasks, config.eval_tasks)
+    loss_before, accuracy_before = torch.cat(before, 1).cpu()
+    loss_after, accuracy_after = torch.cat(after, 1).cpu()
+    result: dict[str, Any] = {"split": split, "tasks": config.eval_tasks}
+    for name, values in (
+        ("loss", loss_after),
+        ("loss_before_adaptation", loss_before),
+        ("accuracy", accuracy_after),
+        ("accuracy_before_adaptation", accuracy_before),
+    ):
+        result[name], result[f"{name}_ci95"] = mean_ci95(values)
+    return result
+
+
+def mean_ci95(values: Tensor) -> tuple[float | None, float | None]:
+    """Mean of ``values`` ``[n]`` and half the width of its normal 95 % interval; None where not finite."""
+    mean = float(values.mean())
+    half = 1.96 * float(values.std()) / math.sqrt(len(values))
+    return finite(mean), finite(half)
+
+
+def finite(value: float) -> float | None:
+    """``value``, or None where it is no number that JSON can hold."""
+    return value if math.isfinite(value) else None

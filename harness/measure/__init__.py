@@ -1,0 +1,1 @@
+"""Clocks, memory and the fingerprint of the machine."""

@@ -1,0 +1,72 @@
+"""What an algorithm is: a partition into w and phi, an inner objective, and a rule for using the oracle."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel
+
+from harness.problem.benchmark import NoOptions
+from harness.problem.meta_gradient import exact, first_order, inner_loop, proposition_1
+from harness.problem.oracle import MetaGradient, Oracle
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "Algorithm",
+    "Geometry",
+    "MetaGradient",
+    "NoOptions",
+    "Oracle",
+    "exact",
+    "first_order",
+    "inner_loop",
+    "proposition_1",
+]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One shape of the inner loop: which parameters it adapts (see ``--adapt``) and what that makes of L_S."""
+
+    adapt: str
+    summary: str
+
+
+class Algorithm(ABC):
+    """Base of every algorithm. Importing the module of an algorithm must not import torch."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    #: the first is the default
+    geometries: ClassVar[Mapping[str, Geometry]]
+    Options: ClassVar[type[BaseModel]] = NoOptions
+    #: which meta-gradient it is, for engines that compute it with other libraries; None: only the oracle can
+    derivative: ClassVar[Literal["exact", "first_order"] | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if ("meta_gradient" in own or "adapt" in own) and "derivative" not in own:
+            cls.derivative = None  # a new rule is not what its parent declared
+
+    def __init__(self, geometry: str, options: Any = None) -> None:
+        self.geometry = geometry
+        self.options = options if options is not None else self.Options()
+
+    @property
+    def l2(self) -> float:
+        """lambda of the inner objective L_S + (lambda / 2) |w|^2."""
+        return 0.0
+
+    def adapt(self, oracle: Oracle, inner_steps: int, inner_lr: float) -> Tensor:
+        """w_N ``[B, n_w]`` as used on held-out tasks; gradient descent unless overridden."""
+        return inner_loop(oracle, inner_steps, inner_lr)[-1]
+
+    @abstractmethod
+    def meta_gradient(self, oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
+        """The gradient in (w, phi) that the outer loop follows, averaged over the oracle's tasks."""

@@ -1,0 +1,137 @@
+"""The plain oracle: any model, one task after the other, by autograd. The yardstick for every faster one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.problem.objective import accuracy, task_loss
+from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
+from harness.problem.partition import Network
+from harness.problem.tasks import TaskBatch
+
+
+class AutogradOracle(Oracle):
+    """Evaluates the losses task by task with ``functional_call`` and differentiates with autograd.
+
+    Differentiating inside each task, never through ``vmap``, keeps clear of the second-derivative
+    fault of ``vmap`` over ``F.batch_norm`` in torch 2.14 and 2.15.
+    """
+
+    can_record = True
+
+    def __init__(
+        self,
+        network: Network,
+        inner: Inner,
+        w: Tensor,
+        phi: Tensor,
+        batch: TaskBatch,
+        *,
+        differentiation: str = "recursion",
+        counts: Counts | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(counts, clock)
+        self.network, self.inner, self.batch = network, inner, batch
+        self.n_w, self.n_phi, self.tasks = network.n_w, network.n_phi, batch.tasks
+        self.differentiation = differentiation
+        self.w = w.detach()
+        self.phi = phi.detach().requires_grad_()
+        with self.clock.phase("features"):
+            support, query = zip(*(self._features(task) for task in range(self.tasks)), strict=True)
+            self.support, self.query = torch.stack(support), torch.stack(query)
+        self.split = self.support[0].numel() if network.body else 0, self.query[0].numel() if network.body else 0
+        self.s = self._shared().requires_grad_()
+
+    def _features(self, task: int) -> tuple[Tensor, Tensor]:
+        support, query = self.batch.support_x[task], self.batch.query_x[task]
+        if self.network.body is None:
+            return support, query
+        if self.inner.norm_statistics == "joint":
+            both = self.network.features(self.phi, torch.cat([support, query]))
+            return both[: len(support)], both[len(support) :]
+        return self.network.features(self.phi, support), self.network.features(self.phi, query)
+
+    def _shared(self) -> Tensor:
+        tail_phi = self.network.tail_phi(self.phi).detach().expand(self.tasks, -1)
+        if self.network.body is None:
+            return tail_phi.clone()
+        return torch.cat([self.support.detach().flatten(1), self.query.detach().flatten(1), tail_phi], 1)
+
+    def _losses(self, w: Tensor, s: Tensor, query: bool) -> tuple[Tensor, Tensor]:
+        """Losses ``[B]`` (without the inner regulariser) and predictions ``[B, S, out]``."""
+        a, b = self.split
+        targets = self.batch.query_y if query else self.batch.support_y
+        losses, predictions = [], []
+        for task in range(self.tasks):
+            h = (self.query if query else self.support)[task]
+            if self.network.body is not None:
+                h = (s[task, a : a + b] if query else s[task, :a]).view(h.shape)
+            prediction = self.network.predict(w[task], s[task, a + b :], h)
+            predictions.append(prediction)
+            losses.append(task_loss(self.inner.loss, prediction, targets[task]))
+        return torch.stack(losses), torch.stack(predictions)
+
+    def _objective(self, w: Tensor, s: Tensor) -> Tensor:
+        return self._losses(w, s, query=False)[0].sum() + self.inner.l2 / 2 * w.square().sum()
+
+    def _initial(self) -> Tensor:
+        w = self.w.expand(self.tasks, -1).clone()
+        if self.differentiation == "unrolled":
+            self.w_0 = w.requires_grad_()
+        return w
+
+    def _inner_gradient(self, w: Tensor, linearise: bool) -> Tensor:
+        if self.differentiation != "unrolled":
+            w = w.detach().requires_grad_()
+            return torch.autograd.grad(self._objective(w, self.s.detach()), w)[0]
+        gradient = torch.autograd.grad(self._objective(w, self.s), w, create_graph=True)[0]
+        # The hook fires when the reverse pass differentiates this gradient: that is the second-order
+        # product being executed, so it is counted there and nowhere else.
+        if gradient.requires_grad:
+            gradient.register_hook(lambda _: self._count_second_order())
+        return gradient
+
+    def _outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        w = w.detach().requires_grad_()
+        s = self.s.detach().requires_grad_()
+        losses, predictions = self._losses(w, s, query=True)
+        v, g = torch.autograd.grad(losses.sum(), (w, s), allow_unused=True, materialize_grads=True)
+        self.outcome = self._outcome(losses, predictions)
+        return v, g
+
+    def _second_order_products(self, w: Tensor, u: Tensor, mixed: bool) -> tuple[Tensor, Tensor]:
+        w = w.detach().requires_grad_()
+        s = self.s.detach().requires_grad_(mixed)
+        gradient = torch.autograd.grad(self._objective(w, s), w, create_graph=True)[0]
+        inputs = (w, s) if mixed else (w,)
+        products = torch.autograd.grad(gradient, inputs, u, allow_unused=True, materialize_grads=True)
+        return products[0], products[1] if mixed else torch.zeros_like(s)
+
+    def _pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = (self.w_0, self.s)
+        v, g = torch.autograd.grad(w, inputs, v, allow_unused=True, materialize_grads=True)
+        return v, g
+
+    def _phi_gradient(self, g: Tensor) -> Tensor:
+        a, b = self.split
+        result = torch.zeros_like(self.phi)
+        if self.network.body_slots:
+            features = (self.support, self.query)
+            cotangents = (g[:, :a].view(self.support.shape), g[:, a : a + b].view(self.query.shape))
+            result = torch.autograd.grad(features, self.phi, cotangents)[0] / self.tasks
+        start = a + b
+        for slot in self.network.tail_slots:
+            size = slot.shape.numel()
+            result[slot.start : slot.stop] = g[:, start : start + size].mean(0)
+            start += size
+        return result.detach()
+
+    def evaluate(self, w: Tensor) -> Outcome:
+        """See :meth:`Oracle.evaluate`."""
+        with torch.no_grad():
+            return self._outcome(*self._losses(w, self.s, query=True))
+
+    def _outcome(self, losses: Tensor, predictions: Tensor) -> Outcome:
+        return Outcome(losses.detach(), accuracy(self.inner.loss, predictions.detach(), self.batch.query_y))

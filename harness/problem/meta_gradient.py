@@ -1,0 +1,55 @@
+"""Proposition 1: the exact meta-gradient, by recursion and by differentiating the inner loop; and the first-order one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.problem.oracle import MetaGradient
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.problem.oracle import Oracle
+
+
+def inner_loop(oracle: Oracle, inner_steps: int, inner_lr: float, linearise: bool = False) -> list[Tensor]:
+    """w_{m+1} = w_m - alpha grad_w L_S(w_m, phi) (equation 2): the iterates w_0 .. w_N, each ``[B, n_w]``."""
+    w = [oracle.initial()]
+    for _ in range(inner_steps):
+        w.append(w[-1] - inner_lr * oracle.inner_gradient(w[-1], linearise))
+    return w
+
+
+def proposition_1(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
+    """The exact meta-gradient by the explicit recursion of Proposition 1; keeps only the N iterates."""
+    w = inner_loop(oracle, inner_steps, inner_lr, linearise=True)
+    v, g_phi = oracle.outer_gradient(w[-1])
+    for m in reversed(range(inner_steps)):
+        u = v
+        hessian_u, mixed_u = oracle.second_order_products(w[m], u)
+        g_phi = g_phi - inner_lr * mixed_u
+        v = u - inner_lr * hessian_u
+    return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi))
+
+
+def unrolled(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
+    """The same gradient by differentiating the recorded inner loop; keeps the graph of all N steps."""
+    w = inner_loop(oracle, inner_steps, inner_lr)
+    v, g_phi = oracle.outer_gradient(w[-1])
+    v, through_loop = oracle.pull_back(w[-1], v)
+    return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi + through_loop))
+
+
+def exact(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
+    """The exact meta-gradient in the way that the oracle was built for."""
+    method = unrolled if oracle.differentiation == "unrolled" else proposition_1
+    return method(oracle, inner_steps, inner_lr)
+
+
+def first_order(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
+    """The gradient of L_D at w_N with every second-order term dropped (Finn et al. 2017, section 5.2)."""
+    w = oracle.initial()
+    for _ in range(inner_steps):
+        w = w - inner_lr * oracle.inner_gradient(w)
+    v, g_phi = oracle.outer_gradient(w)
+    return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi))

@@ -1,0 +1,172 @@
+"""Models: the four-block CNN, the regression MLP, the linear model of ``quadratic``, and a person's own."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from harness.errors import InputError, unknown
+
+ModelFactory = Callable[..., nn.Module]
+
+
+class CNNOptions(BaseModel):
+    """Options of the four-block CNN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    filters: int = Field(64, ge=1, description="channels of every convolution (32 and 64 are usual)")
+    head_hidden: int = Field(0, ge=0, description="hidden units of an MLP head; 0 is a linear classifier")
+
+
+class MLPOptions(BaseModel):
+    """Options of the MLP."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    hidden: tuple[int, ...] = Field((40, 40), description="sizes of the hidden layers")
+
+
+class CoupledOptions(BaseModel):
+    """Options of the linear model of ``quadratic``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dim_phi: int = Field(8, ge=1, description="number of inputs that the shared parameters see; the rest is w's")
+
+
+def cnn(input_shape: tuple[int, ...], outputs: int, filters: int = 64, head_hidden: int = 0) -> nn.Module:
+    """Four blocks of 3x3 convolution, batch norm, ReLU and 2x2 max-pool, then a linear classifier.
+
+    The feature map is 1x1 after 28 px, 2x2 after 32 px and 5x5 after 84 px (Vinyals et al. 2016).
+    Batch norm always uses the statistics of the batch it sees. Top-level children are the layers
+    that ``--adapt last:k`` counts.
+    """
+    channels, *size = input_shape
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for block in range(4):
+        layers[f"block{block + 1}"] = nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(channels if block == 0 else filters, filters, 3, padding=1),
+                norm=nn.BatchNorm2d(filters, track_running_stats=False),
+                relu=nn.ReLU(),
+                pool=nn.MaxPool2d(2),
+            )
+        )
+        size = [edge // 2 for edge in size]
+    layers["flatten"] = nn.Flatten()
+    features = filters * size[0] * size[1]
+    if head_hidden:
+        layers["hidden"] = nn.Linear(features, head_hidden)
+        layers["relu"] = nn.ReLU()
+        features = head_hidden
+    layers["classifier"] = nn.Linear(features, outputs)
+    return nn.Sequential(layers)
+
+
+def mlp(input_shape: tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (40, 40)) -> nn.Module:
+    """Fully connected network with ReLU, two hidden layers of 40 as in Finn et al. 2017."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    width = 1
+    for edge in input_shape:
+        width *= edge
+    for number, units in enumerate(hidden, start=1):
+        layers[f"linear{number}"] = nn.Linear(width, units)
+        layers[f"relu{number}"] = nn.ReLU()
+        width = units
+    layers["head"] = nn.Linear(width, outputs)
+    return nn.Sequential(layers)
+
+
+class Coupled(nn.Module):
+    """prediction = x_phi . phi + x_w . w, for inputs ``[S, dim_phi + dim_w]``; output ``[S, 1]``."""
+
+    def __init__(self, dim_phi: int, dim_w: int) -> None:
+        super().__init__()
+        self.shared = nn.Linear(dim_phi, 1, bias=False)
+        self.head = nn.Linear(dim_w, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        split = self.shared.in_features
+        return self.shared(x[..., :split]) + self.head(x[..., split:])
+
+
+def coupled(input_shape: tuple[int, ...], outputs: int, dim_phi: int = 8) -> nn.Module:
+    """The model under which a ``quadratic`` task is a quadratic in w, coupled to phi."""
+    return Coupled(dim_phi, input_shape[0] - dim_phi)
+
+
+MODELS: dict[str, tuple[ModelFactory, type[BaseModel]]] = {
+    "cnn": (cnn, CNNOptions),
+    "mlp": (mlp, MLPOptions),
+    "coupled": (coupled, CoupledOptions),
+}
+
+
+def load_factory(name: str) -> ModelFactory:
+    """The factory called ``name``: one of this module's, or ``module:function`` from anywhere importable."""
+    if name in MODELS:
+        return MODELS[name][0]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise unknown("model", name, [*MODELS, "module:function"])
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"model {name!r} cannot be imported: {error}; allowed: an importable module:function"
+        ) from error
+    if not callable(factory):
+        raise InputError(f"model {name!r} is not callable; allowed: a function (input_shape, outputs) -> nn.Module")
+    return factory  # type: ignore[no-any-return]
+
+
+def check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a built-in model, validated and completed; a person's own factory takes what it takes."""
+    if name not in MODELS:
+        return options
+    try:
+        return MODELS[name][1](**options).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        allowed = ", ".join(MODELS[name][1].model_fields)
+        raise InputError(f"model_options.{field} for model {name}: {first['msg']}; allowed keys: {allowed}") from error
+
+
+def build(
+    factory: ModelFactory,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    options: dict[str, Any],
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> nn.Module:
+    """A model with its own seeded initialisation: the same numbers on every device.
+
+    Layers that normalise are switched to the batch's own statistics (MAML's convention); layers
+    that draw random numbers are refused, since a gradient evaluated twice would not be the same.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            inspect.signature(factory).bind(input_shape, outputs, **options)
+        except TypeError as error:
+            name = getattr(factory, "__name__", factory)
+            raise InputError(
+                f"model {name}: {error}; it is called as (input_shape, outputs, **model_options)"
+            ) from error
+        module = factory(input_shape, outputs, **options)
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.track_running_stats = False
+            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+        elif isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            raise InputError(f"model layer {name!r} is dropout: allowed are layers without random numbers")
+    return module.to(device=device, dtype=dtype).train()

@@ -1,0 +1,182 @@
+"""The oracle: L_S and L_D, their gradients and second-order products on a batch of tasks, counted and timed.
+
+Every algorithm is written against this interface and never calls autograd. Shapes: B tasks, flat
+``w`` of ``n_w`` and ``phi`` of ``n_phi`` entries. phi reaches the losses through what the tasks share,
+
+    s = (features of the support, features of the query, shared parameters in the adapted part),
+
+so a gradient "with respect to phi" is kept as a cotangent ``[B, n_s]`` of s, which may be added and
+scaled, and is pulled back through the shared body once, by :meth:`Oracle.phi_gradient`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PHASES = ("features", "inner_gradient", "outer_gradient", "second_order")
+
+
+@dataclass
+class Counts:
+    """What was executed, summed over tasks.
+
+    ``gradient_entries`` and ``second_order_entries`` are in the paper's unit (Table 2): an inner
+    gradient is n_w entries, an outer one n_w + n_phi, a Hessian n_w^2, a mixed derivative n_w n_phi.
+    The products are the work done instead of forming those matrices.
+    """
+
+    gradient_entries: int = 0
+    second_order_entries: int = 0
+    hessian_vector_products: int = 0
+    mixed_products: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The four counts by name."""
+        return dict(vars(self))
+
+
+class Clock(Protocol):
+    """Times phases with the device's own clock."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Everything inside belongs to the phase ``name``."""
+
+
+class NoClock:
+    """A clock that measures nothing."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """See :class:`Clock`."""
+        return nullcontext()
+
+
+@dataclass
+class MetaGradient:
+    """The gradient of L_meta, averaged over the tasks: ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``."""
+
+    w: Tensor
+    phi: Tensor
+
+
+@dataclass
+class Outcome:
+    """How w did on the query sets: ``loss`` and ``accuracy``, each ``[B]`` (accuracy NaN in regression)."""
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+class Oracle(ABC):
+    """Evaluations on one batch of tasks. Subclasses implement the underscored methods."""
+
+    n_w: int
+    n_phi: int
+    tasks: int
+    #: whether an inner loop can be recorded and differentiated (strategy "unrolled")
+    can_record: bool = False
+
+    def __init__(self, counts: Counts | None = None, clock: Clock | None = None) -> None:
+        self.counts = counts if counts is not None else Counts()
+        self.clock = clock or NoClock()
+        #: how exact meta-gradients are computed: "unrolled" or "recursion"
+        self.differentiation = "recursion"
+        self.outcome: Outcome | None = None
+
+    def initial(self) -> Tensor:
+        """w_0 for every task, ``[B, n_w]``."""
+        return self._initial()
+
+    def inner_gradient(self, w: Tensor, linearise: bool = False) -> Tensor:
+        """The gradient in w of the inner objective on the support set, ``[B, n_w]``.
+
+        ``linearise`` announces that second-order products at this very ``w`` will follow, so that an
+        implementation may keep what it would otherwise compute again.
+        """
+        self.counts.gradient_entries += self.tasks * self.n_w
+        with self.clock.phase("inner_gradient"):
+            return self._inner_gradient(w, linearise)
+
+    def outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of L_D in w, ``[B, n_w]``, and in s, ``[B, n_s]``; sets :attr:`outcome`."""
+        self.counts.gradient_entries += self.tasks * (self.n_w + self.n_phi)
+        with self.clock.phase("outer_gradient"):
+            return self._outer_gradient(w)
+
+    def second_order_products(self, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Hessian-vector and mixed product together: ``[B, n_w]`` and the cotangent ``[B, n_s]``."""
+        self._count_second_order()
+        with self.clock.phase("second_order"):
+            return self._second_order_products(w, u, mixed=True)
+
+    def hessian_product(self, w: Tensor, u: Tensor) -> Tensor:
+        """The Hessian in w of the inner objective times ``u``, ``[B, n_w]``."""
+        self._count_second_order(mixed=False)
+        with self.clock.phase("second_order"):
+            return self._second_order_products(w, u, mixed=False)[0]
+
+    def mixed_product(self, w: Tensor, u: Tensor) -> Tensor:
+        """The derivative in s of the inner product of the inner gradient with ``u``, ``[B, n_s]``."""
+        self._count_second_order(hessian=False)
+        with self.clock.phase("second_order"):
+            return self._mixed_product(w, u)
+
+    def pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Differentiate a recorded inner loop that ended in ``w``: cotangents of w_0 and of s."""
+        with self.clock.phase("second_order"):
+            return self._pull_back(w, v)
+
+    def phi_gradient(self, g: Tensor) -> Tensor:
+        """The gradient in phi, averaged over tasks, ``[n_phi]``, of a cotangent ``g`` of s."""
+        with self.clock.phase("outer_gradient"):
+            return self._phi_gradient(g)
+
+    def _count_second_order(self, hessian: bool = True, mixed: bool = True) -> None:
+        if hessian:
+            self.counts.hessian_vector_products += self.tasks
+            self.counts.second_order_entries += self.tasks * self.n_w**2
+        if mixed and self.n_phi:
+            self.counts.mixed_products += self.tasks
+            self.counts.second_order_entries += self.tasks * self.n_w * self.n_phi
+
+    @abstractmethod
+    def evaluate(self, w: Tensor) -> Outcome:
+        """Loss and accuracy on the query sets under ``w``, without gradients; not counted."""
+
+    @abstractmethod
+    def _initial(self) -> Tensor: ...
+
+    @abstractmethod
+    def _inner_gradient(self, w: Tensor, linearise: bool) -> Tensor: ...
+
+    @abstractmethod
+    def _outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    @abstractmethod
+    def _second_order_products(self, w: Tensor, u: Tensor, mixed: bool) -> tuple[Tensor, Tensor]: ...
+
+    def _mixed_product(self, w: Tensor, u: Tensor) -> Tensor:
+        return self._second_order_products(w, u, mixed=True)[1]
+
+    def _pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    @abstractmethod
+    def _phi_gradient(self, g: Tensor) -> Tensor: ...
+
+
+@dataclass
+class Inner:
+    """The inner loop's objective and length: L_S + (l2 / 2) |w|^2, N steps of size alpha."""
+
+    loss: str
+    inner_steps: int
+    inner_lr: float
+    l2: float = 0.0
+    #: "separate" batch statistics for support and query, or "joint" in the shared body
+    norm_statistics: str = field(default="separate")

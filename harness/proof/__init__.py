@@ -1,0 +1,32 @@
+"""Proof that meta-gradients are right: every algorithm and engine against independent witnesses in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.engines.engine import Engine
+
+
+def verify(
+    algorithms: Sequence[str] | None = None,
+    engines: Sequence[str | type[Engine]] | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Compare every algorithm, geometry, engine and strategy with its witnesses on small float64 problems.
+
+    Witnesses: ``autograd``, a plain loop over tasks; ``finite_differences`` along random directions;
+    ``closed_form`` on quadratic tasks; ``plain_oracle`` for an algorithm with a rule of its own.
+    ``algorithms`` and ``engines`` default to all that are registered and installed; an engine may also
+    be given as a class.
+
+    Returns ``{"ok": bool, "rows": [...]}`` with one row a comparison: ``algorithm``, ``geometry``,
+    ``engine``, ``strategy``, ``problem``, ``witness``, ``relative_error``, ``tolerance``, ``ok``; and under
+    ``"skipped"`` what has no implementation, with the reason. Raises InputError for unknown names.
+    """
+    from harness.proof.table import rows_of
+
+    return rows_of(algorithms, engines, seed, progress)

@@ -1,0 +1,51 @@
+"""The small float64 problems that engines are verified on: CNN, MLP and quadratic, with random tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.problem.models import build, cnn, coupled, mlp
+from harness.problem.tasks import TaskBatch
+
+
+@dataclass(frozen=True)
+class SmallProblem:
+    """A model and a batch of random tasks for it, on the CPU in float64."""
+
+    name: str
+    loss: str
+    module: nn.Module
+    batch: TaskBatch
+
+
+def small_problems(seed: int, inputs: int = 8) -> list[SmallProblem]:
+    """A CNN that classifies, an MLP that regresses, and a linear model whose tasks are quadratics."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    def made(factory: Any, shape: tuple[int, ...], outputs: int, **options: Any) -> nn.Module:
+        module = build(factory, shape, outputs, options, seed=seed, device=torch.device("cpu"), dtype=torch.float64)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.dim() == 1:  # scales and shifts start at 1 and 0, where some faults do not show
+                    parameter.copy_(normal(*parameter.shape))
+        return module
+
+    def regression(*shape: int) -> TaskBatch:
+        tasks, examples = shape[:2]
+        targets = (normal(tasks, examples, 1) for _ in range(2))
+        return TaskBatch(normal(*shape), next(targets), normal(*shape), next(targets))
+
+    labels = torch.arange(3).repeat_interleave(2).expand(2, -1)
+    images = TaskBatch(normal(2, 6, 3, 18, 18), labels, normal(2, 6, 3, 18, 18), labels)
+    return [
+        SmallProblem("cnn", "cross_entropy", made(cnn, (3, 18, 18), 3, filters=3), images),
+        SmallProblem("mlp", "mse", made(mlp, (2,), 1, hidden=(5, 4)), regression(3, 7, 2)),
+        SmallProblem("quadratic", "mse", made(coupled, (inputs,), 1, dim_phi=3), regression(3, 6, inputs)),
+    ]

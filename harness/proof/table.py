@@ -1,0 +1,138 @@
+"""Runs every comparison of ``verify`` and collects its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.engines.engine import Engine, Problem
+from harness.errors import InputError, NotSupported
+from harness.problem.algorithm import Algorithm
+from harness.problem.autograd_oracle import AutogradOracle
+from harness.problem.oracle import Inner
+from harness.problem.partition import Network, Slot
+from harness.proof.problems import SmallProblem, small_problems
+from harness.proof.witnesses import by_autograd, by_closed_form, by_finite_differences
+from harness.registry import algorithms as registered_algorithms
+from harness.registry import engines as registered_engines
+
+STEPS = (0, 1, 3)
+TOLERANCE = {"autograd": 1e-9, "closed_form": 1e-9, "plain_oracle": 1e-9, "finite_differences": 1e-6}
+
+
+def rows_of(
+    algorithms: Sequence[str] | None,
+    engines: Sequence[str | type[Engine]] | None,
+    seed: int,
+    progress: Callable[[str], None] | None,
+) -> dict[str, Any]:
+    """See :func:`harness.proof.verify`."""
+    chosen = [registered_algorithms().get(name) for name in algorithms or registered_algorithms().names()]
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    problems = small_problems(seed)
+    for engine in _engines(engines, skipped):
+        for algorithm in chosen:
+            for geometry in algorithm.geometries:
+                for problem in problems:
+                    if progress is not None:
+                        progress(f"{engine.name} {algorithm.name} {geometry} on {problem.name}")
+                    try:
+                        rows += _compare(engine, algorithm(geometry), geometry, problem, seed)
+                    except NotSupported as error:
+                        where = {"engine": engine.name, "algorithm": algorithm.name, "geometry": geometry}
+                        skipped.append({**where, "problem": problem.name, "reason": str(error)})
+    if not rows:
+        reasons = "; ".join(dict.fromkeys(entry["reason"] for entry in skipped))
+        raise InputError(f"nothing to verify: {reasons}")
+    return {"ok": all(row["ok"] for row in rows), "rows": rows, "skipped": skipped}
+
+
+def _engines(asked: Sequence[str | type[Engine]] | None, skipped: list[dict[str, str]]) -> Iterator[type[Engine]]:
+    registry = registered_engines()
+    for item in asked or registry.names():
+        engine = registry.get(item) if isinstance(item, str) else item
+        try:
+            engine.require()
+        except NotSupported as error:
+            if asked:
+                raise
+            skipped.append({"engine": engine.name, "algorithm": "*", "geometry": "*", "reason": str(error)})
+            continue
+        yield engine
+
+
+def _compare(
+    engine: type[Engine], algorithm: Algorithm, geometry: str, problem: SmallProblem, seed: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of one engine, algorithm and problem: the worst error over N for each strategy and witness."""
+    network = Network(problem.module, algorithm.geometries[geometry].adapt)
+    # Without second-order terms all strategies are one.
+    strategies = ("auto",) if algorithm.derivative == "first_order" else engine.strategies
+    refusals = []
+    for strategy in strategies:
+        worst: dict[str, float] = {}
+        try:
+            for steps in STEPS:
+                inner = Inner(problem.loss, steps, 0.05, algorithm.l2)
+                made = engine(Problem(algorithm, network, inner), strategy)
+                gradient, _ = made.meta_gradient(*network.initial(), problem.batch)
+                for witness, error in _errors(algorithm, network, inner, problem, gradient.w, gradient.phi, seed):
+                    worst[witness] = max(worst.get(witness, 0.0), error)
+        except NotSupported as error:
+            refusals.append(error)
+            continue  # the engine may have another strategy for such a model
+        for witness, error in worst.items():
+            yield {
+                "algorithm": algorithm.name,
+                "geometry": geometry,
+                "engine": engine.name,
+                "strategy": made.strategy,
+                "problem": problem.name,
+                "witness": witness,
+                "relative_error": error,
+                "tolerance": TOLERANCE[witness],
+                "ok": error <= TOLERANCE[witness],
+            }
+    if len(refusals) == len(strategies):
+        raise refusals[0]
+
+
+def _errors(
+    algorithm: Algorithm, network: Network, inner: Inner, problem: SmallProblem, w: Tensor, phi: Tensor, seed: int
+) -> Iterator[tuple[str, float]]:
+    module, batch = problem.module, problem.batch
+    found = torch.cat([w, phi])
+    if algorithm.derivative is None:
+        oracle = AutogradOracle(network, inner, *network.initial(), batch)
+        plain = algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
+        yield "plain_oracle", _relative(found, torch.cat([plain.w, plain.phi]))
+        return
+    first_order = algorithm.derivative == "first_order"
+    names = [slot.name for slot in network.w_slots]
+    yield "autograd", _relative(found, torch.cat(by_autograd(module, names, inner, batch, first_order)))
+    generator = torch.Generator().manual_seed(seed)
+    directions = [found / found.norm().clamp_min(1e-30)]
+    for _ in range(2):
+        random = torch.randn(len(found), dtype=found.dtype, generator=generator)
+        directions.append(random / random.norm())
+    slopes = by_finite_differences(module, names, inner, batch, first_order, directions)
+    yield "finite_differences", _relative(torch.stack([found @ direction for direction in directions]), slopes)
+    if problem.name == "quadratic":
+        columns = _columns(network.w_slots), _columns(network.phi_slots)
+        exact = by_closed_form(*network.initial(), inner, batch, columns, first_order)
+        yield "closed_form", _relative(found, torch.cat(exact))
+
+
+def _columns(slots: tuple[Slot, ...]) -> list[int]:
+    """Input columns that parameters of the coupled linear model see: the shared ones come first."""
+    at = {"shared.weight": 0, "head.weight": 3}
+    return [at[slot.name] + offset for slot in slots for offset in range(slot.shape.numel())]
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    error = float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+    return error if error == error else float("inf")

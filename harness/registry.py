@@ -1,0 +1,110 @@
+"""Typed registries: the project's own plugins and other people's come through the same entry points."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from harness.errors import unknown
+
+if TYPE_CHECKING:
+    from harness.engines.engine import Engine
+    from harness.problem.algorithm import Algorithm
+    from harness.problem.benchmark import Benchmark
+
+log = logging.getLogger("harness")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[T]):
+    """A class found through an entry point, and the distribution it came from."""
+
+    name: str
+    origin: str
+    value: type[T]
+
+
+class Registry(Generic[T]):
+    """The plugins of one entry-point group. A broken one is warned about and left out; the others go on."""
+
+    def __init__(
+        self, kind: str, base: type[T], group: str, entry_points: Iterable[importlib.metadata.EntryPoint]
+    ) -> None:
+        self.kind = kind
+        self.plugins: dict[str, Plugin[T]] = {}
+        # The project's own come first, so that a colliding stranger is the one that is left out.
+        for entry in sorted(entry_points, key=lambda entry: (_origin(entry) != "anil-vs-maml-harness", entry.name)):
+            plugin = self._load(entry, base, group)
+            if plugin is not None:
+                self.plugins[plugin.name] = plugin
+
+    def _load(self, entry: importlib.metadata.EntryPoint, base: type[T], group: str) -> Plugin[T] | None:
+        origin = _origin(entry)
+        where = f"{self.kind} {entry.name!r} from {origin} ({entry.value})"
+        if (other := self.plugins.get(entry.name)) is not None:
+            if (other.origin, f"{other.value.__module__}:{other.value.__qualname__}") != (origin, entry.value):
+                log.warning("%s is left out: the name is taken by %s", where, other.origin)
+            return None
+        try:
+            value = entry.load()
+        except Exception as error:  # a stranger's import may raise anything
+            log.warning("%s is left out: %s: %s", where, type(error).__name__, error)
+            return None
+        if not (isinstance(value, type) and issubclass(value, base)):
+            log.warning("%s is left out: it is no subclass of %s.%s", where, base.__module__, base.__name__)
+            return None
+        if getattr(value, "__abstractmethods__", None):
+            missing = ", ".join(sorted(value.__abstractmethods__))
+            log.warning("%s is left out: it does not define %s", where, missing)
+            return None
+        if getattr(value, "name", None) != entry.name:
+            log.warning("%s is left out: its class calls itself %r", where, getattr(value, "name", None))
+            return None
+        return Plugin(entry.name, origin, value)
+
+    def names(self) -> list[str]:
+        """Names of all plugins, sorted."""
+        return sorted(self.plugins)
+
+    def get(self, name: str) -> type[T]:
+        """The class called ``name``; raises :class:`InputError` with the nearest name if there is none."""
+        if name not in self.plugins:
+            raise unknown(self.kind, name, self.plugins)
+        return self.plugins[name].value
+
+
+def _origin(entry: importlib.metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "unknown"
+
+
+@functools.cache
+def algorithms() -> Registry[Algorithm]:
+    """Every algorithm of the group ``harness.algorithms``."""
+    from harness.problem.algorithm import Algorithm
+
+    return _registry("algorithm", Algorithm, "harness.algorithms")
+
+
+@functools.cache
+def benchmarks() -> Registry[Benchmark]:
+    """Every benchmark of the group ``harness.benchmarks``."""
+    from harness.problem.benchmark import Benchmark
+
+    return _registry("benchmark", Benchmark, "harness.benchmarks")
+
+
+@functools.cache
+def engines() -> Registry[Engine]:
+    """Every engine of the group ``harness.engines``."""
+    from harness.engines.engine import Engine
+
+    return _registry("engine", Engine, "harness.engines")
+
+
+def _registry(kind: str, base: type[T], group: str) -> Registry[T]:
+    return Registry(kind, base, group, importlib.metadata.entry_points(group=group))

@@ -1,0 +1,154 @@
+"""Tables on the terminal. Names come from plugins and files, so nothing in them is read as markup."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def console(to_stderr: bool = False) -> Console:
+    """A console on stdout or stderr that neither wraps tables in pipes nor interprets markup."""
+    made = Console(stderr=to_stderr, markup=False, highlight=False)
+    return made if made.is_terminal else Console(stderr=to_stderr, markup=False, highlight=False, width=160)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A plain table; numbers to the right."""
+    made = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
+    body = [[("" if cell is None else cell) for cell in row] for row in rows]
+    for index, column in enumerate(columns):
+        numbers = all(isinstance(row[index], int | float) or row[index] == "" for row in body) and bool(body)
+        made.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
+    for row in body:
+        made.add_row(*(Text(_cell(cell)) for cell in row))
+    return made
+
+
+def run_table(summary: Mapping[str, Any]) -> Table:
+    """The result of one run: accuracy or loss, sizes, counts, seconds, memory."""
+    name = f"{summary['algorithm']} {summary['geometry']} on {summary['benchmark']}"
+    task = f"{summary['ways']}-way {summary['shots']}-shot, N = {summary['inner_steps']}"
+    counts, seconds = summary["counts"], summary["seconds"]
+    per_task = summary["counts_per_task"]
+    rows: list[tuple[str, str]] = [
+        ("status", _status(summary)),
+        (
+            "meta-iterations",
+            f"{summary['iterations_done']} of {summary['iterations']}, {summary['meta_batch']} tasks each",
+        ),
+    ]
+    held_out = summary["accuracy"]["tasks"]
+    if summary["accuracy"]["mean"] is not None:
+        accuracy = summary["accuracy"]
+        rows += [
+            (f"accuracy, {held_out} held-out tasks", _percent(accuracy["mean"], accuracy["ci95"])),
+            ("  before adaptation", _percent(accuracy["before_adaptation"], accuracy["before_adaptation_ci95"])),
+        ]
+    if summary["loss"]["mean"] is not None:
+        loss = summary["loss"]
+        rows += [
+            (f"loss, {held_out} held-out tasks", _interval(loss["mean"], loss["ci95"])),
+            ("  before adaptation", _interval(loss["before_adaptation"], loss["before_adaptation_ci95"])),
+        ]
+    rows += [
+        ("n_w, n_phi", f"{summary['n_w']:,}, {summary['n_phi']:,}"),
+        ("gradient entries", _count(counts, per_task, "gradient_entries")),
+        ("second-order entries", _count(counts, per_task, "second_order_entries")),
+        ("Hessian-vector products", _count(counts, per_task, "hessian_vector_products")),
+        ("mixed products", _count(counts, per_task, "mixed_products")),
+        ("seconds of training", f"{seconds['train']:.2f}"),
+        ("  shared features", _seconds(seconds["features"])),
+        ("  inner gradients", _seconds(seconds["inner_gradient"])),
+        ("  outer gradients", _seconds(seconds["outer_gradient"])),
+        ("  second order", _seconds(seconds["second_order"])),
+        ("  outer update", _seconds(seconds["outer_update"])),
+        ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+        ("engine", f"{summary['engine']} ({summary['strategy']}) on {summary['device']}"),
+        ("run directory", str(summary["run_dir"])),
+    ]
+    return table(f"{name}, {task}", ("", ""), rows)
+
+
+def listing_tables(listing: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Table]:
+    """The tables of ``harness list``."""
+    return [
+        table(
+            "Algorithms",
+            ("name", "geometries", "summary", "origin"),
+            [(a["name"], ", ".join(a["geometries"]), a["summary"], a["origin"]) for a in listing["algorithms"]],
+        ),
+        table(
+            "Benchmarks",
+            ("name", "data", "summary", "origin"),
+            [
+                (b["name"], "missing" if b["missing"] else "ready", b["summary"], b["origin"])
+                for b in listing["benchmarks"]
+            ],
+        ),
+        table(
+            "Engines",
+            ("name", "installed", "strategies", "summary", "origin"),
+            [
+                (e["name"], e["installed"], ", ".join(e["strategies"]), e["summary"], e["origin"])
+                for e in listing["engines"]
+            ],
+        ),
+        table("Suites", ("name", "path"), [(s["name"], s["path"]) for s in listing["suites"]]),
+    ]
+
+
+def data_table(document: Any) -> Table:
+    """The table of a ``harness data`` command: a row for each data set, or for each thing said about one."""
+    if isinstance(document, list):
+        columns = list(document[0]) if document else []
+        return table(
+            "Data sets", [column.replace("_", " ") for column in columns], [list(row.values()) for row in document]
+        )
+    rows = [
+        (key.replace("_", " "), "; ".join(value) if isinstance(value, list) else value)
+        for key, value in document.items()
+    ]
+    return table("Data set", ("", ""), rows)
+
+
+def _status(summary: Mapping[str, Any]) -> str:
+    divergence = summary["diverged"]
+    if summary["status"] == "interrupted":
+        return "interrupted; add --resume to go on"
+    if not divergence:
+        return str(summary["status"])
+    return f"diverged: {divergence['quantity']} is not finite at meta-iteration {divergence['iteration']}"
+
+
+def _percent(mean: float, half: float | None) -> str:
+    return f"{100 * mean:.2f} %" + (f" ± {100 * half:.2f}" if half is not None else "")
+
+
+def _interval(mean: float, half: float | None) -> str:
+    return f"{mean:.4g}" + (f" ± {half:.2g}" if half is not None else "")
+
+
+def _count(counts: Mapping[str, int], per_task: Mapping[str, int], name: str) -> str:
+    return f"{counts[name]:,} ({per_task[name]:,} a task)"
+
+
+def _seconds(value: float | None) -> str:
+    return "not measured by this engine" if value is None else f"{value:.2f}"
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return f"{cell:.2e}" if isinstance(cell, float) else str(cell)

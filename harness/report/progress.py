@@ -1,0 +1,72 @@
+"""The progress of a run: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from harness.config import RunConfig
+
+_LOG_SECONDS = 5.0
+
+
+class ConsoleProgress:
+    """Loss, accuracy, tasks a second and the time left; implements :class:`harness.progress.Progress`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._shown = 0.0
+
+    def begin(self, config: RunConfig, done: int) -> None:
+        """Training starts, or goes on after ``done`` iterations."""
+        self._config, self._done, self._began = config, done, time.monotonic()
+        self._shown = self._began
+        task = f"{config.benchmark}, {config.ways}-way {config.shots}-shot, N = {config.inner_steps}"
+        where = f"engine {config.engine} on {config.device}"
+        self._console.print(Text(f"{config.algo} {config.geometry}: {task}, {where}"))
+        if done:
+            self._console.print(Text(f"going on after meta-iteration {done}"))
+        if self._live:
+            self._live.start()
+
+    def trained(self, record: dict[str, Any]) -> None:
+        """A line of ``metrics.jsonl``."""
+        config, iteration = self._config, record["iteration"]
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        rate = (iteration - self._done) / elapsed
+        parts = [f"meta-iteration {iteration}/{config.iterations}"]
+        if record["loss"] is not None:
+            parts.append(f"loss {record['loss']:.4f}")
+        if record["accuracy"] is not None:
+            parts.append(f"accuracy {100 * record['accuracy']:.1f} %")
+        parts.append(f"{rate * config.meta_batch:.1f} tasks/s")
+        parts.append(f"{_clock((config.iterations - iteration) / rate)} left")
+        self._show("  ".join(parts), iteration == config.iterations)
+
+    def evaluated(self, split: str, done: int, total: int) -> None:
+        """``done`` of ``total`` tasks of ``split`` are evaluated."""
+        self._show(f"evaluating on {split} tasks {done}/{total}", done == total)
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        if self._live:
+            self._live.stop()
+
+    def _show(self, line: str, last: bool) -> None:
+        if self._live:
+            self._live.update(Text(line))
+        elif last or time.monotonic() - self._shown > _LOG_SECONDS:
+            self._shown = time.monotonic()
+            self._console.print(Text(line))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,109 @@
+"""Layers of settings: a YAML file, then flags, then --set, each value remembering where it was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config import RunConfig, validate
+from harness.errors import InputError, unknown
+
+
+class Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a number, as YAML 1.2 does, and not as text."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
+    list("-+.0123456789"),
+)
+
+
+def gather(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, assignments: Iterable[str] = ()
+) -> tuple[RunConfig, dict[str, str]]:
+    """The configuration from a YAML ``file``, then ``flags``, then ``KEY=VALUE`` assignments, later ones winning.
+
+    Returns it with the origin of every given key, for error messages. Raises :class:`InputError`
+    in one line: where, what, and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if file is not None:
+        values, origins = read(file)
+    for name, value in (flags or {}).items():
+        flag = "--" + name.replace("_", "-")
+        if name.endswith("_options") and isinstance(value, str):
+            value = _parse(value, flag)
+        values[name], origins[name] = value, flag
+    for assignment in assignments:
+        _assign(assignment, values, origins)
+    return validate(values, origins), origins
+
+
+def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Keys and values of a YAML file, and ``file:line: key`` for each key; raises :class:`InputError`."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"--config {file}: {reason}; allowed: a readable YAML file") from None
+    origins: dict[str, str] = {}
+    try:
+        node = yaml.compose(text, Loader=Loader)
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            raise InputError(f"{file}:1: not a mapping; allowed: lines of the form key: value")
+        if isinstance(node, yaml.MappingNode):
+            _locate(file, node, "", origins)
+        values = yaml.load(text, Loader=Loader) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{file}{line}: not readable as YAML: {problem}") from None
+    return {str(key): value for key, value in values.items()}, origins
+
+
+def _locate(file: Path, node: yaml.MappingNode, prefix: str, origins: dict[str, str]) -> None:
+    for key, value in node.value:
+        path = f"{prefix}{key.value}"
+        where = f"{file}:{key.start_mark.line + 1}: {path}"
+        if path in origins:
+            raise InputError(f"{where}: given twice; allowed: every key once")
+        origins[path] = where
+        if isinstance(value, yaml.MappingNode):
+            _locate(file, value, f"{path}.", origins)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=Loader)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{where} {text!r}: not readable as YAML: {problem}") from None
+
+
+def _assign(assignment: str, values: dict[str, Any], origins: dict[str, str]) -> None:
+    key, equals, text = assignment.partition("=")
+    where = f"--set {key}"
+    if not equals or not key:
+        raise InputError(f"--set {assignment!r}: allowed: KEY=VALUE, such as algo_options.l2=0.01")
+    field, *rest = key.replace("-", "_").split(".", 1)
+    if field not in RunConfig.model_fields:
+        raise InputError(f"{where}: {unknown('key', field, RunConfig.model_fields)}")
+    value = _parse(text, where)
+    if not rest:
+        values[field], origins[field] = value, where
+        return
+    if not field.endswith("_options"):
+        raise InputError(
+            f"{where}: {field} has no keys of its own; allowed: model_options, algo_options, benchmark_options"
+        )
+    current = values.get(field)
+    values[field] = {**(current if isinstance(current, dict) else {}), rest[0]: value}
+    origins[f"{field}.{rest[0]}"] = where

@@ -1,0 +1,136 @@
+"""Everything of a run that lives on the device: model, partition, engine, checked before a file is written."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.config import RunConfig, origin
+from harness.engines.engine import Engine, Problem
+from harness.engines.native import Native
+from harness.errors import InputError
+from harness.key import run_key
+from harness.problem.benchmark import SPLITS, Benchmark
+from harness.problem.models import build, check_options, load_factory
+from harness.problem.oracle import Inner
+from harness.problem.partition import Network
+from harness.problem.tasks import TaskBatch
+from harness.resolve import Resolved, blame
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run that is ready to start. ``config`` is complete; ``w`` and ``phi`` are initialised, flat."""
+
+    config: RunConfig
+    problem: Problem
+    engine: Engine
+    evaluator: Native
+    w: Tensor
+    phi: Tensor
+    device: torch.device
+    key: str
+
+
+def set_up(resolved: Resolved) -> Setup:
+    """Build model, partition and engine on the device; raises :class:`InputError` for what does not fit."""
+    origins, benchmark = resolved.origins, resolved.benchmark
+    config = resolved.config
+    model, adapt = config.model or benchmark.model, config.adapt or "all"  # resolve() has filled both
+    with blame("device", origins):
+        device = pick_device(config.device)
+    with blame("model", origins):
+        factory = resolved.factory or load_factory(model)
+    options = config.model_options
+    if resolved.factory is None:
+        with blame("model_options", origins):
+            options = check_options(model, options)
+    config = config.model_copy(update={"device": str(device), "model_options": _plain(options)})
+    dtype = _DTYPES[config.dtype]
+    with blame("model", origins):
+        shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
+        module = build(factory, shape, outputs, options, seed=config.seed, device=device, dtype=dtype)
+    with blame("adapt", origins):
+        network = Network(module, adapt)
+    if config.norm_statistics == "joint" and network.body is None:
+        where = origin("norm_statistics", origins)
+        raise InputError(
+            f"{where}: joint statistics need a shared body that encodes support and query together, and "
+            f"{config.algo} with adapt {config.adapt!r} adapts from the first layer on; allowed: separate"
+        )
+    algorithm = resolved.algorithm
+    inner = Inner(benchmark.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+    problem = Problem(algorithm, network, inner)
+    with blame("engine", origins):
+        engine = resolved.engine(problem, config.strategy)
+    w, phi = network.initial()
+    first_tasks = [_first_task(benchmark, config, split, device, dtype) for split in SPLITS]
+    _check_output(network, w, phi, first_tasks[0], outputs, model)
+    fingerprint = _fingerprint(module, w, phi, first_tasks) if resolved.objects else ""
+    complete = Resolved(config, algorithm, benchmark, resolved.engine, resolved.factory)
+    key = run_key(complete, factory, fingerprint)
+    return Setup(config, problem, engine, Native(problem, "recursion"), w, phi, device, key)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``name``, ``auto`` taking CUDA where there is one; raises :class:`InputError`."""
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        if device.index is None and available:
+            return torch.device("cuda", torch.cuda.current_device())
+        if device.index is None or device.index >= available:
+            choices = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(available))])
+            raise InputError(f"device {name!r} is not there; allowed: {choices}")
+    return device
+
+
+def _first_task(
+    benchmark: Benchmark, config: RunConfig, split: str, device: torch.device, dtype: torch.dtype
+) -> TaskBatch:
+    return benchmark.draw(
+        split,
+        0,
+        1,
+        seed=config.seed,
+        ways=config.ways,
+        shots=config.shots,
+        queries=config.queries,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _check_output(network: Network, w: Tensor, phi: Tensor, batch: TaskBatch, outputs: int, model: str) -> None:
+    """A person's own model must turn ``[S, *input]`` into ``[S, outputs]``."""
+    examples = batch.support_x[0]
+    try:
+        with torch.no_grad():
+            prediction = network.predict(w, network.tail_phi(phi), network.features(phi, examples))
+    except Exception as error:  # whatever a model raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"model {model!r} fails on examples of shape {list(examples.shape)}: {reason}") from error
+    if prediction.shape != (len(examples), outputs):
+        raise InputError(
+            f"model {model!r} gives {list(prediction.shape)} for examples of shape {list(examples.shape)}; "
+            f"allowed: [{len(examples)}, {outputs}]"
+        )
+
+
+def _fingerprint(module: torch.nn.Module, w: Tensor, phi: Tensor, batches: list[TaskBatch]) -> str:
+    """A hash of initial parameters and first tasks: what a factory or a benchmark object really gives."""
+    digest = hashlib.sha256(repr(module).encode())
+    for tensor in (w, phi, *(part for batch in batches for part in vars(batch).values())):
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _plain(options: dict[str, object]) -> dict[str, object]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

@@ -1,0 +1,78 @@
+"""The summary of a run: what ``summary.json`` holds and ``harness run --json`` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.setup import Setup
+    from harness.train import Trainer
+
+SCHEMA = 1
+
+
+def summarise(
+    status: str, path: Path, setup: Setup, trainer: Trainer, evaluation: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Every number of a run; None for what was not measured or is not finite.
+
+    ``seconds.train`` is all training, the first iteration included, without evaluation, logging and
+    checkpoints. Phases stay None for engines on other libraries, whose inside no clock can see.
+    """
+    config, totals = setup.config, trainer.totals
+    seen = evaluation or {}
+    tasks = totals.iteration * config.meta_batch
+    return {
+        "schema": SCHEMA,
+        "status": status,
+        "run_dir": str(path),
+        "key": setup.key,
+        "algorithm": config.algo,
+        "geometry": config.geometry,
+        "engine": config.engine,
+        "strategy": setup.engine.strategy,
+        "benchmark": config.benchmark,
+        "model": config.model,
+        "adapt": config.adapt,
+        "ways": config.ways,
+        "shots": config.shots,
+        "queries": config.queries,
+        "inner_steps": config.inner_steps,
+        "inner_lr": config.inner_lr,
+        "meta_batch": config.meta_batch,
+        "iterations": config.iterations,
+        "iterations_done": totals.iteration,
+        "seed": config.seed,
+        "device": str(setup.device),
+        "dtype": config.dtype,
+        "n_w": setup.problem.network.n_w,
+        "n_phi": setup.problem.network.n_phi,
+        "counts": totals.counts,
+        "counts_per_task": {name: count // tasks if tasks else 0 for name, count in totals.counts.items()},
+        "train_loss": totals.train_loss,
+        "accuracy": {
+            "mean": seen.get("accuracy"),
+            "ci95": seen.get("accuracy_ci95"),
+            "before_adaptation": seen.get("accuracy_before_adaptation"),
+            "before_adaptation_ci95": seen.get("accuracy_before_adaptation_ci95"),
+            "tasks": seen.get("tasks", 0),
+        },
+        "loss": {
+            "mean": seen.get("loss"),
+            "ci95": seen.get("loss_ci95"),
+            "before_adaptation": seen.get("loss_before_adaptation"),
+            "before_adaptation_ci95": seen.get("loss_before_adaptation_ci95"),
+        },
+        "diverged": trainer.divergence,
+        "seconds": {
+            "train": totals.seconds,
+            "first_iteration": totals.first_iteration,
+            "features": totals.phases.get("features"),
+            "inner_gradient": totals.phases.get("inner_gradient"),
+            "outer_gradient": totals.phases.get("outer_gradient"),
+            "second_order": totals.phases.get("second_order"),
+            "outer_update": totals.phases.get("outer_update"),
+        },
+        "peak_memory_bytes": totals.peak_memory_bytes,
+    }

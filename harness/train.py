@@ -1,0 +1,202 @@
+"""Algorithm 1's outer loop: meta-gradients, Adam or SGD on w and phi, records, checkpoints, divergence."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from harness.evaluate import evaluate, finite
+from harness.interrupts import deferred
+from harness.measure.clocks import make_clock
+from harness.measure.memory import PeakMemory
+from harness.problem.oracle import PHASES, Counts
+
+if TYPE_CHECKING:
+    from harness.config import RunConfig
+    from harness.engines.engine import Engine
+    from harness.engines.native import Native
+    from harness.problem.benchmark import Benchmark
+    from harness.progress import Progress
+    from harness.store import RunDirectory
+
+# Records wait on the device until one of these is reached, so that CUDA never waits for each of them.
+_FLUSH_ITERATIONS, _FLUSH_SECONDS = 20, 1.0
+_QUANTITIES = ("loss", "accuracy", "grad_w_norm", "grad_phi_norm", "parameters")
+
+
+@dataclass
+class Totals:
+    """What adds up over a run and its resumptions. Seconds exclude evaluation, logging and checkpoints."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    first_iteration: float | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: Counts().as_dict())
+    peak_memory_bytes: int = 0
+    metrics_lines: int = 0
+    evaluations_lines: int = 0
+    train_loss: float | None = None
+
+
+class Trainer:
+    """One training run on one device; :meth:`train` may be called once."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        engine: Engine,
+        evaluator: Native,
+        benchmark: Benchmark,
+        directory: RunDirectory,
+        w: Tensor,
+        phi: Tensor,
+        progress: Progress,
+    ) -> None:
+        self.config, self.engine, self.evaluator, self.benchmark = config, engine, evaluator, benchmark
+        self.directory, self.progress = directory, progress
+        self.w, self.phi = w, phi
+        groups = [{"params": [w], "lr": config.outer_lr_w}, {"params": [phi], "lr": config.outer_lr_phi}]
+        kind = torch.optim.Adam if config.outer_optimizer == "adam" else torch.optim.SGD
+        self.optimizer = kind(groups, foreach=False)
+        self.counts = Counts()
+        self.clock = make_clock(w.device)
+        self.memory = PeakMemory(w.device)
+        self.totals = Totals()
+        self.divergence: dict[str, Any] | None = None
+        self._earlier_phases: dict[str, float] = {}
+        self._waiting: list[tuple[Tensor, dict[str, int]]] = []
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint (see :meth:`state`)."""
+        with torch.no_grad():
+            self.w.copy_(state["w"])
+            self.phi.copy_(state["phi"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.totals = Totals(**state["totals"])
+        self.counts = Counts(**self.totals.counts)
+        self._earlier_phases = dict(self.totals.phases)
+        self.memory.peak = self.totals.peak_memory_bytes
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on; plain containers and tensors."""
+        network = self.engine.problem.network
+        parts = {"w": network.w_slots, "phi": network.phi_slots}
+        return {
+            "version": 1,
+            "w": self.w.detach(),
+            "phi": self.phi.detach(),
+            "names": {part: [(slot.name, tuple(slot.shape)) for slot in slots] for part, slots in parts.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "totals": vars(self.totals),
+        }
+
+    def train(self) -> str:
+        """Train to the last iteration; returns ``completed``, ``diverged`` or ``interrupted``."""
+        config = self.config
+        self.progress.begin(config, self.totals.iteration)
+        with deferred() as interrupt:
+            self._start_stretch()
+            for iteration in range(self.totals.iteration + 1, config.iterations + 1):
+                self._iterate(iteration)
+                validate = config.eval_every and iteration % config.eval_every == 0
+                save = iteration % config.checkpoint_every == 0 or iteration == config.iterations
+                full = len(self._waiting) >= _FLUSH_ITERATIONS or time.monotonic() - self._since > _FLUSH_SECONDS
+                if iteration == 1 or validate or save or full or interrupt.pending:
+                    self._flush()
+                    if self.divergence:
+                        return "diverged"
+                    if validate:
+                        self.evaluate("validation")
+                    stop = interrupt.pending
+                    if save or stop:
+                        self.directory.append("metrics.jsonl", [], durable=True)
+                        self.directory.save_checkpoint(self.state())
+                    if stop:
+                        return "interrupted"
+                    self._start_stretch()
+        return "completed"
+
+    def evaluate(self, split: str) -> dict[str, Any]:
+        """Evaluate on ``split``, off the clock, and write it to ``evaluations.jsonl``."""
+        with self.memory.paused():
+
+            def report(done: int, total: int) -> None:
+                self.progress.evaluated(split, done, total)
+
+            result = evaluate(self.evaluator, self.w, self.phi, self.benchmark, self.config, split, report)
+        self.directory.append("evaluations.jsonl", [{"iteration": self.totals.iteration, **result}], durable=True)
+        self.totals.evaluations_lines += 1
+        return result
+
+    def _iterate(self, iteration: int) -> None:
+        """One meta-iteration (lines 3 to 12 of Algorithm 1); nothing here waits for the device."""
+        config = self.config
+        batch = self.benchmark.draw(
+            "train",
+            (iteration - 1) * config.meta_batch,
+            config.meta_batch,
+            seed=config.seed,
+            ways=config.ways,
+            shots=config.shots,
+            queries=config.queries,
+            device=self.w.device,
+            dtype=self.w.dtype,
+        )
+        gradient, outcome = self.engine.meta_gradient(self.w, self.phi, batch, self.counts, self.clock)
+        with self.clock.phase("outer_update"):
+            self.w.grad, self.phi.grad = gradient.w, gradient.phi
+            self.optimizer.step()
+        self.clock.lap()
+        sound = self.w.detach().isfinite().all() & self.phi.detach().isfinite().all()
+        values = [outcome.loss.mean(), outcome.accuracy.mean(), gradient.w.norm(), gradient.phi.norm()]
+        record = torch.stack([value.detach().double() for value in values] + [sound.double()])
+        self._waiting.append((record, self.counts.as_dict()))
+
+    def _start_stretch(self) -> None:
+        self._since = time.monotonic()
+        self.clock.start()
+
+    def _flush(self) -> None:
+        """Bring the waiting records to disk, up to the first one that shows a divergence."""
+        laps = self.clock.laps()
+        rows = torch.stack([record for record, _ in self._waiting]).tolist()
+        totals, begin = self.totals, self.totals.seconds
+        lines = []
+        for row, lap, (_, counts) in zip(rows, laps, self._waiting, strict=True):
+            values = dict(zip(_QUANTITIES, row, strict=True))
+            totals.iteration += 1
+            totals.seconds = begin + lap
+            totals.counts = counts
+            totals.train_loss = finite(values["loss"])
+            if totals.first_iteration is None:
+                totals.first_iteration = lap
+            record = {"iteration": totals.iteration}
+            record |= {name: finite(values[name]) for name in _QUANTITIES[:4]}  # type: ignore[misc]
+            lines.append({**record, "counts": counts, "seconds": totals.seconds})
+            if (quantity := _diverged(values)) is not None:
+                self.divergence = {"iteration": totals.iteration, "quantity": quantity}
+                break
+        self._waiting.clear()
+        totals.metrics_lines += len(lines)
+        measured = self.clock.seconds()
+        for name in (*PHASES, "outer_update"):
+            if name in measured or name in self._earlier_phases:
+                totals.phases[name] = self._earlier_phases.get(name, 0.0) + measured.get(name, 0.0)
+        totals.peak_memory_bytes = self.memory.read()
+        self.directory.append("metrics.jsonl", lines)
+        for line in lines:
+            self.progress.trained(line)
+
+
+def _diverged(values: dict[str, float]) -> str | None:
+    """The first quantity that is not finite; accuracy is no such quantity, regression has none."""
+    for name in ("loss", "grad_w_norm", "grad_phi_norm"):
+        if not math.isfinite(values[name]):
+            return name
+    return None if values["parameters"] else "parameters"

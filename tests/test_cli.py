@@ -1,0 +1,160 @@
+"""The command line: one JSON document, exit statuses, one line for every mistake, no torch before it is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+
+SMALL = [
+    "run",
+    "--benchmark",
+    "sinusoid",
+    "--iterations",
+    "2",
+    "--meta-batch",
+    "2",
+    "--eval-tasks",
+    "4",
+    "--inner-lr",
+    "0.01",
+    "--threads",
+    "1",
+]
+
+
+def test_run_prints_one_json_document(tmp_path, capsys):
+    assert main([*SMALL, "--results", str(tmp_path), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["status"] == "completed"
+    assert json.loads((Path(summary["run_dir"]) / "summary.json").read_text()) == summary
+
+
+def test_run_ends_with_a_table(tmp_path, capsys):
+    assert main([*SMALL, "--results", str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    for part in (
+        "held-out tasks",
+        "before adaptation",
+        "n_w, n_phi",
+        "gradient entries",
+        "second order",
+        "peak memory",
+    ):
+        assert part in table
+
+
+@pytest.mark.parametrize("command", [["list"], ["data", "status"]])
+def test_other_commands_print_json(command, capsys):
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+ROW = {
+    "algorithm": "maml",
+    "geometry": "nonconvex",
+    "engine": "native",
+    "strategy": "recursion",
+    "problem": "cnn",
+    "witness": "autograd",
+    "relative_error": 0.5,
+    "tolerance": 1e-9,
+    "ok": False,
+}
+
+
+@pytest.mark.slow
+def test_verify_prints_json(capsys):
+    assert main(["verify", "--algo", "fomaml", "--engine", "native", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    assert set(ROW) == set(report["rows"][0])
+
+
+def test_verify_fails_where_a_gradient_is_wrong(monkeypatch, capsys):
+    monkeypatch.setattr("harness.proof.verify", lambda *args, **kwargs: {"ok": False, "rows": [ROW]})
+    assert main(["verify", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["rows"] == [ROW]
+    assert "5.00e-01" in captured.err
+
+
+def test_config_file_flags_and_assignments(tmp_path, capsys):
+    file = tmp_path / "run.yaml"
+    file.write_text("benchmark: sinusoid\niterations: 9\nmeta_batch: 2\neval_tasks: 4\ninner_lr: 1e-2\nseed: 3\n")
+    given = ["--iterations", "2", "--set", "algo_options.l2=0.25", "--set", "seed=4"]
+    assert main(["run", "--config", str(file), *given, "--results", str(tmp_path / "runs"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["iterations"], summary["seed"], summary["inner_lr"]) == (2, 4, 0.01)
+    assert "l2: 0.25" in (Path(summary["run_dir"]) / "config.yaml").read_text()
+
+
+BAD = {
+    "unknown algorithm": (["--algo", "anl"], ["--algo", "did you mean 'anil'"]),
+    "missing geometry": (["--algo", "maml", "--geometry", "convex"], ["--geometry", "allowed: nonconvex"]),
+    "too many ways": (["--benchmark", "glyphs", "--ways", "5000"], ["--ways", "5000", "allowed"]),
+    "too many examples": (["--benchmark", "glyphs", "--shots", "5000"], ["5000", "allowed"]),
+    "missing data": (["--benchmark", "fc100"], ["fc100", "harness data prepare fc100"]),
+    "no YAML file": (["--config", "none.yaml"], ["none.yaml", "No such file"]),
+    "bad YAML": (["--config", "bad.yaml"], ["bad.yaml:", "not readable as YAML"]),
+    "unknown key": (["--set", "inner_stepz=1"], ["--set inner_stepz", "did you mean 'inner_steps'"]),
+    "unknown flag": (["--inner-stepz", "1"], ["--inner-stepz", "--inner-steps"]),
+    "negative step size": (["--inner-lr", "-0.1"], ["--inner-lr", "allowed: number > 0"]),
+    "no number": (["--ways", "many"], ["--ways", "allowed: integer >= 1"]),
+    "no such device": (["--device", "cuda:99"], ["--device", "cuda:99", "allowed: auto, cpu"]),
+    "no device": (["--device", "gpu"], ["--device", "allowed: auto, cpu"]),
+    "unknown choice": (["--outer-optimizer", "adagrad"], ["--outer-optimizer", "adam, sgd"]),
+    "unknown strategy": (["--strategy", "magic"], ["--strategy", "recursion"]),
+    "unknown engine": (["--engine", "naive"], ["--engine", "native"]),
+    "unknown benchmark": (["--benchmark", "omniglt"], ["--benchmark", "omniglot"]),
+    "unknown model": (["--model", "cnm"], ["--model", "cnn"]),
+    "bad regex": (["--adapt", "("], ["--adapt", "last:k"]),
+    "unknown option": (["--set", "algo_options.l22=1"], ["--set algo_options.l22", "did you mean 'l2'"]),
+    "unwritable results": (["--results", "bad.yaml"], ["--results", "writable folder"]),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(mistake, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    Path("bad.yaml").write_text("ways: [1,\n")
+    given, expected = BAD[mistake]
+    usual = {"--benchmark": "sinusoid", "--results": "runs", "--iterations": "2", "--eval-tasks": "4"}
+    usual = {name: value for name, value in usual.items() if name not in given}
+    assert main(["run", *(word for pair in usual.items() for word in pair), *given]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("error: ")
+    for part in expected:
+        assert part in captured.err
+    assert not Path("runs").exists()
+
+
+def test_unknown_command(capsys):
+    assert main(["rum"]) == 2
+    assert 'Did you mean "run"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["list"], ["list", "--json"], ["data", "status"]])
+def test_looking_around_does_not_import_torch(command):
+    code = (
+        "import sys; from harness.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, *command], capture_output=True, check=False).returncode == 0
+
+
+def test_help_shows_every_option_with_its_default(capsys):
+    main(["run", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in ("--inner-steps", "N, steps of the inner loop", "[default: 5]", "--outer-lr-phi", "--set", "--resume"):
+        assert text in shown
