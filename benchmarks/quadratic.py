@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class QuadraticOptions(BaseModel):
-    """Sizes and curvature; ``dim_phi`` has to be that of the model ``coupled``."""
+    """Sizes and curvature."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     dim_w: int = Field(10, ge=1, description="number of adapted parameters, and of rows in every support and query set")
@@ -53,6 +53,11 @@ class Quadratic(RegressionBenchmark):
     def input_shape(self) -> tuple[int, ...]:
         """See :attr:`Benchmark.input_shape`."""
         return (self.options.dim_phi + self.options.dim_w,)
+
+    @property
+    def model_options(self) -> dict[str, int]:
+        """The model has to know which of its inputs are the shared parameters'."""
+        return {"dim_phi": self.options.dim_phi}
 
     def draw(
         self,

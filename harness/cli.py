@@ -23,8 +23,9 @@ Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSO
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 
 
-# Loaded when it is called, because its options come from RunConfig, which --help of the others can do without.
+# Loaded when called: their options come from schemas that --help of the others can do without.
 app.command("harness.commands:run", name="run", help="Train, evaluate on held-out tasks and write a run directory.")
+app.command("harness.commands:time", name="time", help="Time gradient and second-order evaluations beside the peers.")
 
 
 @app.command

@@ -1,4 +1,4 @@
-"""The command ``harness run``, whose options are the fields of RunConfig."""
+"""The commands whose options are the fields of a schema: ``harness run`` and ``harness time``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from harness.options import with_run_options
+from harness.config import RunConfig
+from harness.options import with_options
+from harness.timing.config import TimeConfig
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
+Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
 
 
-@with_run_options
+@with_options(RunConfig)
 def run(
     *,
-    config: Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")] = None,
+    config: Config = None,
     set_: Annotated[
         tuple[str, ...],
         Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
@@ -23,7 +28,7 @@ def run(
     fresh: Annotated[
         bool, Parameter(name="--fresh", negative=(), help="delete an earlier run of the same key")
     ] = False,
-    json: Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")] = False,
+    json: Json = False,
     **flags: Any,
 ) -> int:
     """Train, evaluate on held-out tasks and write a run directory.
@@ -43,3 +48,31 @@ def run(
         print_json(summary)
     console(to_stderr=json).print(run_table(summary))
     return 0 if summary["status"] in ("completed", "diverged") else 1
+
+
+@with_options(TimeConfig)
+def time(
+    *,
+    config: Config = None,
+    out: Annotated[Path | None, Parameter(name="--out", help="file for the JSON document, samples included")] = None,
+    json: Json = False,
+    **flags: Any,
+) -> int:
+    """Time gradient and second-order evaluations of every algorithm x N x engine, in interleaved rounds."""
+    from harness.settings import gather_as
+
+    settings, _ = gather_as(TimeConfig, config, flags)
+    from harness.report.console import console, print_json, time_tables
+    from harness.report.progress import show_lines
+    from harness.store import write_json
+    from harness.timing import time_meta_gradients
+
+    with show_lines(console(to_stderr=True)) as show:
+        document = time_meta_gradients(settings, show)
+    if out is not None:
+        write_json(out, document)
+    if json:
+        print_json(document)
+    for part in time_tables(document):
+        console(to_stderr=json).print(part)
+    return 0 if any(row["status"] == "ok" for row in document["rows"]) else 1

@@ -5,13 +5,15 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from harness.errors import InputError, unknown
+
+S = TypeVar("S", bound=BaseModel)
 
 
 class RunConfig(BaseModel):
@@ -66,15 +68,20 @@ class RunConfig(BaseModel):
 
 
 def validate(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> RunConfig:
-    """``RunConfig(**values)``; raises :class:`InputError` in one line that names where the value came from.
+    """``RunConfig(**values)``, see :func:`validate_as`."""
+    return validate_as(RunConfig, values, origins)
+
+
+def validate_as(schema: type[S], values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> S:
+    """``schema(**values)``; raises :class:`InputError` in one line that names where the value came from.
 
     ``origins`` maps a key (``inner_lr``, ``algo_options.l2``) to where it was given, such as
     ``--inner-lr`` or ``run.yaml:3: inner_lr``.
     """
     try:
-        return RunConfig(**values)
+        return schema(**values)
     except ValidationError as error:
-        raise explain(error, RunConfig, "key", origins) from None
+        raise explain(error, schema, "key", origins) from None
 
 
 def explain(
@@ -104,7 +111,7 @@ def origin(key: str, origins: Mapping[str, str] | None = None) -> str:
     return (origins or {}).get(key, key)
 
 
-_KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", dict: "mapping"}
+_KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", dict: "mapping", tuple: "list"}
 
 
 def allowed(field: FieldInfo) -> str:

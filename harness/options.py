@@ -1,27 +1,34 @@
-"""Command-line options generated from RunConfig: one flag a field, with its description and default."""
+"""Command-line options generated from a schema: one flag a field, with its description and default."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from harness.config import RunConfig, allowed
+from harness.config import allowed
 
 
-def with_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give ``command(..., **flags)`` one option for every field of RunConfig.
+def with_options(schema: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a ``command(..., **flags)`` one option for every field of ``schema``.
 
-    Only options that were given reach ``flags``, as text: RunConfig itself converts and checks
+    Only options that were given reach ``flags``, as text: the schema itself converts and checks
     them, so that flags, files and Python give the same messages.
     """
+    return functools.partial(_with_options, schema)
+
+
+def _with_options(schema: type[BaseModel], command: Callable[..., Any]) -> Callable[..., Any]:
     own = [part for part in inspect.signature(command).parameters.values() if part.kind is not part.VAR_KEYWORD]
     hints = typing.get_type_hints(command, include_extras=True)
     own = [part.replace(annotation=hints[part.name]) for part in own]
-    parameters = [*(_option(name) for name in RunConfig.model_fields), *own]
+    parameters = [*(_option(name, field) for name, field in schema.model_fields.items()), *own]
 
     def called(**values: Any) -> Any:
         return command(**{name: value for name, value in values.items() if value is not None})
@@ -32,10 +39,10 @@ def with_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def _option(name: str) -> inspect.Parameter:
-    field = RunConfig.model_fields[name]
-    default = "" if field.default is None or field.default == {} else f" [default: {field.default}]"
-    words = "" if (limits := allowed(field)) in (field.description, "mapping") else f" ({limits})"
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    usual = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    default = "" if usual is None or usual == {} else f" [default: {usual}]"
+    words = "" if (limits := allowed(field)) in (field.description, "mapping", "list") else f" ({limits})"
     parameter = Parameter(
         name="--" + name.replace("_", "-"),
         help=f"{field.description}{words}{default}",

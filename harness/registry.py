@@ -58,8 +58,8 @@ class Registry(Generic[T]):
         if not (isinstance(value, type) and issubclass(value, base)):
             log.warning("%s is left out: it is no subclass of %s.%s", where, base.__module__, base.__name__)
             return None
-        if getattr(value, "__abstractmethods__", None):
-            missing = ", ".join(sorted(value.__abstractmethods__))
+        if abstract := getattr(value, "__abstractmethods__", None):
+            missing = ", ".join(sorted(abstract))
             log.warning("%s is left out: it does not define %s", where, missing)
             return None
         if getattr(value, "name", None) != entry.name:
@@ -87,7 +87,7 @@ def algorithms() -> Registry[Algorithm]:
     """Every algorithm of the group ``harness.algorithms``."""
     from harness.problem.algorithm import Algorithm
 
-    return _registry("algorithm", Algorithm, "harness.algorithms")
+    return _registry("algorithm", Algorithm, "harness.algorithms")  # type: ignore[type-abstract]
 
 
 @functools.cache
@@ -95,7 +95,7 @@ def benchmarks() -> Registry[Benchmark]:
     """Every benchmark of the group ``harness.benchmarks``."""
     from harness.problem.benchmark import Benchmark
 
-    return _registry("benchmark", Benchmark, "harness.benchmarks")
+    return _registry("benchmark", Benchmark, "harness.benchmarks")  # type: ignore[type-abstract]
 
 
 @functools.cache
@@ -103,7 +103,7 @@ def engines() -> Registry[Engine]:
     """Every engine of the group ``harness.engines``."""
     from harness.engines.engine import Engine
 
-    return _registry("engine", Engine, "harness.engines")
+    return _registry("engine", Engine, "harness.engines")  # type: ignore[type-abstract]
 
 
 def _registry(kind: str, base: type[T], group: str) -> Registry[T]:

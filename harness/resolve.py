@@ -84,6 +84,8 @@ def resolve(
     values["algo_options"] = algo_options.model_dump(mode="json")
     values["benchmark_options"] = benchmark.options.model_dump(mode="json")
     values["model"] = _model_name(model) if model else values["model"] or benchmark_type.model
+    if values["model"] == benchmark_type.model:
+        values["model_options"] = {**benchmark.model_options, **values["model_options"]}
     filled = validate(values, origins)
     with blame("ways", origins):
         benchmark.check(filled.ways, filled.shots, filled.queries)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from harness.config import RunConfig, validate
+from harness.config import RunConfig, S, validate_as
 from harness.errors import InputError, unknown
 
 
@@ -27,7 +27,14 @@ Loader.add_implicit_resolver(
 def gather(
     file: Path | None = None, flags: Mapping[str, Any] | None = None, assignments: Iterable[str] = ()
 ) -> tuple[RunConfig, dict[str, str]]:
-    """The configuration from a YAML ``file``, then ``flags``, then ``KEY=VALUE`` assignments, later ones winning.
+    """The run configuration from such layers, see :func:`gather_as`."""
+    return gather_as(RunConfig, file, flags, assignments)
+
+
+def gather_as(
+    schema: type[S], file: Path | None = None, flags: Mapping[str, Any] | None = None, assignments: Iterable[str] = ()
+) -> tuple[S, dict[str, str]]:
+    """The ``schema`` from a YAML ``file``, then ``flags``, then ``KEY=VALUE`` assignments, later ones winning.
 
     Returns it with the origin of every given key, for error messages. Raises :class:`InputError`
     in one line: where, what, and what is allowed.
@@ -42,8 +49,8 @@ def gather(
             value = _parse(value, flag)
         values[name], origins[name] = value, flag
     for assignment in assignments:
-        _assign(assignment, values, origins)
-    return validate(values, origins), origins
+        _assign(schema, assignment, values, origins)
+    return validate_as(schema, values, origins), origins
 
 
 def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -88,22 +95,21 @@ def _parse(text: str, where: str) -> Any:
         raise InputError(f"{where} {text!r}: not readable as YAML: {problem}") from None
 
 
-def _assign(assignment: str, values: dict[str, Any], origins: dict[str, str]) -> None:
+def _assign(schema: type[S], assignment: str, values: dict[str, Any], origins: dict[str, str]) -> None:
     key, equals, text = assignment.partition("=")
     where = f"--set {key}"
     if not equals or not key:
         raise InputError(f"--set {assignment!r}: allowed: KEY=VALUE, such as algo_options.l2=0.01")
     field, *rest = key.replace("-", "_").split(".", 1)
-    if field not in RunConfig.model_fields:
-        raise InputError(f"{where}: {unknown('key', field, RunConfig.model_fields)}")
+    if field not in schema.model_fields:
+        raise InputError(f"{where}: {unknown('key', field, schema.model_fields)}")
     value = _parse(text, where)
     if not rest:
         values[field], origins[field] = value, where
         return
     if not field.endswith("_options"):
-        raise InputError(
-            f"{where}: {field} has no keys of its own; allowed: model_options, algo_options, benchmark_options"
-        )
+        nested = ", ".join(name for name in schema.model_fields if name.endswith("_options"))
+        raise InputError(f"{where}: {field} has no keys of its own; allowed: {nested}")
     current = values.get(field)
     values[field] = {**(current if isinstance(current, dict) else {}), rest[0]: value}
     origins[f"{field}.{rest[0]}"] = where

@@ -106,7 +106,7 @@ class RunDirectory:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, the last file of a run."""
-        write(self.path / "summary.json", _json(summary, indent=2) + b"\n")
+        write_json(self.path / "summary.json", summary)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -135,6 +135,12 @@ def load_parameters(run_dir: str | Path) -> dict[str, Any]:
             tensors[name] = state[part][start : start + size].view(shape)
             start += size
     return {"w": state["w"], "phi": state["phi"], "state_dict": tensors}
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write an indented JSON document atomically; folders on the way to it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, _json(document, indent=2) + b"\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -81,3 +81,8 @@ def test_options_of_a_plugin_are_checked():
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValidationError):
         RunConfig().seed = 3
+
+
+def test_the_model_of_quadratic_has_the_sizes_of_its_tasks():
+    config = RunConfig(benchmark="quadratic", benchmark_options={"dim_phi": 3, "dim_w": 4})
+    assert resolve(config).config.model_options == {"dim_phi": 3}

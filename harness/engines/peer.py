@@ -72,7 +72,7 @@ class PeerEngine(Engine):
             with self.adapted(support, batch.support_y[task]) as model:
                 prediction = model(query)
                 loss = self.loss(prediction, batch.query_y[task])
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
             losses.append(loss.detach())
             predictions.append(prediction.detach())
         self.count(counts, batch.tasks)

@@ -114,7 +114,7 @@ class CudaClock(DeviceClock):
         return [self._marks[0].elapsed_time(mark) * 1e-3 for mark in self._marks[1:]]
 
     def _mark(self) -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
         return event
 

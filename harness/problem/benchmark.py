@@ -62,6 +62,11 @@ class Benchmark(ABC):
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example as the model sees it, such as ``(channels, height, width)``."""
 
+    @property
+    def model_options(self) -> Mapping[str, Any]:
+        """Options that the benchmark's own model needs to fit these tasks."""
+        return {}
+
     def outputs(self, ways: int) -> int:
         """Size of the model's output for tasks of ``ways`` classes."""
         return ways

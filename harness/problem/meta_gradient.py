@@ -1,4 +1,4 @@
-"""Proposition 1: the exact meta-gradient, by recursion and by differentiating the inner loop; and the first-order one."""
+"""Proposition 1: the exact meta-gradient, by recursion and by differentiating the inner loop; the first-order one."""
 
 from __future__ import annotations
 

@@ -91,8 +91,10 @@ class Coupled(nn.Module):
         self.head = nn.Linear(dim_w, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Predictions ``[S, 1]``."""
         split = self.shared.in_features
-        return self.shared(x[..., :split]) + self.head(x[..., split:])
+        prediction: Tensor = self.shared(x[..., :split]) + self.head(x[..., split:])
+        return prediction
 
 
 def coupled(input_shape: tuple[int, ...], outputs: int, dim_phi: int = 8) -> nn.Module:

@@ -82,8 +82,8 @@ def _compare(
                 gradient, _ = made.meta_gradient(*network.initial(), problem.batch)
                 for witness, error in _errors(algorithm, network, inner, problem, gradient.w, gradient.phi, seed):
                     worst[witness] = max(worst.get(witness, 0.0), error)
-        except NotSupported as error:
-            refusals.append(error)
+        except NotSupported as refusal:
+            refusals.append(refusal)
             continue  # the engine may have another strategy for such a model
         for witness, error in worst.items():
             yield {

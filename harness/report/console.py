@@ -81,6 +81,50 @@ def run_table(summary: Mapping[str, Any]) -> Table:
     return table(f"{name}, {task}", ("", ""), rows)
 
 
+def time_tables(document: Mapping[str, Any]) -> list[Table | Text]:
+    """The tables of ``harness time``: meta-gradients beside the peers, then each kind of evaluation."""
+    rows = document["rows"]
+    others = sorted({name for row in rows for name in row["ratio_to"]})
+    names = ("algorithm", "geometry", "N", "engine", "strategy")
+    keys = ("algorithm", "geometry", "inner_steps", "engine", "strategy")
+    totals, kinds = [], []
+    for row in rows:
+        name = [row[key] for key in keys]
+        if row["status"] != "ok":
+            totals.append([*name, row["status"].partition(":")[0], *[""] * (5 + len(others))])
+            continue
+        timed, memory = row["meta_gradient"], row["peak_memory_bytes"]
+        totals.append(
+            [
+                *name,
+                f"{timed['median'] * 1e3:.1f}",
+                f"{timed['iqr'] / timed['median']:.0%}",
+                f"{row['first_seconds'] * 1e3:.0f}",
+                "" if memory is None else f"{memory / 2**20:,.0f}",
+                f"{row['flops'] / 1e9:.1f}",
+                f"{row['share_of_ceiling']:.0%}",
+                *(f"{row['ratio_to'][other]:.2f}" if other in row["ratio_to"] else "" for other in others),
+            ]
+        )
+        for kind in ("inner_gradient", "outer_gradient", "hessian_vector_product", "mixed_product"):
+            if (taken := row[kind]) is not None:
+                cells = [f"{taken['median'] * 1e3:.2f}", f"{taken['iqr'] / taken['median']:.0%}"]
+                kinds.append([*name, kind.replace("_", " "), *cells, f"{taken['entries_per_second']:.3g}"])
+    columns = (*names, "median ms", "IQR", "first ms", "peak MiB", "GFLOP", "of ceiling")
+    made: list[Table | Text] = [
+        table(
+            f"Meta-gradients on {document['device']}: {document['tasks']}",
+            (*columns, *(f"x {other}" for other in others)),
+            totals,
+        )
+    ]
+    if kinds:
+        made.append(table("Evaluations of all tasks", (*names, "evaluation", "median ms", "IQR", "entries/s"), kinds))
+    for line in [*document["warnings"], *(row["status"] for row in rows if ":" in row["status"])]:
+        made.append(Text(f"! {line}"))
+    return made
+
+
 def listing_tables(listing: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Table]:
     """The tables of ``harness list``."""
     return [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,6 +15,24 @@ if TYPE_CHECKING:
     from harness.config import RunConfig
 
 _LOG_SECONDS = 5.0
+
+
+@contextmanager
+def show_lines(console: Console) -> Iterator[Callable[[str], None]]:
+    """A function that shows what is being done: a live line on a terminal, a line every few seconds elsewhere."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda line: status.update(Text(line))
+        return
+    shown = 0.0
+
+    def show(line: str) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > _LOG_SECONDS:
+            shown = time.monotonic()
+            console.print(Text(line))
+
+    yield show
 
 
 class ConsoleProgress:

@@ -29,7 +29,7 @@ class Native(Engine):
     strategies = ("linearised", "recursion", "unrolled")
 
     def __init__(self, problem: Problem, strategy: str = "auto") -> None:
-        from harness.engines.native.oracle import Stack
+        from harness.engines.native.stack import Stack
 
         super().__init__(problem, strategy)
         self.stack = None if strategy == "unrolled" else Stack.of(problem.network)

@@ -30,7 +30,8 @@ class ConvBlock(Layer):
     def __init__(self, names: list[str], conv: nn.Conv2d, eps: float, pool: int) -> None:
         """``names``: weight, bias (or none) of the convolution, gamma and beta, as in the module."""
         super().__init__(*names)
-        self.geometry = (list(conv.stride), list(conv.padding), list(conv.dilation))
+        assert not isinstance(conv.padding, str)
+        self.geometry = [list(part) for part in (conv.stride, conv.padding, conv.dilation)]
         self.eps, self.pool = eps, pool
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
@@ -89,20 +90,17 @@ class ConvBlock(Layer):
         gz_dot = torch.addcmul(constant, rows(state.xhat, state.groups), by_xhat).addcmul_(state.z_dot, by_z_dot)
         gz_dot = self._scatter_add(state, gz_dot, inv_dot * state.scale * gp + inv * q_dot)
         gx_dot, g_weight_dot = self._cotangents(state, gz_dot, state.x, state.weight, need_input)
-        gx_more, g_more = self._cotangents(state, state.gz, x_dot, state.weight_dot, need_input)
-        if gx_dot is not None and gx_more is not None:
-            gx_dot = gx_dot + gx_more
-        if g_more is not None:
-            g_weight_dot = g_weight_dot + g_more
+        if need_input or x_dot is not None:
+            gx_more, g_more = self._cotangents(state, state.gz, x_dot, state.weight_dot, need_input)
+            gx_dot, g_weight_dot = _sum(gx_dot, gx_more), _sum(g_weight_dot, g_more)
         return gx_dot, self._parameters(state, g_weight_dot, g_gamma_dot, g_beta_dot)
 
     def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         """Convolution of every group with its own weights ``[G, out, in, k, k]``, or with shared ones."""
         stride, padding, dilation = self.geometry
-        if weight.shape[0] == 1:
-            return channels_last(F.conv2d(x, weight[0], None, stride, padding, dilation))
-        parts = zip(x.chunk(groups), weight, strict=True)
-        return channels_last(torch.cat([F.conv2d(part, own, None, stride, padding, dilation) for part, own in parts]))
+        parts = zip(x.chunk(groups), weight, strict=True) if weight.shape[0] > 1 else [(x, weight[0])]
+        z = _concatenated([F.conv2d(part, own, None, stride, padding, dilation) for part, own in parts])
+        return channels_last(z)
 
     def _cotangents(
         self, state: State, gz: Tensor, x: Tensor | None, weight: Tensor, need_input: bool
@@ -111,8 +109,6 @@ class ConvBlock(Layer):
 
         Without an ``x`` (its derivative is zero) the weights get none.
         """
-        if x is None and not need_input:
-            return None, None
         stride, padding, dilation = self.geometry
         needed = [need_input, x is not None, False]
         groups = weight.shape[0]
@@ -121,7 +117,7 @@ class ConvBlock(Layer):
             torch.ops.aten.convolution_backward(*part, None, stride, padding, dilation, False, [0, 0], 1, needed)
             for part in zip(gz.chunk(groups), inputs.chunk(groups), weight, strict=True)
         ]
-        gx = torch.cat([result[0] for result in results]) if need_input else None
+        gx = _concatenated([result[0] for result in results]) if need_input else None
         return gx, torch.stack([result[1] for result in results]) if x is not None else None
 
     def _standardise(self, z: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -140,13 +136,23 @@ class ConvBlock(Layer):
         per_image.scatter_add_(1, state.index, sparse.view(shape[0], -1, shape[1]))
         return images(per_image, shape)
 
-    def _parameters(self, state: State, g_weight: Tensor, g_gamma: Tensor, g_beta: Tensor) -> Parameters:
+    def _parameters(self, state: State, g_weight: Tensor | None, g_gamma: Tensor, g_beta: Tensor) -> Parameters:
+        assert g_weight is not None
         shared = state.weight.shape[0] == 1
         if shared:
             g_gamma, g_beta = g_gamma.sum(0, keepdim=True), g_beta.sum(0, keepdim=True)
         sign = state.sign[:, 0]
         bias = [torch.zeros_like(g_beta)] if len(self.names) == 4 else []
         return [g_weight * sign[:, :, None, None, None], *bias, g_gamma * sign, g_beta]
+
+
+def _concatenated(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Sum of two derivatives, of which None is zero."""
+    return a if b is None else b if a is None else a + b
 
 
 def rows(x: Tensor, groups: int) -> Tensor:

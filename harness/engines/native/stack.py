@@ -146,7 +146,9 @@ def _conv_block(leaves: list[tuple[str, nn.Module]]) -> ConvBlock | None:
     if [type(leaf) for _, leaf in leaves] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]:
         return None
     (conv_name, conv), (norm_name, norm), _, (_, pool) = leaves
-    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(pool, nn.MaxPool2d)
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(pool, nn.MaxPool2d)
     plain_conv = conv.groups == 1 and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     plain_norm = norm.affine and not norm.track_running_stats
     size = pool.kernel_size

@@ -1,0 +1,56 @@
+"""What the device reaches at best: a large matrix product and a large convolution, timed in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+
+class Ceiling:
+    """Samples FLOP/s of work that has nothing in its way; call :meth:`sample` once a round."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device = device
+        big = 8 if device.type == "cuda" else 1
+        size = 1024 * big
+        a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        images, channels, edge = 256 * big, 64, 16
+        x = torch.randn(images, channels, edge, edge, device=device, dtype=dtype)
+        weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+        packed = x.contiguous(memory_format=torch.channels_last)
+        conv_flops = 2 * images * edge**2 * channels**2 * 9
+        self.work: dict[str, tuple[Callable[[], object], int]] = {
+            "matmul": (lambda: a @ b, 2 * size**3),
+            "conv": (lambda: F.conv2d(x, weight, padding=1), conv_flops),
+            "conv_channels_last": (lambda: F.conv2d(packed, weight, padding=1), conv_flops),
+        }
+        self.samples: dict[str, list[float]] = {name: [] for name in self.work}
+
+    def sample(self) -> None:
+        """Time each kind of work once, after a warm-up."""
+        for name, (call, flops) in self.work.items():
+            call()
+            self._wait()
+            begin = time.perf_counter_ns()
+            call()
+            self._wait()
+            self.samples[name].append(flops / ((time.perf_counter_ns() - begin) * 1e-9))
+
+    @property
+    def flops_per_second(self) -> float:
+        """The convolution ceiling: the better memory layout's median."""
+        return max(statistics.median(self.samples[name]) for name in ("conv", "conv_channels_last"))
+
+    def report(self) -> dict[str, Any]:
+        """Median FLOP/s of each kind, and the samples."""
+        medians = {name: statistics.median(taken) for name, taken in self.samples.items() if taken}
+        return {"flops_per_second": medians, "samples": self.samples}
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

@@ -1,0 +1,32 @@
+"""Timing what Table 2 counts: native engine and peers side by side in one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.timing.config import TimeConfig
+
+#: part of what a timing means; raise it when the protocol changes
+PROTOCOL = 1
+
+
+def time_meta_gradients(config: TimeConfig, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Time every algorithm x N x engine of ``config`` in interleaved rounds.
+
+    A cell's figure is the wall time of a meta-gradient, median over rounds; in each round every cell
+    runs once, so that drift of the machine hits all alike. The native engine's kinds of evaluation are
+    timed one by one in the same rounds. FLOPs and peak memory come from passes of their own.
+
+    Returns ``{"environment", "protocol", "ceiling", "rows", "warnings", ...}``; seconds and bytes
+    throughout. A row has ``algorithm``, ``geometry``, ``engine``, ``strategy``, ``inner_steps``, ``status``
+    ("ok", "not_supported: why" or "out_of_memory") and, where it is ok, ``meta_gradient`` {median, iqr,
+    samples}, the four kinds likewise with ``entries_per_second``, ``first_seconds``, ``peak_memory_bytes``,
+    ``flops``, ``share_of_ceiling`` and ``ratio_to`` (this engine's time over each other engine's).
+    Raises InputError for names that are not there.
+    """
+    from harness.timing.session import run_session
+
+    return run_session(config, progress)

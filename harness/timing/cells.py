@@ -1,0 +1,113 @@
+"""A cell of a timing table: one algorithm, N and engine on fixed tasks, ready to be evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness import registry
+from harness.engines.engine import Engine, Problem
+from harness.errors import InputError
+from harness.problem.benchmark import Benchmark
+from harness.problem.models import build, check_options, load_factory
+from harness.problem.oracle import Inner
+from harness.problem.partition import Network
+from harness.problem.tasks import TaskBatch
+from harness.timing.config import TimeConfig
+
+
+@dataclass(frozen=True)
+class Name:
+    """Which cell it is."""
+
+    algorithm: str
+    geometry: str
+    inner_steps: int
+    engine: str
+    strategy: str
+
+
+@dataclass
+class Cell:
+    """An engine with its problem, parameters and tasks."""
+
+    name: Name
+    engine: Engine
+    w: Tensor
+    phi: Tensor
+    batch: TaskBatch
+
+    def meta_gradient(self) -> None:
+        """Evaluate once."""
+        self.engine.meta_gradient(self.w, self.phi, self.batch)
+
+
+def names(config: TimeConfig) -> list[Name]:
+    """Every combination that ``config`` asks for; raises :class:`InputError` for names that are not there."""
+    result = []
+    for item in config.algo:
+        algorithm_name, _, geometry = item.partition(":")
+        algorithm = registry.algorithms().get(algorithm_name)
+        geometry = geometry or next(iter(algorithm.geometries))
+        if geometry not in algorithm.geometries:
+            allowed = ", ".join(f"{algorithm_name}:{name}" for name in algorithm.geometries)
+            raise InputError(f"algo {item!r}: there is no such geometry; allowed: {allowed}")
+        for steps in config.inner_steps:
+            if steps < 0:
+                raise InputError(f"inner_steps {steps}: allowed: integers >= 0")
+            for engine in config.engine:
+                registry.engines().get(engine)
+                for strategy in config.strategy if engine == "native" else ("auto",):
+                    result.append(Name(algorithm_name, geometry, steps, engine, strategy))
+    return result
+
+
+def make_cell(name: Name, config: TimeConfig, benchmark: Benchmark, batch: TaskBatch, device: torch.device) -> Cell:
+    """Build the cell called ``name``; raises :class:`NotSupported` where its engine cannot."""
+    algorithm = registry.algorithms().get(name.algorithm)(name.geometry)
+    options = check_options(benchmark.model, {**benchmark.model_options, **config.model_options})
+    module = build(
+        load_factory(benchmark.model),
+        benchmark.input_shape,
+        benchmark.outputs(config.ways),
+        options,
+        seed=config.seed,
+        device=device,
+        dtype=batch.support_x.dtype,
+    )
+    network = Network(module, algorithm.geometries[name.geometry].adapt)
+    inner = Inner(benchmark.loss, name.inner_steps, config.inner_lr, algorithm.l2)
+    engine = registry.engines().get(name.engine)
+    engine.require()
+    return Cell(name, engine(Problem(algorithm, network, inner), name.strategy), *network.initial(), batch)
+
+
+def fixed_tasks(config: TimeConfig, benchmark: Benchmark, device: torch.device) -> tuple[TaskBatch, str]:
+    """The tasks that every cell gets, and whether they are the benchmark's own or random of its shape."""
+    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    missing = getattr(benchmark, "missing", lambda: None)()
+    if missing is None:
+        benchmark.check(config.ways, config.shots, config.queries)
+        batch = benchmark.draw(
+            "train",
+            0,
+            config.meta_batch,
+            seed=config.seed,
+            ways=config.ways,
+            shots=config.shots,
+            queries=config.queries,
+            device=device,
+            dtype=dtype,
+        )
+        return batch, f"tasks of {benchmark.name}"
+    generator = torch.Generator().manual_seed(config.seed)
+
+    def random(each: int) -> tuple[Tensor, Tensor]:
+        shape = (config.meta_batch, config.ways * each, *benchmark.input_shape)
+        labels = torch.arange(config.ways).repeat_interleave(each).expand(config.meta_batch, -1)
+        return torch.rand(shape, generator=generator).to(device, dtype), labels.to(device)
+
+    batch = TaskBatch(*random(config.shots), *random(config.queries))
+    return batch, f"random tensors of the shape of {benchmark.name} ({missing})"

@@ -1,0 +1,41 @@
+"""TimeConfig: what ``harness time`` measures. Importing it must not import torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class TimeConfig(BaseModel):
+    """Lists of algorithms, N and engines, every combination of which is a cell; and the shape of the tasks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algo: tuple[str, ...] = Field(
+        default=("maml", "fomaml", "anil:convex", "anil:nonconvex"),
+        min_length=1,
+        description="algorithms, each NAME or NAME:GEOMETRY",
+    )
+    inner_steps: tuple[int, ...] = Field(default=(1, 5), min_length=1, description="N, steps of the inner loop")
+    engine: tuple[str, ...] = Field(default=("native",), min_length=1, description="libraries to time")
+    strategy: tuple[str, ...] = Field(default=("auto",), min_length=1, description="strategies of the native engine")
+    benchmark: str = Field(default="fc100", description="family of tasks, see `harness list`")
+    model_options: dict[str, Any] = Field(default={}, description="options of the benchmark's model")
+    ways: int = Field(default=5, ge=1, description="classes in a task")
+    shots: int = Field(default=5, ge=1, description="support examples of each class")
+    queries: int = Field(default=5, ge=1, description="query examples of each class")
+    meta_batch: int = Field(default=8, ge=1, description="B, tasks in a meta-gradient")
+    inner_lr: float = Field(default=0.1, gt=0, description="alpha, step size of the inner loop")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu or cuda")
+    dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
+    rounds: int = Field(default=5, ge=1, description="interleaved rounds")
+    memory: bool = Field(default=True, description="measure peak memory, on the CPU in a fresh process per cell")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; unset: as torch chooses")
+    seed: int = Field(default=0, ge=0, description="seed of parameters and tasks")
+
+    @field_validator("algo", "inner_steps", "engine", "strategy", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """Text such as ``1,5`` is a list."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

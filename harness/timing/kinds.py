@@ -1,0 +1,38 @@
+"""The four kinds of evaluation that Table 2 counts, each timed by itself on the native oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from harness.engines.native import Native
+from harness.timing.cells import Cell
+
+#: kinds of evaluation, in the order of Table 2
+KINDS = ("inner_gradient", "outer_gradient", "hessian_vector_product", "mixed_product")
+
+
+def evaluations(cell: Cell) -> Iterator[tuple[str, Callable[[], object], int]]:
+    """Name, call and entries (in the paper's unit, for all B tasks) of each kind; none for other engines.
+
+    All are evaluated at w_0, the products along the outer gradient. An outer gradient includes its way
+    back through the shared body; a product is timed with the linearisation that the strategy keeps.
+    """
+    if not isinstance(cell.engine, Native):
+        return
+    oracle = cell.engine.oracle(cell.w, cell.phi, cell.batch)
+    if oracle.differentiation == "unrolled":
+        return  # the reverse pass through the recorded loop has no separate kinds
+    w = oracle.initial()
+    n_w, n_phi, tasks = oracle.n_w, oracle.n_phi, oracle.tasks
+    oracle.inner_gradient(w, linearise=True)
+    u, _ = oracle.outer_gradient(w)
+
+    def outer() -> None:
+        again = cell.engine.oracle(cell.w, cell.phi, cell.batch)  # type: ignore[attr-defined]
+        again.phi_gradient(again.outer_gradient(w)[1])
+
+    yield "inner_gradient", lambda: oracle.inner_gradient(w, linearise=True), tasks * n_w
+    yield "outer_gradient", outer, tasks * (n_w + n_phi)
+    yield "hessian_vector_product", lambda: oracle.hessian_product(w, u), tasks * n_w**2
+    if n_phi:
+        yield "mixed_product", lambda: oracle.mixed_product(w, u), tasks * n_w * n_phi

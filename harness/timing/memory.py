@@ -1,0 +1,51 @@
+"""Peak memory of one meta-gradient: the allocator's on CUDA, a fresh process's resident memory on the CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+
+import torch
+
+from harness import registry
+from harness.errors import HarnessError
+from harness.measure.memory import PeakMemory
+from harness.timing.cells import Cell, Name, fixed_tasks, make_cell
+from harness.timing.config import TimeConfig
+
+
+def peak_of_cell(cell: Cell, config: TimeConfig, device: torch.device) -> int:
+    """Bytes that a meta-gradient needs above parameters and tasks (CPU), or in all (CUDA)."""
+    if device.type == "cuda":
+        memory = PeakMemory(device)
+        cell.meta_gradient()
+        return memory.read()
+    # A forkserver starts every child from one clean process that has torch imported and nothing else done.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", __name__])
+    receiving, sending = context.Pipe(duplex=False)
+    name = dataclasses.replace(cell.name, strategy=cell.engine.strategy)
+    process = context.Process(target=_child, args=(sending, name, config, torch.get_num_threads()))
+    process.start()
+    sending.close()
+    try:
+        return int(receiving.recv())
+    except EOFError:
+        raise HarnessError(f"the process that measures the memory of {name} ended with {process.exitcode}") from None
+    finally:
+        process.join()
+
+
+def _child(sending: multiprocessing.connection.Connection, name: Name, config: TimeConfig, threads: int) -> None:
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    benchmark = registry.benchmarks().get(config.benchmark)()
+    # Libraries allocate their own workspaces once; a small problem of the same kind makes them do it now.
+    small = config.model_copy(update={"meta_batch": 1})
+    tiny = dataclasses.replace(name, inner_steps=min(1, name.inner_steps))
+    make_cell(tiny, small, benchmark, fixed_tasks(small, benchmark, device)[0], device).meta_gradient()
+    cell = make_cell(name, config, benchmark, fixed_tasks(config, benchmark, device)[0], device)
+    memory = PeakMemory(device)
+    cell.meta_gradient()
+    sending.send(memory.read())
+    sending.close()

@@ -1,0 +1,178 @@
+"""One timing run: interleaved rounds over all cells, then the passes for FLOPs and memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from harness import registry
+from harness.errors import NotSupported
+from harness.measure.ceiling import Ceiling
+from harness.measure.environment import environment
+from harness.measure.flops import flops_of
+from harness.setup import pick_device
+from harness.timing import PROTOCOL
+from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names
+from harness.timing.config import TimeConfig
+from harness.timing.kinds import KINDS, evaluations
+from harness.timing.memory import peak_of_cell
+
+#: spread above which a median is warned about
+NOISY = 0.10
+
+
+def run_session(config: TimeConfig, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """See :func:`harness.timing.time_meta_gradients`."""
+    say = progress or (lambda _: None)
+    cell_names = names(config)
+    benchmark = registry.benchmarks().get(config.benchmark)()
+    device = pick_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    batch, tasks = fixed_tasks(config, benchmark, device)
+    rows: list[dict[str, Any]] = []
+    cells: list[tuple[dict[str, Any], Cell]] = []
+    for name in cell_names:
+        row = {**vars(name), "meta_gradient": None, **dict.fromkeys(KINDS), "peak_memory_bytes": None}
+        row |= {"flops": None, "share_of_ceiling": None, "ratio_to": {}, "first_seconds": None, "status": "ok"}
+        rows.append(row)
+        say(f"first step: {_label(name)}")
+        with _attempting(row):
+            cells.append((row, _first(name, config, benchmark, batch, device, row)))
+    ceiling = Ceiling(device, batch.support_x.dtype)
+    _rounds(config, cells, ceiling, device, say)
+    for row, cell in cells:
+        if row["status"] == "ok":
+            say(f"FLOPs and memory: {_label(cell.name)}")
+            with _attempting(row):
+                _separate_passes(row, cell, config, ceiling, device)
+    _ratios(rows)
+    found = environment(device)
+    return {
+        "protocol": PROTOCOL,
+        "environment": found,
+        "config": config.model_dump(mode="json"),
+        "device": str(device),
+        "tasks": tasks,
+        "ceiling": ceiling.report(),
+        "rows": rows,
+        "warnings": _warnings(rows),
+    }
+
+
+@contextmanager
+def _attempting(row: dict[str, Any]) -> Iterator[None]:
+    """What cannot be done marks its row, and the others go on."""
+    try:
+        yield
+    except NotSupported as error:
+        row["status"] = f"not_supported: {error}"
+    except torch.OutOfMemoryError:
+        row["status"] = "out_of_memory"
+        torch.cuda.empty_cache()
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # what the CPU allocator says
+            raise
+        row["status"] = "out_of_memory"
+
+
+def _first(name: Name, config: TimeConfig, benchmark: Any, batch: Any, device: torch.device, row: Any) -> Cell:
+    cell = make_cell(name, config, benchmark, batch, device)
+    row["strategy"] = cell.engine.strategy
+    row["first_seconds"] = _seconds(cell.meta_gradient, device)
+    return cell
+
+
+def _rounds(
+    config: TimeConfig,
+    cells: list[tuple[dict[str, Any], Cell]],
+    ceiling: Ceiling,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    blocks = {id(cell): _block(row["first_seconds"], device) for row, cell in cells}
+    samples: dict[tuple[int, str], list[float]] = {}
+    entries: dict[tuple[int, str], int] = {}
+    for number in range(config.rounds):
+        ceiling.sample()
+        for row, cell in cells:
+            say(f"round {number + 1} of {config.rounds}: {_label(cell.name)}")
+            if row["status"] == "ok":
+                with _attempting(row):
+                    _sample(cell, blocks[id(cell)], device, samples, entries)
+    for row, cell in cells:
+        for kind in ("meta_gradient", *KINDS):
+            if (taken := samples.get((id(cell), kind))) and row["status"] == "ok":
+                row[kind] = summary(taken)
+                if kind in KINDS:
+                    row[kind]["entries_per_second"] = entries[id(cell), kind] / row[kind]["median"]
+
+
+def _sample(cell: Cell, block: int, device: torch.device, samples: Any, entries: Any) -> None:
+    def meta_gradients() -> None:
+        for _ in range(block):
+            cell.meta_gradient()
+
+    samples.setdefault((id(cell), "meta_gradient"), []).append(_seconds(meta_gradients, device) / block)
+    for kind, call, size in evaluations(cell):
+        call()
+        samples.setdefault((id(cell), kind), []).append(_seconds(call, device))
+        entries[id(cell), kind] = size
+
+
+def _block(first_seconds: float, device: torch.device) -> int:
+    """Meta-gradients in a sample: on CUDA enough of them that one synchronisation does not count."""
+    return max(1, min(50, round(0.2 / first_seconds))) if device.type == "cuda" else 1
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begin = time.perf_counter_ns()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter_ns() - begin) * 1e-9
+
+
+def summary(samples: list[float]) -> dict[str, Any]:
+    """Median, interquartile range and the samples themselves."""
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else (samples[0],) * 3
+    return {"median": statistics.median(samples), "iqr": high - low, "samples": samples}
+
+
+def _separate_passes(
+    row: dict[str, Any], cell: Cell, config: TimeConfig, ceiling: Ceiling, device: torch.device
+) -> None:
+    row["flops"] = flops_of(cell.meta_gradient)
+    row["share_of_ceiling"] = row["flops"] / row["meta_gradient"]["median"] / ceiling.flops_per_second
+    if config.memory:
+        row["peak_memory_bytes"] = peak_of_cell(cell, config, device)
+
+
+def _ratios(rows: list[dict[str, Any]]) -> None:
+    """This row's seconds over those of every other engine on the same algorithm and N."""
+    for row in rows:
+        for other in rows:
+            same = all(row[key] == other[key] for key in ("algorithm", "geometry", "inner_steps"))
+            if same and row["engine"] != other["engine"] and row["meta_gradient"] and other["meta_gradient"]:
+                row["ratio_to"][other["engine"]] = row["meta_gradient"]["median"] / other["meta_gradient"]["median"]
+
+
+def _warnings(rows: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for row in rows:
+        timed = row["meta_gradient"]
+        if timed and timed["iqr"] > NOISY * timed["median"]:
+            label = _label(Name(*(row[key] for key in ("algorithm", "geometry", "inner_steps", "engine", "strategy"))))
+            found.append(f"{label}: IQR is {timed['iqr'] / timed['median']:.0%} of the median")
+    return found
+
+
+def _label(name: Name) -> str:
+    return f"{name.algorithm} {name.geometry} N={name.inner_steps} {name.engine}/{name.strategy}"
