@@ -35,60 +35,66 @@ class ConvBlock(Layer):
         self.eps, self.pool = eps, pool
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
-        weight, gamma, beta = p[0], p[-2], p[-1]
+        weight, gamma, beta = p[0], p[-2][:, None], p[-1][:, None]
         sign = torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
-        weight = weight * sign[:, :, None, None, None]
-        z = self._convolve(x, weight, groups)
-        xhat, inv = self._standardise(z, groups)
-        pooled, index = F.max_pool2d(xhat, self.pool, return_indices=True)
-        state = State(groups=groups, x=x, weight=weight, sign=sign[:, None], scale=gamma.abs()[:, None], xhat=xhat)
-        state.inv, state.size, state.pooled_shape = inv, rows(xhat, groups).shape[1], pooled.shape
-        state.p, state.index = rows(pooled, groups), index.permute(0, 2, 3, 1).flatten(1, 2)
-        y = torch.addcmul(beta[:, None], state.scale, state.p)
-        state.mask = y > 0
-        return images(y.clamp_min_(0), pooled.shape), state
+        state = State(groups=groups, x=x, sign=sign, scale=gamma.abs())
+        state.weight = weight * sign.view(*sign.shape[::2], 1, 1, 1)
+        z = self._convolve(x, state.weight, groups)
+        centred = rows(z, groups)
+        centred -= centred.mean(1, keepdim=True)
+        state.shape, state.size, state.centred = z.shape, centred.shape[1], centred
+        state.inv = torch.rsqrt((centred * centred).mean(1, keepdim=True) + self.eps)
+        pooled, index = F.max_pool2d(images(centred, z.shape), self.pool, return_indices=True)
+        state.p = rows(pooled, groups) * state.inv
+        state.index = index.permute(0, 2, 3, 1).flatten(1, 2)
+        state.out = torch.addcmul(beta, state.p, state.scale).clamp_min_(0)
+        state.pooled_shape = pooled.shape
+        return images(state.out, pooled.shape), state
 
     def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
-        gp = rows(gy, state.groups) * state.mask
-        g_beta, g_gamma = gp.sum(1), (gp * state.p).sum(1)
-        state.gp, state.m1 = gp, g_beta[:, None] * state.scale / state.size
-        state.m2 = g_gamma[:, None] * state.scale / state.size
-        gz = torch.addcmul(-state.inv * state.m1, rows(state.xhat, state.groups), -state.inv * state.m2)
-        state.gz = self._scatter_add(state, gz, gp * (state.scale * state.inv))
+        state.gp = gp = _where_positive(rows(gy, state.groups), state.out)
+        g_beta, g_gamma = gp.sum(1, keepdim=True), (gp * state.p).sum(1, keepdim=True)
+        state.g_beta, state.g_gamma = g_beta, g_gamma
+        inv, by_mean = state.inv, state.scale / state.size
+        state.m1, state.m2 = g_beta * by_mean, g_gamma * by_mean
+        gz = torch.addcmul(-inv * state.m1, state.centred, -(inv**2) * state.m2)
+        state.gz = self._scatter_add(state, gz, gp * (state.scale * inv))
         gx, g_weight = self._cotangents(state, state.gz, state.x, state.weight, need_input)
         return gx, self._parameters(state, g_weight, g_gamma, g_beta)
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
-        state.weight_dot = p_dot[0] * state.sign[:, 0, :, None, None, None]
+        state.weight_dot = p_dot[0] * state.sign.view(*state.sign.shape[::2], 1, 1, 1)
         z_dot = self._convolve(state.x, state.weight_dot, state.groups)
         if x_dot is not None:
-            z_dot = z_dot + self._convolve(x_dot, state.weight, state.groups)
+            z_dot += self._convolve(x_dot, state.weight, state.groups)
         state.z_dot = rows(z_dot, state.groups)
         state.z_mean = state.z_dot.mean(1, keepdim=True)
-        state.z_xhat = (state.z_dot * rows(state.xhat, state.groups)).mean(1, keepdim=True)
+        state.z_xhat = (state.z_dot * state.centred).mean(1, keepdim=True) * state.inv
         taken = z_dot.permute(0, 2, 3, 1).flatten(1, 2).gather(1, state.index).view(state.p.shape)
         state.p_dot = state.inv * (taken - state.z_mean - state.p * state.z_xhat)
-        state.scale_dot = (p_dot[-2] * state.sign[:, 0])[:, None]
-        y_dot = state.scale * state.p_dot + state.scale_dot * state.p + p_dot[-1][:, None]
-        return images(y_dot * state.mask, state.pooled_shape)
+        state.scale_dot = p_dot[-2][:, None] * state.sign
+        y_dot = torch.addcmul(p_dot[-1][:, None], state.scale, state.p_dot).addcmul_(state.scale_dot, state.p)
+        return images(_where_positive(y_dot, state.out), state.pooled_shape)
 
     def backward_tangent(
         self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
     ) -> tuple[Tensor | None, Parameters]:
-        gp, gp_dot = state.gp, rows(gy_dot, state.groups) * state.mask
-        g_beta_dot = gp_dot.sum(1)
-        g_gamma_dot = (gp_dot * state.p + gp * state.p_dot).sum(1)
-        q_dot = state.scale * gp_dot + state.scale_dot * gp
-        m1_dot = q_dot.sum(1, keepdim=True) / state.size
-        m2_dot = (q_dot * state.p + (state.scale * gp) * state.p_dot).sum(1, keepdim=True) / state.size
+        gp, gp_dot = state.gp, _where_positive(rows(gy_dot, state.groups), state.out)
+        g_beta_dot = gp_dot.sum(1, keepdim=True)
+        g_gamma_dot = (gp_dot * state.p).addcmul_(gp, state.p_dot).sum(1, keepdim=True)
+        # q = |gamma| gp, and the means m1 of q and m2 of q p, differentiated
+        by_mean, by_mean_dot = state.scale / state.size, state.scale_dot / state.size
+        m1_dot = by_mean * g_beta_dot + by_mean_dot * state.g_beta
+        m2_dot = by_mean * g_gamma_dot + by_mean_dot * state.g_gamma
         inv, inv_dot = state.inv, -(state.inv**2) * state.z_xhat
         # gz = inv (scatter q - m1 - xhat m2) with xhat_dot = inv (z_dot - mean z_dot - xhat mean(xhat z_dot)),
-        # its terms collected by what varies over positions: xhat, z_dot, the scattered entries, a constant.
-        by_xhat = inv**2 * state.m2 * state.z_xhat - inv_dot * state.m2 - inv * m2_dot
+        # its terms collected by what varies over positions: centred z, z_dot, the scattered entries, a constant.
+        by_centred = inv * (inv**2 * state.m2 * state.z_xhat - inv_dot * state.m2 - inv * m2_dot)
         by_z_dot = -(inv**2) * state.m2
         constant = -inv_dot * state.m1 - inv * m1_dot - by_z_dot * state.z_mean
-        gz_dot = torch.addcmul(constant, rows(state.xhat, state.groups), by_xhat).addcmul_(state.z_dot, by_z_dot)
-        gz_dot = self._scatter_add(state, gz_dot, inv_dot * state.scale * gp + inv * q_dot)
+        gz_dot = torch.addcmul(constant, state.centred, by_centred).addcmul_(state.z_dot, by_z_dot)
+        scattered = (gp_dot * (inv * state.scale)).addcmul_(gp, inv_dot * state.scale + inv * state.scale_dot)
+        gz_dot = self._scatter_add(state, gz_dot, scattered)
         gx_dot, g_weight_dot = self._cotangents(state, gz_dot, state.x, state.weight, need_input)
         if need_input or x_dot is not None:
             gx_more, g_more = self._cotangents(state, state.gz, x_dot, state.weight_dot, need_input)
@@ -120,30 +126,24 @@ class ConvBlock(Layer):
         gx = _concatenated([result[0] for result in results]) if need_input else None
         return gx, torch.stack([result[1] for result in results]) if x is not None else None
 
-    def _standardise(self, z: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """xhat in the layout of ``z``, and inv ``[G, 1, C]``."""
-        if groups == 1:
-            xhat, _, inv = torch.native_batch_norm(z, None, None, None, None, True, 0.0, self.eps)
-            return channels_last(xhat), inv.to(z.dtype)[None, None]
-        centred = rows(z, groups) - rows(z, groups).mean(1, keepdim=True)
-        inv = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
-        return images(centred.mul_(inv), z.shape), inv
-
     def _scatter_add(self, state: State, dense: Tensor, sparse: Tensor) -> Tensor:
         """``dense`` plus ``sparse`` at the positions the pool took, as images; in place."""
-        shape = state.xhat.shape
-        per_image = dense.view(shape[0], -1, shape[1])
-        per_image.scatter_add_(1, state.index, sparse.view(shape[0], -1, shape[1]))
-        return images(per_image, shape)
+        count, channels = state.index.shape[0], state.index.shape[2]
+        dense.view(count, -1, channels).scatter_add_(1, state.index, sparse.view(count, -1, channels))
+        return images(dense, state.shape)
 
     def _parameters(self, state: State, g_weight: Tensor | None, g_gamma: Tensor, g_beta: Tensor) -> Parameters:
         assert g_weight is not None
-        shared = state.weight.shape[0] == 1
-        if shared:
+        if state.weight.shape[0] == 1:
             g_gamma, g_beta = g_gamma.sum(0, keepdim=True), g_beta.sum(0, keepdim=True)
-        sign = state.sign[:, 0]
-        bias = [torch.zeros_like(g_beta)] if len(self.names) == 4 else []
-        return [g_weight * sign[:, :, None, None, None], *bias, g_gamma * sign, g_beta]
+        bias = [torch.zeros_like(g_beta[:, 0])] if len(self.names) == 4 else []
+        sign = state.sign
+        return [g_weight * sign.view(*sign.shape[::2], 1, 1, 1), *bias, (g_gamma * sign)[:, 0], g_beta[:, 0]]
+
+
+def _where_positive(g: Tensor, y: Tensor) -> Tensor:
+    """``g`` where ``y`` > 0, else 0: the derivative of ReLU, without a mask to store or convert."""
+    return torch.ops.aten.threshold_backward(g, y, 0)  # type: ignore[no-any-return]
 
 
 def _concatenated(parts: list[Tensor]) -> Tensor:
