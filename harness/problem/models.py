@@ -74,7 +74,8 @@ def cnn(input_shape: tuple[int, ...], outputs: int, filters: int = 64, head_hidd
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight)
     return model

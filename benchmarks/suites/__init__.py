@@ -1,0 +1,1 @@
+"""The experiments behind the numbers in the README, each a command of its own."""

@@ -1,0 +1,216 @@
+"""The speed table: native engine against the peers, scaling in N, memory, drawing tasks, overhead of a run.
+
+    python -m benchmarks.suites.speed --out results/reference/speed-cpu.json
+
+FC100 shapes, 5-way 5-shot, 5 queries, 64 filters, float32; B = 8 on a CPU, 32 on a GPU. Peers that are not
+installed, and data that are not there, are said to be missing. Every ratio is taken within this one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import registry
+from harness.config import RunConfig
+from harness.experiment import run
+from harness.resolve import resolve
+from harness.setup import pick_device, set_up
+from harness.timing import time_meta_gradients
+from harness.timing.config import TimeConfig
+
+PEERS = ("learn2learn", "higher", "torchopt")
+ITERATIONS = 200
+
+
+def installed() -> list[str]:
+    """The peers that can be imported here."""
+    return [name for name in PEERS if name in {p["name"] for p in _engines() if p["installed"]}]
+
+
+def _engines() -> list[dict[str, Any]]:
+    from harness.listing import listing
+
+    return listing()["engines"]
+
+
+def against_peers(device: str, tasks: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds of every algorithm at N = 5, and of native ANIL convex at N = 1 and 20."""
+    common = {"device": device, "meta_batch": tasks, "rounds": rounds, "memory": False}
+    engines = ("native", *installed())
+    main = time_meta_gradients(TimeConfig(inner_steps=(5,), engine=engines, **common), say)
+    in_n = time_meta_gradients(TimeConfig(algo=("anil:convex",), inner_steps=(1, 20), **common), say)
+    return {"peers": main, "in_n": in_n}
+
+
+def memory(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Peak memory of a MAML meta-gradient at N = 1 and 20: memory-flat recursion, and learn2learn."""
+    engines = ("native", *(name for name in installed() if name == "learn2learn"))
+    config = TimeConfig(
+        algo=("maml",), inner_steps=(1, 20), engine=engines, strategy=("recursion",), device=device, meta_batch=tasks,
+        rounds=1,
+    )  # fmt: skip
+    return time_meta_gradients(config, say)
+
+
+def drawing(device: str, tasks: int, rounds: int) -> dict[str, Any] | None:
+    """Tasks a second that FC100 gives, and learn2learn's Taskset on the same images; None without the data."""
+    benchmark = registry.benchmarks().get("fc100")()
+    if benchmark.missing() is not None:
+        return None
+    place, count = pick_device(device), 64
+    samples: dict[str, list[float]] = {"native": [], "learn2learn": []}
+    taskset = _taskset(benchmark) if "learn2learn" in installed() else None
+    for number in range(rounds + 1):
+        begin = time.perf_counter()
+        for first in range(0, count, tasks):
+            benchmark.draw(
+                "train", first + number * count, tasks, seed=0, ways=5, shots=5, queries=5, device=place,
+                dtype=torch.float32,
+            )  # fmt: skip
+        if place.type == "cuda":
+            torch.cuda.synchronize()
+        samples["native"].append(count / (time.perf_counter() - begin))
+        if taskset is not None:
+            begin = time.perf_counter()
+            for _ in range(count):
+                taskset.sample()
+            samples["learn2learn"].append(count / (time.perf_counter() - begin))
+    return {name: {"tasks_per_second": taken[1:]} for name, taken in samples.items() if taken}
+
+
+def _taskset(benchmark: Any) -> Any:
+    import learn2learn as l2l
+
+    data = benchmark.load_split("train")
+    images = torch.from_numpy(data.images)
+    labels = torch.arange(len(data.counts)).repeat_interleave(torch.tensor(data.counts))
+
+    class Images(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return images[index].float().div(255), int(labels[index])
+
+    dataset = l2l.data.MetaDataset(Images())
+    transforms = [
+        l2l.data.transforms.NWays(dataset, 5),
+        l2l.data.transforms.KShots(dataset, 10),
+        l2l.data.transforms.LoadData(dataset),
+        l2l.data.transforms.RemapLabels(dataset),
+        l2l.data.transforms.ConsecutiveLabels(dataset),
+    ]
+    return l2l.data.TaskDataset(dataset, transforms)
+
+
+def overhead(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds of 200 meta-iterations by ``run``, evaluation excluded, over the bare loop on one fixed batch."""
+    config = RunConfig(benchmark="glyphs", meta_batch=tasks, iterations=ITERATIONS, device=device, eval_tasks=tasks)
+    bare_seconds = []
+
+    def bare() -> None:
+        setup = set_up(resolve(config))
+        batch = resolve(config).benchmark.draw(
+            "train", 0, tasks, seed=0, ways=5, shots=5, queries=5, device=setup.device, dtype=torch.float32
+        )
+        optimizer = torch.optim.Adam([setup.w, setup.phi], lr=1e-3, foreach=False)
+        begin = time.perf_counter()
+        for _ in range(ITERATIONS // 2):
+            gradient, _ = setup.engine.meta_gradient(setup.w, setup.phi, batch)
+            setup.w.grad, setup.phi.grad = gradient.w, gradient.phi
+            optimizer.step()
+        if setup.device.type == "cuda":
+            torch.cuda.synchronize()
+        bare_seconds.append(time.perf_counter() - begin)
+
+    say("bare loop, first half")
+    bare()
+    say("run")
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        summary = run(config, results=Path(folder))
+        wall = time.perf_counter() - begin
+    say("bare loop, second half")
+    bare()
+    train = summary["seconds"]["train"]
+    return {"train": train, "wall_with_evaluation": wall, "bare": sum(bare_seconds), "ratio": train / sum(bare_seconds)}
+
+
+def table(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The lines of the table, each with what was measured or "not measured"."""
+    cells = {(r["algorithm"], r["geometry"], r["engine"]): r for r in result["peers"]["rows"]}
+    lines = []
+    for algorithm, geometry in (
+        ("anil", "convex"),
+        ("anil", "nonconvex"),
+        ("maml", "nonconvex"),
+        ("fomaml", "nonconvex"),
+    ):
+        native = cells[algorithm, geometry, "native"]["meta_gradient"]["median"]
+        others = {e: cells[algorithm, geometry, e]["meta_gradient"] for e in PEERS if (algorithm, geometry, e) in cells}
+        timed = {name: cell["median"] for name, cell in others.items() if cell}
+        value = "not measured: no peer is installed"
+        if timed:
+            fastest = min(timed, key=lambda name: timed[name])
+            value = f"{timed[fastest] / native:.2f}x ({native * 1e3:.0f} ms; {fastest} {timed[fastest] * 1e3:.0f} ms)"
+        lines.append((f"{algorithm} {geometry}, N = 5, against the fastest peer", value))
+    one, twenty = (row["meta_gradient"]["median"] for row in result["in_n"]["rows"])
+    lines.append(("anil convex, N = 20 over N = 1", f"{twenty / one:.2f}"))
+    for engine in ("native", "learn2learn"):
+        peaks = [row["peak_memory_bytes"] for row in result["memory"]["rows"] if row["engine"] == engine]
+        if len(peaks) == 2 and all(peaks):
+            sizes = f"({peaks[0] / 2**20:.0f} and {peaks[1] / 2**20:.0f} MiB)"
+            lines.append((f"maml peak memory, {engine}, N = 20 over N = 1", f"{peaks[1] / peaks[0]:.2f} {sizes}"))
+    share = cells["anil", "convex", "native"]["share_of_ceiling"]
+    lines.append(("anil convex, share of the convolution ceiling", f"{share:.0%}"))
+    drawn = result["drawing"]
+    if drawn is None:
+        lines.append(("drawing FC100 tasks", "not measured: the data are not there"))
+    else:
+        rates = {name: statistics.median(taken["tasks_per_second"]) for name, taken in drawn.items()}
+        value = f"{rates['native']:.0f} tasks/s"
+        if "learn2learn" in rates:
+            value += f", {rates['native'] / rates['learn2learn']:.1f}x learn2learn's {rates['learn2learn']:.0f}"
+        lines.append(("drawing FC100 tasks", value))
+    lines.append((f"a run of {ITERATIONS} meta-iterations over the bare loop", f"{result['overhead']['ratio']:.3f}"))
+    return lines
+
+
+def main() -> None:
+    """Measure, print the table, write everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    tasks = 32 if pick_device(arguments.device).type == "cuda" else 8
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - began:5.0f} s] {line}", file=sys.stderr, flush=True)
+
+    result = against_peers(arguments.device, tasks, arguments.rounds, say)
+    result["memory"] = memory(arguments.device, tasks, say)
+    say("drawing tasks")
+    result["drawing"] = drawing(arguments.device, tasks, arguments.rounds)
+    result["overhead"] = overhead(arguments.device, tasks, say)
+    result["table"] = table(result)
+    result["command"] = "python -m benchmarks.suites.speed " + " ".join(sys.argv[1:])
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    for name, value in result["table"]:
+        print(f"{name:55s} {value}")
+
+
+if __name__ == "__main__":
+    main()

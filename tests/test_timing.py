@@ -1,0 +1,145 @@
+"""``harness time``: what a row holds, which cells are refused, what is warned about."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from harness.cli import main
+from harness.errors import InputError
+from harness.measure.ceiling import Ceiling
+from harness.measure.flops import flops_of
+from harness.timing import time_meta_gradients
+from harness.timing.config import TimeConfig
+from harness.timing.session import _warnings, summary
+
+SMALL = {"model_options": {"filters": 2}, "meta_batch": 2, "rounds": 2, "memory": False, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _no_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+
+
+def test_rows_hold_every_kind_of_evaluation():
+    config = TimeConfig(algo="maml,fomaml,anil:convex,anil:nonconvex", inner_steps="0,2", **SMALL)
+    document = time_meta_gradients(config)
+    assert "random tensors" in document["tasks"]
+    assert len(document["rows"]) == 8
+    for row in document["rows"]:
+        assert row["status"] == "ok"
+        assert len(row["meta_gradient"]["samples"]) == 2
+        assert row["meta_gradient"]["median"] > 0
+        assert row["flops"] > 0
+        assert 0 < row["share_of_ceiling"] < 2
+        kinds = {name for name in ("inner_gradient", "outer_gradient", "hessian_vector_product") if row[name]}
+        assert kinds == {"inner_gradient", "outer_gradient", "hessian_vector_product"}
+        assert (row["mixed_product"] is None) == (row["algorithm"] in ("maml", "fomaml"))  # phi is empty there
+        assert row["inner_gradient"]["entries_per_second"] > 0
+
+
+def test_flops_of_anil_do_not_grow_with_n_but_those_of_maml_do():
+    config = TimeConfig(algo="maml,anil:convex", inner_steps="1,5", **{**SMALL, "rounds": 1})
+    flops = {(r["algorithm"], r["inner_steps"]): r["flops"] for r in time_meta_gradients(config)["rows"]}
+    assert flops["anil", 5] < 1.2 * flops["anil", 1]
+    assert flops["maml", 5] > 3 * flops["maml", 1]
+
+
+@pytest.mark.slow
+def test_memory_of_the_recursion_is_flat_in_n():
+    config = TimeConfig(
+        algo="maml", inner_steps="1,10", strategy="recursion,linearised", device="cpu", rounds=1, meta_batch=4,
+        model_options={"filters": 16},
+    )  # fmt: skip
+    peak = {(r["strategy"], r["inner_steps"]): r["peak_memory_bytes"] for r in time_meta_gradients(config)["rows"]}
+    assert peak["recursion", 10] < 1.5 * peak["recursion", 1]
+    assert peak["linearised", 10] > 2 * peak["linearised", 1]
+
+
+@pytest.mark.peers
+def test_ratios_are_taken_within_one_run():
+    config = TimeConfig(algo="anil:convex", inner_steps="1", engine="native,higher", **SMALL)
+    native, higher = time_meta_gradients(config)["rows"]
+    assert native["ratio_to"]["higher"] == native["meta_gradient"]["median"] / higher["meta_gradient"]["median"]
+    assert higher["ratio_to"]["native"] == pytest.approx(1 / native["ratio_to"]["higher"])
+    assert higher["inner_gradient"] is None
+
+
+def test_a_cell_that_cannot_be_says_so_and_the_others_go_on():
+    config = TimeConfig(algo="anil:convex", inner_steps="1", benchmark="quadratic", ways=1, shots=10, queries=10,
+                        strategy="auto,linearised", **{**SMALL, "model_options": {}})  # fmt: skip
+    done, refused = time_meta_gradients(config)["rows"]
+    assert done["status"] == "ok"
+    assert refused["status"].startswith("not_supported: strategy 'linearised' needs")
+
+
+def test_json_is_one_document_and_the_file_holds_the_same(capsys, tmp_path):
+    arguments = [
+        "--algo",
+        "fomaml",
+        "--inner-steps",
+        "1",
+        "--meta-batch",
+        "1",
+        "--rounds",
+        "2",
+        "--memory",
+        "false",
+        "--device",
+        "cpu",
+    ]
+    out = tmp_path / "deep" / "times.json"
+    status = main(["time", *arguments, "--model-options", "{filters: 2}", "--json", "--out", str(out)])
+    printed = json.loads(capsys.readouterr().out)
+    assert status == 0
+    assert printed == json.loads(out.read_text())
+    assert {"environment", "rows"} <= set(printed)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--algo", "mamml"], "did you mean 'maml'"),
+        (["--algo", "anil:konvex"], "anil:convex"),
+        (["--inner-steps", "-1"], "inner_steps -1"),
+        (["--inner-steps", "two"], "--inner-steps"),
+        (["--engine", "nativ"], "did you mean 'native'"),
+        (["--rounds", "0"], "--rounds"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(flags, message, capsys):
+    assert main(["time", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_unsupported_strategy_name_is_an_input_error():
+    with pytest.raises(InputError, match="strategy"):
+        from harness.engines.engine import Problem
+        from harness.engines.native import Native
+
+        Native(Problem(None, None, None), "fastest")  # type: ignore[arg-type]
+
+
+def test_spread_is_warned_about():
+    quiet = {"algorithm": "a", "geometry": "g", "inner_steps": 1, "engine": "e", "strategy": "s"}
+    steady = {**quiet, "meta_gradient": summary([1.0, 1.01, 1.02])}
+    noisy = {**quiet, "meta_gradient": summary([1.0, 1.5, 2.0])}
+    assert _warnings([steady]) == []
+    assert "IQR is 33% of the median" in _warnings([noisy])[0]
+
+
+def test_flops_of_a_matrix_product_are_counted():
+    a, b = torch.ones(3, 4), torch.ones(4, 5)
+    assert flops_of(lambda: a @ b) == 2 * 3 * 4 * 5
+
+
+def test_ceiling_is_measured():
+    ceiling = Ceiling(torch.device("cpu"), torch.float32)
+    ceiling.sample()
+    assert ceiling.flops_per_second > 0
+    assert all(math.isfinite(value) for value in ceiling.report()["flops_per_second"].values())
