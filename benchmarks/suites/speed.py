@@ -150,12 +150,8 @@ def table(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The lines of the table, each with what was measured or "not measured"."""
     cells = {(r["algorithm"], r["geometry"], r["engine"]): r for r in result["peers"]["rows"]}
     lines = []
-    for algorithm, geometry in (
-        ("anil", "convex"),
-        ("anil", "nonconvex"),
-        ("maml", "nonconvex"),
-        ("fomaml", "nonconvex"),
-    ):
+    for item in ("anil convex", "anil nonconvex", "maml nonconvex", "fomaml nonconvex"):
+        algorithm, geometry = item.split()
         native = cells[algorithm, geometry, "native"]["meta_gradient"]["median"]
         others = {e: cells[algorithm, geometry, e]["meta_gradient"] for e in PEERS if (algorithm, geometry, e) in cells}
         timed = {name: cell["median"] for name, cell in others.items() if cell}
@@ -163,7 +159,7 @@ def table(result: dict[str, Any]) -> list[tuple[str, str]]:
         if timed:
             fastest = min(timed, key=lambda name: timed[name])
             value = f"{timed[fastest] / native:.2f}x ({native * 1e3:.0f} ms; {fastest} {timed[fastest] * 1e3:.0f} ms)"
-        lines.append((f"{algorithm} {geometry}, N = 5, against the fastest peer", value))
+        lines.append((f"{item}, N = 5, against the fastest peer", value))
     one, twenty = (row["meta_gradient"]["median"] for row in result["in_n"]["rows"])
     lines.append(("anil convex, N = 20 over N = 1", f"{twenty / one:.2f}"))
     for engine in ("native", "learn2learn"):
