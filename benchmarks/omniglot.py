@@ -55,6 +55,8 @@ class Omniglot(ImageBenchmark):
     summary = "Omniglot: handwritten characters of held-out alphabets, 28x28 grey"
     shape = (1, 28, 28)
     data_version = "omniglot-1"
+    #: the inner step of Finn et al. 2017 on Omniglot
+    defaults = {"inner_lr": 0.4}
     Options = OmniglotOptions
 
     def __init__(self, options: Any = None, root: Path | None = None) -> None:

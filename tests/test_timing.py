@@ -108,7 +108,7 @@ def test_bad_input_is_one_line_and_exit_2(flags, message, capsys):
 
 
 def test_unknown_strategy_is_an_input_error():
-    with pytest.raises(InputError, match="strategy 'fastest'.*allowed: auto, linearised, recursion, unrolled"):
+    with pytest.raises(InputError, match=r"strategy 'fastest'.*allowed: auto, linearised, recursion, unrolled"):
         Native(Problem(None, None, None), "fastest")
 
 
