@@ -15,6 +15,7 @@ from harness.errors import NotSupported
 from harness.measure.ceiling import Ceiling
 from harness.measure.environment import environment
 from harness.measure.flops import flops_of
+from harness.measure.nvml import read_gpu
 from harness.setup import pick_device
 from harness.timing import PROTOCOL
 from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names
@@ -35,6 +36,7 @@ def run_session(config: TimeConfig, progress: Callable[[str], None] | None = Non
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     batch, tasks = fixed_tasks(config, benchmark, device)
+    before = _gpu_state(device)
     rows: list[dict[str, Any]] = []
     cells: list[tuple[dict[str, Any], Cell]] = []
     for name in cell_names:
@@ -52,10 +54,10 @@ def run_session(config: TimeConfig, progress: Callable[[str], None] | None = Non
             with _attempting(row):
                 _separate_passes(row, cell, config, ceiling, device)
     _ratios(rows)
-    found = environment(device)
     return {
         "protocol": PROTOCOL,
-        "environment": found,
+        "environment": environment(device),
+        "gpu_before_and_after": [before, _gpu_state(device)],
         "config": config.model_dump(mode="json"),
         "device": str(device),
         "tasks": tasks,
@@ -63,6 +65,11 @@ def run_session(config: TimeConfig, progress: Callable[[str], None] | None = Non
         "rows": rows,
         "warnings": _warnings(rows),
     }
+
+
+def _gpu_state(device: torch.device) -> dict[str, Any] | None:
+    """Clocks, temperature and throttling; None on a CPU and without NVML."""
+    return read_gpu(str(torch.cuda.get_device_properties(device).uuid)) if device.type == "cuda" else None
 
 
 @contextmanager
