@@ -38,7 +38,7 @@ class ConvBlock(Layer):
         weight, gamma, beta = p[0], p[-2][:, None], p[-1][:, None]
         sign = torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
         state = State(groups=groups, x=x, sign=sign, scale=gamma.abs())
-        state.weight = weight * sign.view(*sign.shape[::2], 1, 1, 1)
+        state.weight = _packed(weight * sign.view(*sign.shape[::2], 1, 1, 1))
         z = self._convolve(x, state.weight, groups)
         centred = rows(z, groups)
         centred -= centred.mean(1, keepdim=True)
@@ -63,7 +63,7 @@ class ConvBlock(Layer):
         return gx, self._parameters(state, g_weight, g_gamma, g_beta)
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
-        state.weight_dot = p_dot[0] * state.sign.view(*state.sign.shape[::2], 1, 1, 1)
+        state.weight_dot = _packed(p_dot[0] * state.sign.view(*state.sign.shape[::2], 1, 1, 1))
         z_dot = self._convolve(state.x, state.weight_dot, state.groups)
         if x_dot is not None:
             z_dot += self._convolve(x_dot, state.weight, state.groups)
@@ -144,6 +144,11 @@ class ConvBlock(Layer):
 def _where_positive(g: Tensor, y: Tensor) -> Tensor:
     """``g`` where ``y`` > 0, else 0: the derivative of ReLU, without a mask to store or convert."""
     return torch.ops.aten.threshold_backward(g, y, 0)  # type: ignore[no-any-return]
+
+
+def _packed(weight: Tensor) -> Tensor:
+    """Weights ``[G, out, in, k, k]``, each group's in channels-last memory, so that no convolution reorders them."""
+    return weight.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 
 def _concatenated(parts: list[Tensor]) -> Tensor:

@@ -14,6 +14,9 @@ from harness.problem.objective import accuracy, task_loss
 from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
 from harness.problem.tasks import TaskBatch
 
+#: entries of an activation that stay in a processor's cache from one layer to the next
+CACHE = 2**21
+
 
 @dataclass
 class Linearisation:
@@ -27,8 +30,8 @@ class Linearisation:
 class LayerOracle(Oracle):
     """Evaluates a :class:`Stack` on a batch of tasks; see :class:`Oracle` for the interface.
 
-    On the CPU one task's images pass through all convolutional layers before the next one's do, so
-    that they stay in cache; linear layers, and other devices, take all tasks at once.
+    On the CPU as many tasks' images pass together through convolutional layers as stay in cache from
+    layer to layer; linear layers, and other devices, take all tasks at once.
     """
 
     def __init__(
@@ -48,7 +51,8 @@ class LayerOracle(Oracle):
         self.n_w, self.n_phi, self.tasks = stack.n_w, stack.n_phi, batch.tasks
         self.w, self.phi = w.detach(), phi.detach()
         self.kept: dict[int, tuple[Tensor, list[Linearisation]]] = {}
-        self.body_states: list[tuple[slice, list[State]]] = []
+        #: for each pass through the body, the states of every chunk of tasks
+        self.body_passes: list[list[tuple[slice, list[State]]]] = []
         support, query = _images(batch.support_x), _images(batch.query_x)
         with torch.no_grad(), self.clock.phase("features"):
             if inner.norm_statistics == "joint":
@@ -59,8 +63,11 @@ class LayerOracle(Oracle):
         # Without shared parameters there is nothing to pull back to, and s is empty.
         self.n_s = (self.support[0].numel(), self.query[0].numel()) if self.n_phi else (0, 0)
 
-    def _chunks(self, part: Part) -> list[slice]:
-        size = 1 if part.convolves and self.w.device.type == "cpu" else self.tasks
+    def _chunks(self, part: Part, x: Tensor) -> list[slice]:
+        """Tasks that go through ``part`` together, given its input ``x`` ``[B, n, ...]``."""
+        size, entries = self.tasks, part.widest(x)
+        if self.w.device.type == "cpu" and entries:
+            size = max(1, CACHE // entries)
         return [slice(start, min(start + size, self.tasks)) for start in range(0, self.tasks, size)]
 
     def _through_body(self, x: Tensor) -> Tensor:
@@ -68,11 +75,12 @@ class LayerOracle(Oracle):
         body = self.stack.body
         if not body.layers:
             return x
-        features = []
-        for tasks in self._chunks(body):
+        features: list[Tensor] = []
+        self.body_passes.append([])
+        for tasks in self._chunks(body, x):
             groups = tasks.stop - tasks.start
             y, states = body.forward(_enter(body, x[tasks]), self.phi[None], groups)
-            self.body_states.append((tasks, states))
+            self.body_passes[-1].append((tasks, states))
             features.append(y if y.dim() == 3 else y.unflatten(0, (groups, -1)))
         return torch.cat(features)
 
@@ -83,7 +91,7 @@ class LayerOracle(Oracle):
         gradient = torch.zeros_like(w)
         kept, through, predictions = [], [], []
         tail = self.stack.tail
-        for tasks in self._chunks(tail):
+        for tasks in self._chunks(tail, h):
             prediction, states = tail.forward(_enter(tail, h[tasks]), w[tasks], tasks.stop - tasks.start)
             loss = LossGradient(self.inner.loss, prediction, targets[tasks])
             gh = tail.backward(states, loss.gradient, gradient[tasks], need_input=query and self.n_phi > 0)
@@ -135,14 +143,12 @@ class LayerOracle(Oracle):
         support = g[:, : self.n_s[0]].view(self.support.shape)
         query = g[:, self.n_s[0] :].view(self.query.shape)
         joint = self.inner.norm_statistics == "joint"
-        passes = [torch.cat([support, query], 1)] if joint else [support, query]
-        body = self.stack.body
-        chunks = len(self.body_states) // len(passes)
-        for number, (tasks, states) in enumerate(self.body_states):
-            cotangent = passes[number // chunks][tasks]
-            if cotangent.dim() == 5:
-                cotangent = channels_last(cotangent.flatten(0, 1))
-            body.backward(states, cotangent, result[None], need_input=False)
+        cotangents = [torch.cat([support, query], 1)] if joint else [support, query]
+        for cotangent, chunks in zip(cotangents, self.body_passes, strict=True):
+            for tasks, states in chunks:
+                part = cotangent[tasks]
+                part = channels_last(part.flatten(0, 1)) if part.dim() == 5 else part
+                self.stack.body.backward(states, part, result[None], need_input=False)
         return result / self.tasks
 
     @torch.no_grad()
@@ -151,7 +157,7 @@ class LayerOracle(Oracle):
         tail = self.stack.tail
         predictions = [
             tail.forward(_enter(tail, self.query[tasks]), w[tasks], tasks.stop - tasks.start)[0]
-            for tasks in self._chunks(tail)
+            for tasks in self._chunks(tail, self.query)
         ]
         return self._outcome(torch.cat(predictions))
 

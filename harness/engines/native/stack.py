@@ -18,10 +18,12 @@ class Part:
     layers: tuple[Layer, ...]
     slots: tuple[tuple[Slot, ...], ...]
 
-    @property
-    def convolves(self) -> bool:
-        """Whether it holds a convolution."""
-        return any(isinstance(layer, ConvBlock) for layer in self.layers)
+    def widest(self, x: Tensor) -> int:
+        """Entries of the largest activation of one group of ``x`` ``[G, n, ...]``; 0 without convolutions."""
+        for layer, slots in zip(self.layers, self.slots, strict=True):
+            if isinstance(layer, ConvBlock):
+                return x[0].numel() // x.shape[2] * slots[0].shape[0]
+        return 0
 
     def parameters(self, vectors: Tensor) -> list[Parameters]:
         """Views of ``vectors`` ``[G or 1, n]``, layer by layer."""

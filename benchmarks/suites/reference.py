@@ -1,0 +1,130 @@
+"""Reference results: collect run directories into one small file, and write the README's tables from such files.
+
+python -m benchmarks.suites.reference collect results/reference/NAME.json RUN_DIR... --command "harness run ..."
+python -m benchmarks.suites.reference readme
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "results" / "reference"
+#: iterations whose mean training loss is reported
+LAST = 10
+
+
+def collect(out: Path, directories: list[Path], command: str) -> None:
+    """Write summaries, environments and mean training losses of the last iterations of some runs."""
+    runs = []
+    for directory in directories:
+        summary = json.loads((directory / "summary.json").read_text())
+        summary["run_dir"] = directory.name
+        losses = [json.loads(line)["loss"] for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        environment = json.loads((directory / "environment.json").read_text())
+        runs.append({f"train_loss_last_{LAST}": statistics.fmean(losses[-LAST:]), "summary": summary})
+        runs[-1]["environment"] = environment
+    runs.sort(key=lambda run: (run["summary"]["inner_steps"], run["summary"]["seed"]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"command": command, "runs": runs}, indent=1) + "\n")
+
+
+def _read(name: str) -> Any:
+    return json.loads((REFERENCE / name).read_text())
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def glyphs() -> str:
+    """The result of the README's first command."""
+    s = _read("glyphs.json")["runs"][0]["summary"]
+    accuracy, counts, seconds = s["accuracy"], s["counts"], s["seconds"]
+    rows = [
+        [f"accuracy on {accuracy['tasks']} held-out tasks", f"{accuracy['mean']:.1%} ± {accuracy['ci95']:.1%}"],
+        ["before adaptation", f"{accuracy['before_adaptation']:.1%} ± {accuracy['before_adaptation_ci95']:.1%}"],
+        ["n_w, n_φ", f"{s['n_w']:,}, {s['n_phi']:,}"],
+        ["gradient entries", f"{counts['gradient_entries']:,}"],
+        ["second-order entries", f"{counts['second_order_entries']:,}"],
+        ["Hessian-vector, mixed products", f"{counts['hessian_vector_products']:,}, {counts['mixed_products']:,}"],
+        ["seconds of training", f"{seconds['train']:.1f}"],
+        ["shared features", f"{seconds['features']:.1f}"],
+        ["inner gradients", f"{seconds['inner_gradient']:.2f}"],
+        ["outer gradients", f"{seconds['outer_gradient']:.1f}"],
+        ["second order", f"{seconds['second_order']:.2f}"],
+        ["outer update", f"{seconds['outer_update']:.2f}"],
+        ["peak memory", f"{s['peak_memory_bytes'] / 2**20:.0f} MiB"],
+    ]
+    name = f"{s['iterations']} meta-iterations of {s['meta_batch']} tasks, N = {s['inner_steps']}, seed {s['seed']}"
+    return _markdown([name, ""], rows)
+
+
+def fc100() -> str:
+    """Mean training loss of the last iterations for each N, over seeds."""
+    document = _read("fc100.json")
+    by_steps: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for run in document["runs"]:
+        by_steps[run["summary"]["inner_steps"]].append(run)
+    rows = []
+    for steps, runs in sorted(by_steps.items()):
+        losses = [run[f"train_loss_last_{LAST}"] for run in runs]
+        accuracies = [run["summary"]["accuracy"]["mean"] for run in runs]
+        rows.append(
+            [
+                str(steps),
+                ", ".join(f"{loss:.2f}" for loss in losses),
+                f"{statistics.fmean(losses):.2f}",
+                ", ".join(f"{accuracy:.1%}" for accuracy in accuracies),
+            ]
+        )
+    head = ["N", f"training loss, last {LAST} of 60 iterations, each seed", "mean", "held-out accuracy"]
+    return _markdown(head, rows) + f"\n\n`{document['command']}`"
+
+
+def omniglot() -> str:
+    """One sentence about the Omniglot run."""
+    s = _read("omniglot.json")["runs"][0]["summary"]
+    accuracy = s["accuracy"]
+    return (
+        f"On real data, MAML reaches {accuracy['mean']:.1%} ± {accuracy['ci95']:.1%} on held-out Omniglot alphabets "
+        f"(5-way 1-shot) after {s['iterations']} meta-iterations of {s['meta_batch']} tasks, "
+        f"{s['seconds']['train'] / 60:.1f} minutes of training on one CPU core: `{_read('omniglot.json')['command']}`."
+    )
+
+
+def speed() -> str:
+    """The speed table as it was measured."""
+    return _markdown(["", "measured"], [list(line) for line in _read("speed-cpu.json")["table"]])
+
+
+def filled(text: str) -> str:
+    """``text`` with every generated part replaced by what the reference files say."""
+    for make in (glyphs, fc100, omniglot, speed):
+        name = make.__name__
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(pattern, lambda match, make=make: f"{match[1]}{make()}\n{match[2]}", text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True, dest="which")
+    collecting = commands.add_parser("collect")
+    collecting.add_argument("out", type=Path)
+    collecting.add_argument("runs", nargs="+", type=Path)
+    collecting.add_argument("--command", required=True)
+    commands.add_parser("readme")
+    arguments = parser.parse_args()
+    if arguments.which == "collect":
+        collect(arguments.out, arguments.runs, arguments.command)
+    else:
+        readme = ROOT / "README.md"
+        readme.write_text(filled(readme.read_text()))
