@@ -133,8 +133,13 @@ def _sample(cell: Cell, block: int, device: torch.device, samples: Any, entries:
 
 
 def _block(first_seconds: float, device: torch.device) -> int:
-    """Meta-gradients in a sample: on CUDA enough of them that one synchronisation does not count."""
-    return max(1, min(50, round(0.2 / first_seconds))) if device.type == "cuda" else 1
+    """Meta-gradients in a sample, one after the other as in training.
+
+    On CUDA enough of them that one synchronisation does not count; on the CPU enough that what the
+    cell before left in caches and allocator does not.
+    """
+    target, most = (0.2, 50) if device.type == "cuda" else (2.0, 5)
+    return max(1, min(most, round(target / first_seconds)))
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.engines.native.layers import Layer, Parameters, State, channels_last
+
+
+@dataclass
+class Cotangent:
+    """A cotangent of z, or its derivative, by what varies over positions: entries where the pool took its
+    values ``[G, quarter, C]``, a constant, and multiples ``[G, 1, C]`` of centred z and of centred z_dot.
+    """
+
+    scattered: Tensor
+    constant: Tensor
+    by_centred: Tensor
+    by_centred_dot: Tensor | None = None
 
 
 class ConvBlock(Layer):
@@ -32,7 +46,7 @@ class ConvBlock(Layer):
         super().__init__(*names)
         assert not isinstance(conv.padding, str)
         self.geometry = [list(part) for part in (conv.stride, conv.padding, conv.dilation)]
-        self.eps, self.pool = eps, pool
+        self.kernel, self.eps, self.pool = conv.kernel_size, eps, pool
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
         weight, gamma, beta = p[0], p[-2][:, None], p[-1][:, None]
@@ -40,38 +54,33 @@ class ConvBlock(Layer):
         state = State(groups=groups, x=x, sign=sign, scale=gamma.abs())
         state.weight = _packed(weight * sign.view(*sign.shape[::2], 1, 1, 1))
         z = self._convolve(x, state.weight, groups)
-        centred = rows(z, groups)
-        centred -= centred.mean(1, keepdim=True)
-        state.shape, state.size, state.centred = z.shape, centred.shape[1], centred
-        state.inv = torch.rsqrt((centred * centred).mean(1, keepdim=True) + self.eps)
-        pooled, index = F.max_pool2d(images(centred, z.shape), self.pool, return_indices=True)
-        state.p = rows(pooled, groups) * state.inv
+        state.shape, state.size = z.shape, z.numel() // (groups * z.shape[1])
+        z, mean, state.inv = self._standardise(state, z)
+        pooled, index = F.max_pool2d(z, self.pool, return_indices=True)
+        state.pooled_shape, state.pool_index = pooled.shape, index
         state.index = index.permute(0, 2, 3, 1).flatten(1, 2)
+        taken = rows(pooled, groups)
+        state.p = taken * state.inv if mean is None else torch.addcmul(-mean * state.inv, taken, state.inv)
         state.out = torch.addcmul(beta, state.p, state.scale).clamp_min_(0)
-        state.pooled_shape = pooled.shape
         return images(state.out, pooled.shape), state
 
     def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
         state.gp = gp = _where_positive(rows(gy, state.groups), state.out)
-        g_beta, g_gamma = gp.sum(1, keepdim=True), (gp * state.p).sum(1, keepdim=True)
-        state.g_beta, state.g_gamma = g_beta, g_gamma
+        state.g_beta, state.g_gamma = gp.sum(1, keepdim=True), (gp * state.p).sum(1, keepdim=True)
         inv, by_mean = state.inv, state.scale / state.size
-        state.m1, state.m2 = g_beta * by_mean, g_gamma * by_mean
-        gz = torch.addcmul(-inv * state.m1, state.centred, -(inv**2) * state.m2)
-        state.gz = self._scatter_add(state, gz, gp * (state.scale * inv))
-        gx, g_weight = self._cotangents(state, state.gz, state.x, state.weight, need_input)
-        return gx, self._parameters(state, g_weight, g_gamma, g_beta)
+        state.m1, state.m2 = state.g_beta * by_mean, state.g_gamma * by_mean
+        gz = Cotangent(gp * (state.scale * inv), -inv * state.m1, -(inv**2) * state.m2)
+        gx, g_weight = self._through_convolution(state, gz, need_input)
+        return gx, self._parameters(state, g_weight, state.g_gamma, state.g_beta)
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
         state.weight_dot = _packed(p_dot[0] * state.sign.view(*state.sign.shape[::2], 1, 1, 1))
         z_dot = self._convolve(state.x, state.weight_dot, state.groups)
         if x_dot is not None:
             z_dot += self._convolve(x_dot, state.weight, state.groups)
-        state.z_dot = rows(z_dot, state.groups)
-        state.z_mean = state.z_dot.mean(1, keepdim=True)
-        state.z_xhat = (state.z_dot * state.centred).mean(1, keepdim=True) * state.inv
+        z_mean, state.z_xhat = self._tangent_statistics(state, z_dot)
         taken = z_dot.permute(0, 2, 3, 1).flatten(1, 2).gather(1, state.index).view(state.p.shape)
-        state.p_dot = state.inv * (taken - state.z_mean - state.p * state.z_xhat)
+        state.p_dot = state.inv * (taken - z_mean - state.p * state.z_xhat)
         state.scale_dot = p_dot[-2][:, None] * state.sign
         y_dot = torch.addcmul(p_dot[-1][:, None], state.scale, state.p_dot).addcmul_(state.scale_dot, state.p)
         return images(_where_positive(y_dot, state.out), state.pooled_shape)
@@ -82,24 +91,56 @@ class ConvBlock(Layer):
         gp, gp_dot = state.gp, _where_positive(rows(gy_dot, state.groups), state.out)
         g_beta_dot = gp_dot.sum(1, keepdim=True)
         g_gamma_dot = (gp_dot * state.p).addcmul_(gp, state.p_dot).sum(1, keepdim=True)
-        # q = |gamma| gp, and the means m1 of q and m2 of q p, differentiated
         by_mean, by_mean_dot = state.scale / state.size, state.scale_dot / state.size
         m1_dot = by_mean * g_beta_dot + by_mean_dot * state.g_beta
         m2_dot = by_mean * g_gamma_dot + by_mean_dot * state.g_gamma
         inv, inv_dot = state.inv, -(state.inv**2) * state.z_xhat
         # gz = inv (scatter q - m1 - xhat m2) with xhat_dot = inv (z_dot - mean z_dot - xhat mean(xhat z_dot)),
-        # its terms collected by what varies over positions: centred z, z_dot, the scattered entries, a constant.
-        by_centred = inv * (inv**2 * state.m2 * state.z_xhat - inv_dot * state.m2 - inv * m2_dot)
-        by_z_dot = -(inv**2) * state.m2
-        constant = -inv_dot * state.m1 - inv * m1_dot - by_z_dot * state.z_mean
-        gz_dot = torch.addcmul(constant, state.centred, by_centred).addcmul_(state.z_dot, by_z_dot)
-        scattered = (gp_dot * (inv * state.scale)).addcmul_(gp, inv_dot * state.scale + inv * state.scale_dot)
-        gz_dot = self._scatter_add(state, gz_dot, scattered)
-        gx_dot, g_weight_dot = self._cotangents(state, gz_dot, state.x, state.weight, need_input)
+        # its terms collected by what varies over positions.
+        gz_dot = Cotangent(
+            scattered=(gp_dot * (inv * state.scale)).addcmul_(gp, inv_dot * state.scale + inv * state.scale_dot),
+            constant=-inv_dot * state.m1 - inv * m1_dot,
+            by_centred=inv * (inv**2 * state.m2 * state.z_xhat - inv_dot * state.m2 - inv * m2_dot),
+            by_centred_dot=-(inv**2) * state.m2,
+        )
+        gx_dot, g_weight_dot = self._through_convolution_tangent(state, gz_dot, x_dot, need_input)
+        return gx_dot, self._parameters(state, g_weight_dot, g_gamma_dot, g_beta_dot)
+
+    def _standardise(self, state: State, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """``z`` or centred ``z``, the mean that is still to be taken off, and inv ``[G, 1, C]``."""
+        state.centred = rows(z, state.groups)
+        state.centred -= state.centred.mean(1, keepdim=True)
+        inv = torch.rsqrt((state.centred * state.centred).mean(1, keepdim=True) + self.eps)
+        return images(state.centred, z.shape), None, inv
+
+    def _tangent_statistics(self, state: State, z_dot: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of z_dot and of xhat z_dot."""
+        state.z_dot = rows(z_dot, state.groups)
+        state.z_mean = state.z_dot.mean(1, keepdim=True)
+        return state.z_mean, (state.z_dot * state.centred).mean(1, keepdim=True) * state.inv
+
+    def _through_convolution(
+        self, state: State, gz: Cotangent, need_input: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Cotangents of the convolution's input and weights."""
+        dense = torch.addcmul(gz.constant, state.centred, gz.by_centred)
+        state.gz = self._scatter_add(state, dense, gz.scattered)
+        return self._cotangents(state, state.gz, state.x, state.weight, need_input)
+
+    def _through_convolution_tangent(
+        self, state: State, gz_dot: Cotangent, x_dot: Tensor | None, need_input: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Derivatives of what :meth:`_through_convolution` gave."""
+        assert gz_dot.by_centred_dot is not None
+        constant = gz_dot.constant - gz_dot.by_centred_dot * state.z_mean
+        dense = torch.addcmul(constant, state.centred, gz_dot.by_centred)
+        dense.addcmul_(state.z_dot, gz_dot.by_centred_dot)
+        full = self._scatter_add(state, dense, gz_dot.scattered)
+        gx_dot, g_weight_dot = self._cotangents(state, full, state.x, state.weight, need_input)
         if need_input or x_dot is not None:
             gx_more, g_more = self._cotangents(state, state.gz, x_dot, state.weight_dot, need_input)
             gx_dot, g_weight_dot = _sum(gx_dot, gx_more), _sum(g_weight_dot, g_more)
-        return gx_dot, self._parameters(state, g_weight_dot, g_gamma_dot, g_beta_dot)
+        return gx_dot, g_weight_dot
 
     def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         """Convolution of every group with its own weights ``[G, out, in, k, k]``, or with shared ones."""

@@ -15,7 +15,7 @@ from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
 from harness.problem.tasks import TaskBatch
 
 #: entries of an activation that stay in a processor's cache from one layer to the next
-CACHE = 2**21
+CACHE = 2**23
 
 
 @dataclass

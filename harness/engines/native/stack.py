@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from harness.engines.native.conv_block import ConvBlock
+from harness.engines.native.first_block import FirstBlock
 from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, ReLU, State
 from harness.problem.partition import Network, Slot
 
@@ -96,8 +97,8 @@ class Stack:
         """The stack of ``network``; None where a layer is unknown or the tail also has shared parameters."""
         if not isinstance(network.module, nn.Sequential) or network.tail_slots:
             return None
-        body = _parse(network.body) if network.body is not None else []
-        tail = _parse(network.tail)
+        body = _parse(network.body, True) if network.body is not None else []
+        tail = _parse(network.tail, network.body is None)
         if body is None or tail is None or not (body + tail) or not (body + tail)[0].merged_input:
             return None
         return cls(_part(body, network.phi_slots), _part(tail, network.w_slots), network.n_w, network.n_phi)
@@ -118,7 +119,7 @@ def _leaves(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     return leaves
 
 
-def _parse(module: nn.Module) -> list[Layer] | None:
+def _parse(module: nn.Module, sees_data: bool) -> list[Layer] | None:
     """The layers of a (nested) ``nn.Sequential``, or None where one of them is not known."""
     leaves = _leaves(module)
     layers: list[Layer] = []
@@ -126,7 +127,7 @@ def _parse(module: nn.Module) -> list[Layer] | None:
         name, leaf = leaves[0]
         # Exact types: a subclass may compute something else.
         if type(leaf) is nn.Conv2d:
-            block = _conv_block(leaves[:4])
+            block = _conv_block(leaves[:4], ConvBlock if layers or not sees_data else FirstBlock)
             if block is None:
                 return None
             layers.append(block)
@@ -144,7 +145,7 @@ def _parse(module: nn.Module) -> list[Layer] | None:
     return layers
 
 
-def _conv_block(leaves: list[tuple[str, nn.Module]]) -> ConvBlock | None:
+def _conv_block(leaves: list[tuple[str, nn.Module]], kind: type[ConvBlock]) -> ConvBlock | None:
     if [type(leaf) for _, leaf in leaves] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]:
         return None
     (conv_name, conv), (norm_name, norm), _, (_, pool) = leaves
@@ -159,4 +160,4 @@ def _conv_block(leaves: list[tuple[str, nn.Module]]) -> ConvBlock | None:
         return None
     bias = [f"{conv_name}.bias"] if conv.bias is not None else []
     names = [f"{conv_name}.weight", *bias, f"{norm_name}.weight", f"{norm_name}.bias"]
-    return ConvBlock(names, conv, norm.eps, size)
+    return kind(names, conv, norm.eps, size)
