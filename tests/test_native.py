@@ -155,6 +155,18 @@ def test_anil_convolves_as_often_whatever_n_is(strategy):
     assert calls(0) == calls(1) == calls(7) > 0
 
 
+def test_a_w_changed_in_place_is_linearised_anew():
+    """A stranger's algorithm may write ``w -= ...``; what was kept for the old w must not be used."""
+    net = network(cnn, (1, 16, 16), 3, "last:1", filters=2)
+    problem = Problem(algorithms().get("anil")("convex"), net, Inner("cross_entropy", 1, 0.1))
+    oracle = Native(problem).oracle(*net.initial(), tasks((1, 16, 16), 2, 3, 2, 2))
+    w = oracle.initial()
+    u = torch.ones_like(w)
+    oracle.inner_gradient(w, linearise=True)
+    w -= 3.0
+    assert torch.equal(oracle.hessian_product(w, u), oracle.hessian_product(w.clone(), u))
+
+
 def test_fomaml_executes_no_second_order_product(monkeypatch):
     from harness.engines.native.oracle import LayerOracle
 

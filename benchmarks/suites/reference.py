@@ -20,7 +20,7 @@ REFERENCE = ROOT / "results" / "reference"
 LAST = 10
 
 
-def collect(out: Path, directories: list[Path], command: str) -> None:
+def collect(out: Path, directories: list[Path], command: str, note: str) -> None:
     """Write summaries, environments and mean training losses of the last iterations of some runs."""
     runs = []
     for directory in directories:
@@ -32,7 +32,7 @@ def collect(out: Path, directories: list[Path], command: str) -> None:
         runs[-1]["environment"] = environment
     runs.sort(key=lambda run: (run["summary"]["inner_steps"], run["summary"]["seed"]))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"command": command, "runs": runs}, indent=1) + "\n")
+    out.write_text(json.dumps({"command": command, "note": note, "runs": runs}, indent=1) + "\n")
 
 
 def _read(name: str) -> Any:
@@ -115,16 +115,17 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="which")
     collecting = commands.add_parser("collect")
     collecting.add_argument("out", type=Path)
     collecting.add_argument("runs", nargs="+", type=Path)
     collecting.add_argument("--command", required=True)
+    collecting.add_argument("--note", default="")
     commands.add_parser("readme")
     arguments = parser.parse_args()
     if arguments.which == "collect":
-        collect(arguments.out, arguments.runs, arguments.command)
+        collect(arguments.out, arguments.runs, arguments.command, arguments.note)
     else:
         readme = ROOT / "README.md"
         readme.write_text(filled(readme.read_text()))

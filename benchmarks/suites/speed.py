@@ -184,7 +184,7 @@ def table(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def main() -> None:
     """Measure, print the table, write everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5)

@@ -50,7 +50,8 @@ class LayerOracle(Oracle):
         self.stack, self.inner, self.batch, self.keep = stack, inner, batch, keep
         self.n_w, self.n_phi, self.tasks = stack.n_w, stack.n_phi, batch.tasks
         self.w, self.phi = w.detach(), phi.detach()
-        self.kept: dict[int, tuple[Tensor, list[Linearisation]]] = {}
+        #: linearisations by the identity of w; the version tells whether w was changed in place since
+        self.kept: dict[int, tuple[Tensor, int, list[Linearisation]]] = {}
         #: for each pass through the body, the states of every chunk of tasks
         self.body_passes: list[list[tuple[slice, list[State]]]] = []
         support, query = _images(batch.support_x), _images(batch.query_x)
@@ -108,7 +109,7 @@ class LayerOracle(Oracle):
     def _inner_gradient(self, w: Tensor, linearise: bool) -> Tensor:
         gradient, _, kept, _ = self._linearise(w, query=False)
         if linearise and self.keep:
-            self.kept[id(w)] = (w, kept)
+            self.kept[id(w)] = (w, w._version, kept)
         return gradient.add_(w, alpha=self.inner.l2) if self.inner.l2 else gradient
 
     @torch.no_grad()
@@ -119,8 +120,8 @@ class LayerOracle(Oracle):
 
     @torch.no_grad()
     def _second_order_products(self, w: Tensor, u: Tensor, mixed: bool) -> tuple[Tensor, Tensor]:
-        kept_w, linearisations = self.kept.get(id(w), (None, []))
-        if kept_w is not w:
+        kept_w, version, linearisations = self.kept.get(id(w), (None, 0, []))
+        if kept_w is not w or version != w._version:
             linearisations = self._linearise(w, query=False)[2]
         hessian_u = u * self.inner.l2
         mixed_u = u.new_zeros(self.tasks, sum(self.n_s))
