@@ -19,6 +19,11 @@ class Part:
     layers: tuple[Layer, ...]
     slots: tuple[tuple[Slot, ...], ...]
 
+    @property
+    def convolves(self) -> bool:
+        """Whether it holds a convolution."""
+        return any(isinstance(layer, ConvBlock) for layer in self.layers)
+
     def widest(self, x: Tensor) -> int:
         """Entries of the largest activation of one group of ``x`` ``[G, n, ...]``; 0 without convolutions."""
         for layer, slots in zip(self.layers, self.slots, strict=True):
