@@ -50,8 +50,8 @@ class Glyphs(ImageBenchmark):
     shape = (1, SIZE, SIZE)
     classes = {"train": 549, "validation": 76, "test": 119}
     embedded = True
-    #: the usual inner step on characters (Finn et al. 2017 on Omniglot); the 0.1 for photographs is slow here
-    defaults = {"inner_lr": 0.4}
+    #: the usual inner step on characters (Finn et al. 2017 on Omniglot), and a size for minutes on two cores
+    defaults = {"inner_lr": 0.4, "iterations": 300, "model_options": {"filters": 32}}
 
     @property
     def data_version(self) -> str:

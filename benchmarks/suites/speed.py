@@ -30,6 +30,7 @@ from harness.timing.config import TimeConfig
 
 PEERS = ("learn2learn", "higher", "torchopt")
 ITERATIONS = 200
+PARTS = ("peers", "memory", "drawing", "overhead")
 
 
 def installed() -> list[str]:
@@ -188,6 +189,9 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; the rest stays as --out has it"
+    )
     arguments = parser.parse_args()
     tasks = 32 if pick_device(arguments.device).type == "cuda" else 8
     began = time.monotonic()
@@ -195,13 +199,18 @@ def main() -> None:
     def say(line: str) -> None:
         print(f"[{time.monotonic() - began:5.0f} s] {line}", file=sys.stderr, flush=True)
 
-    result = against_peers(arguments.device, tasks, arguments.rounds, say)
-    result["memory"] = memory(arguments.device, tasks, say)
-    say("drawing tasks")
-    result["drawing"] = drawing(arguments.device, tasks, arguments.rounds)
-    result["overhead"] = overhead(arguments.device, tasks, say)
+    result = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    if "peers" in arguments.parts:
+        result |= against_peers(arguments.device, tasks, arguments.rounds, say)
+    if "memory" in arguments.parts:
+        result["memory"] = memory(arguments.device, tasks, say)
+    if "drawing" in arguments.parts:
+        say("drawing tasks")
+        result["drawing"] = drawing(arguments.device, tasks, arguments.rounds)
+    if "overhead" in arguments.parts:
+        result["overhead"] = overhead(arguments.device, tasks, say)
     result["table"] = table(result)
-    result["command"] = "python -m benchmarks.suites.speed " + " ".join(sys.argv[1:])
+    result.setdefault("commands", []).append("python -m benchmarks.suites.speed " + " ".join(sys.argv[1:]))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     for name, value in result["table"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import multiprocessing
 
@@ -36,6 +37,13 @@ def peak_of_cell(cell: Cell, config: TimeConfig, device: torch.device) -> int:
         process.join()
 
 
+def _return_freed_memory() -> None:
+    """Give what the warm-up freed back to the system: the allocator would use it again, and nobody would see it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim is not None:
+        trim(0)
+
+
 def _child(sending: multiprocessing.connection.Connection, name: Name, config: TimeConfig, threads: int) -> None:
     torch.set_num_threads(threads)
     device = torch.device("cpu")
@@ -45,6 +53,7 @@ def _child(sending: multiprocessing.connection.Connection, name: Name, config: T
     tiny = dataclasses.replace(name, inner_steps=min(1, name.inner_steps))
     make_cell(tiny, small, benchmark, fixed_tasks(small, benchmark, device)[0], device).meta_gradient()
     cell = make_cell(name, config, benchmark, fixed_tasks(config, benchmark, device)[0], device)
+    _return_freed_memory()
     memory = PeakMemory(device)
     cell.meta_gradient()
     sending.send(memory.read())

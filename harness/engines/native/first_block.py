@@ -34,20 +34,19 @@ class FirstBlock(ConvBlock):
     def _patch_moments(self, state: State) -> None:
         """Mean ``[G, K, 1]`` and covariance ``[G, K, K]`` of the patches of every group.
 
-        The patches are read off by a convolution with one filter for each of their entries and one that
-        gives 1, so that a single matrix product holds all sums; on a CPU that is twice as fast as im2col.
+        The patches are read off by a convolution with one filter for each of their entries; on a CPU that is
+        twice as fast as im2col. They are centred before they are multiplied: E[u u^T] - m m^T would lose
+        digits wherever images are nearly constant.
         """
         patch = state.weight.shape[2:]
         entries = math.prod(patch)
-        filters = torch.eye(entries + 1, entries, dtype=state.x.dtype, device=state.x.device)
-        one = filters.new_zeros(entries + 1)
-        one[-1] = 1
+        filters = torch.eye(entries, dtype=state.x.dtype, device=state.x.device).view(entries, *patch)
         stride, padding, dilation = self.geometry
-        patches = F.conv2d(state.x, filters.view(-1, *patch), one, stride, padding, dilation)
-        per_group = rows(channels_last(patches), state.groups)
-        sums = (per_group.mT @ per_group) / state.size
-        state.mean_patch = sums[:, :-1, -1:]
-        state.covariance = sums[:, :-1, :-1] - state.mean_patch * state.mean_patch.mT
+        patches = rows(channels_last(F.conv2d(state.x, filters, None, stride, padding, dilation)), state.groups)
+        mean = patches.mean(1, keepdim=True)
+        centred = patches - mean
+        state.mean_patch = mean.mT
+        state.covariance = (centred.mT @ centred) / state.size
 
     def _tangent_statistics(self, state: State, z_dot: Tensor) -> tuple[Tensor, Tensor]:
         weight_dot = state.weight_dot.flatten(2)
