@@ -14,7 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+#: the checkout: these commands are run from its top folder
+ROOT = Path.cwd()
 REFERENCE = ROOT / "results" / "reference"
 #: iterations whose mean training loss is reported
 LAST = 10
