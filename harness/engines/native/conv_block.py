@@ -46,7 +46,7 @@ class ConvBlock(Layer):
         super().__init__(*names)
         assert not isinstance(conv.padding, str)
         self.geometry = [list(part) for part in (conv.stride, conv.padding, conv.dilation)]
-        self.kernel, self.eps, self.pool = conv.kernel_size, eps, pool
+        self.eps, self.pool = eps, pool
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
         weight, gamma, beta = p[0], p[-2][:, None], p[-1][:, None]

@@ -34,8 +34,8 @@ class FirstBlock(ConvBlock):
     def _patch_moments(self, state: State) -> None:
         """Mean ``[G, K, 1]`` and covariance ``[G, K, K]`` of the patches of every group.
 
-        The patches are read off by a convolution with one filter for each of their entries; on a CPU that is
-        twice as fast as im2col. They are centred before they are multiplied: E[u u^T] - m m^T would lose
+        The patches are read off by a convolution with one filter for each of their entries, which is cheaper
+        than im2col on a CPU. They are centred before they are multiplied: E[u u^T] - m m^T would lose
         digits wherever images are nearly constant.
         """
         patch = state.weight.shape[2:]
