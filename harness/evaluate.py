@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from harness.draw import draw
+
 if TYPE_CHECKING:
     from harness.config import RunConfig
     from harness.engines.native import Native
@@ -32,17 +34,8 @@ def evaluate(
     before: list[Tensor] = []
     after: list[Tensor] = []
     for first in range(0, config.eval_tasks, config.meta_batch):
-        batch = benchmark.draw(
-            split,
-            first,
-            min(config.meta_batch, config.eval_tasks - first),
-            seed=config.seed,
-            ways=config.ways,
-            shots=config.shots,
-            queries=config.queries,
-            device=w.device,
-            dtype=w.dtype,
-        )
+        tasks = min(config.meta_batch, config.eval_tasks - first)
+        batch = draw(benchmark, config, split, first, tasks, w.device, w.dtype)
         oracle = engine.oracle(w, phi, batch)
         for outcomes, adapted in (
             (before, oracle.initial()),

@@ -14,6 +14,7 @@ from harness import registry
 from harness.config import RunConfig
 from harness.errors import InputError
 from harness.measure.environment import environment
+from harness.measure.memory import is_out_of_memory
 from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, set_up
@@ -101,7 +102,7 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
     except KeyboardInterrupt:
         status = "interrupted"
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         status = "out_of_memory"
     except InputError:
@@ -113,10 +114,6 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
     summary = summarise(status, directory.path, setup, trainer, evaluation)
     directory.finish(summary)
     return summary
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _distributions(resolved: Resolved) -> list[str]:

@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 from harness.config import RunConfig, origin
+from harness.draw import draw
 from harness.engines.engine import Engine, Problem
 from harness.engines.native import Native
 from harness.errors import InputError
 from harness.key import run_key
-from harness.problem.benchmark import SPLITS, Benchmark
+from harness.problem.benchmark import SPLITS
 from harness.problem.models import build, check_options, load_factory
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.resolve import Resolved, blame
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def set_up(resolved: Resolved) -> Setup:
         with blame("model_options", origins):
             options = check_options(model, options)
     config = config.model_copy(update={"device": str(device), "model_options": _plain(options)})
-    dtype = _DTYPES[config.dtype]
+    dtype = DTYPES[config.dtype]
     with blame("model", origins):
         shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
         module = build(factory, shape, outputs, options, seed=config.seed, device=device, dtype=dtype)
@@ -69,7 +70,7 @@ def set_up(resolved: Resolved) -> Setup:
     with blame("engine", origins):
         engine = resolved.engine(problem, config.strategy)
     w, phi = network.initial()
-    first_tasks = [_first_task(benchmark, config, split, device, dtype) for split in SPLITS]
+    first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
     _check_output(network, w, phi, first_tasks[0], outputs, model)
     fingerprint = _fingerprint(module, w, phi, first_tasks) if resolved.objects else ""
     complete = Resolved(config, algorithm, benchmark, resolved.engine, resolved.factory)
@@ -90,22 +91,6 @@ def pick_device(name: str) -> torch.device:
             choices = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(available))])
             raise InputError(f"device {name!r} is not there; allowed: {choices}")
     return device
-
-
-def _first_task(
-    benchmark: Benchmark, config: RunConfig, split: str, device: torch.device, dtype: torch.dtype
-) -> TaskBatch:
-    return benchmark.draw(
-        split,
-        0,
-        1,
-        seed=config.seed,
-        ways=config.ways,
-        shots=config.shots,
-        queries=config.queries,
-        device=device,
-        dtype=dtype,
-    )
 
 
 def _check_output(network: Network, w: Tensor, phi: Tensor, batch: TaskBatch, outputs: int, model: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from harness.draw import draw
 from harness.evaluate import evaluate, finite
 from harness.interrupts import deferred
 from harness.measure.clocks import make_clock
@@ -137,17 +138,8 @@ class Trainer:
     def _iterate(self, iteration: int) -> None:
         """One meta-iteration (lines 3 to 12 of Algorithm 1); nothing here waits for the device."""
         config = self.config
-        batch = self.benchmark.draw(
-            "train",
-            (iteration - 1) * config.meta_batch,
-            config.meta_batch,
-            seed=config.seed,
-            ways=config.ways,
-            shots=config.shots,
-            queries=config.queries,
-            device=self.w.device,
-            dtype=self.w.dtype,
-        )
+        first = (iteration - 1) * config.meta_batch
+        batch = draw(self.benchmark, config, "train", first, config.meta_batch, self.w.device, self.w.dtype)
         gradient, outcome = self.engine.meta_gradient(self.w, self.phi, batch, self.counts, self.clock)
         with self.clock.phase("outer_update"):
             self.w.grad, self.phi.grad = gradient.w, gradient.phi

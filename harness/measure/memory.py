@@ -54,6 +54,11 @@ class PeakMemory:
             pass
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out: torch's CPU allocator raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _resident(name: str) -> int:
     """``VmRSS`` (now) or ``VmHWM`` (peak) of this process, in bytes; 0 where the system does not say."""
     try:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.timing import KINDS
+
 
 def console(to_stderr: bool = False) -> Console:
     """A console on stdout or stderr that neither wraps tables in pipes nor interprets markup."""
@@ -106,7 +108,7 @@ def time_tables(document: Mapping[str, Any]) -> list[Table | Text]:
                 *(f"{row['ratio_to'][other]:.2f}" if other in row["ratio_to"] else "" for other in others),
             ]
         )
-        for kind in ("inner_gradient", "outer_gradient", "hessian_vector_product", "mixed_product"):
+        for kind in KINDS:
             if (taken := row[kind]) is not None:
                 cells = [f"{taken['median'] * 1e3:.2f}", f"{taken['iqr'] / taken['median']:.0%}"]
                 kinds.append([*name, kind.replace("_", " "), *cells, f"{taken['entries_per_second']:.3g}"])

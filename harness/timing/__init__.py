@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 #: part of what a timing means; raise it when the protocol changes
 PROTOCOL = 1
 
+#: kinds of evaluation, in the order of Table 2
+KINDS = ("inner_gradient", "outer_gradient", "hessian_vector_product", "mixed_product")
+
 
 def time_meta_gradients(config: TimeConfig, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Time every algorithm x N x engine of ``config`` in interleaved rounds.

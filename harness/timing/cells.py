@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness import registry
+from harness.draw import draw
 from harness.engines.engine import Engine, Problem
 from harness.errors import InputError
 from harness.problem.benchmark import Benchmark
@@ -15,6 +16,7 @@ from harness.problem.models import build, check_options, load_factory
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
+from harness.setup import DTYPES
 from harness.timing.config import TimeConfig
 
 
@@ -86,21 +88,11 @@ def make_cell(name: Name, config: TimeConfig, benchmark: Benchmark, batch: TaskB
 
 def fixed_tasks(config: TimeConfig, benchmark: Benchmark, device: torch.device) -> tuple[TaskBatch, str]:
     """The tasks that every cell gets, and whether they are the benchmark's own or random of its shape."""
-    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    dtype = DTYPES[config.dtype]
     missing = getattr(benchmark, "missing", lambda: None)()
     if missing is None:
         benchmark.check(config.ways, config.shots, config.queries)
-        batch = benchmark.draw(
-            "train",
-            0,
-            config.meta_batch,
-            seed=config.seed,
-            ways=config.ways,
-            shots=config.shots,
-            queries=config.queries,
-            device=device,
-            dtype=dtype,
-        )
+        batch = draw(benchmark, config, "train", 0, config.meta_batch, device, dtype)
         return batch, f"tasks of {benchmark.name}"
     generator = torch.Generator().manual_seed(config.seed)
 

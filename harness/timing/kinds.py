@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from harness.engines.native import Native
 from harness.timing.cells import Cell
 
-#: kinds of evaluation, in the order of Table 2
-KINDS = ("inner_gradient", "outer_gradient", "hessian_vector_product", "mixed_product")
-
 
 def evaluations(cell: Cell) -> Iterator[tuple[str, Callable[[], object], int]]:
     """Name, call and entries (in the paper's unit, for all B tasks) of each kind; none for other engines.

@@ -15,12 +15,13 @@ from harness.errors import NotSupported
 from harness.measure.ceiling import Ceiling
 from harness.measure.environment import environment
 from harness.measure.flops import flops_of
+from harness.measure.memory import is_out_of_memory
 from harness.measure.nvml import read_gpu
 from harness.setup import pick_device
-from harness.timing import PROTOCOL
+from harness.timing import KINDS, PROTOCOL
 from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names
 from harness.timing.config import TimeConfig
-from harness.timing.kinds import KINDS, evaluations
+from harness.timing.kinds import evaluations
 from harness.timing.memory import peak_of_cell
 
 #: spread above which a median is warned about
@@ -79,13 +80,11 @@ def _attempting(row: dict[str, Any]) -> Iterator[None]:
         yield
     except NotSupported as error:
         row["status"] = f"not_supported: {error}"
-    except torch.OutOfMemoryError:
-        row["status"] = "out_of_memory"
-        torch.cuda.empty_cache()
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # what the CPU allocator says
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         row["status"] = "out_of_memory"
+        torch.cuda.empty_cache()
 
 
 def _first(name: Name, config: TimeConfig, benchmark: Any, batch: Any, device: torch.device, row: Any) -> Cell:

@@ -52,7 +52,8 @@ class ConvBlock(Layer):
         weight, gamma, beta = p[0], p[-2][:, None], p[-1][:, None]
         sign = torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
         state = State(groups=groups, x=x, sign=sign, scale=gamma.abs())
-        state.weight = _packed(weight * sign.view(*sign.shape[::2], 1, 1, 1))
+        state.weight_sign = sign.view(*sign.shape[::2], 1, 1, 1)
+        state.weight = _packed(weight * state.weight_sign)
         z = self._convolve(x, state.weight, groups)
         state.shape, state.size = z.shape, z.numel() // (groups * z.shape[1])
         z, mean, state.inv = self._standardise(state, z)
@@ -74,7 +75,7 @@ class ConvBlock(Layer):
         return gx, self._parameters(state, g_weight, state.g_gamma, state.g_beta)
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
-        state.weight_dot = _packed(p_dot[0] * state.sign.view(*state.sign.shape[::2], 1, 1, 1))
+        state.weight_dot = _packed(p_dot[0] * state.weight_sign)
         z_dot = self._convolve(state.x, state.weight_dot, state.groups)
         if x_dot is not None:
             z_dot += self._convolve(x_dot, state.weight, state.groups)
@@ -178,8 +179,7 @@ class ConvBlock(Layer):
         if state.weight.shape[0] == 1:
             g_gamma, g_beta = g_gamma.sum(0, keepdim=True), g_beta.sum(0, keepdim=True)
         bias = [torch.zeros_like(g_beta[:, 0])] if len(self.names) == 4 else []
-        sign = state.sign
-        return [g_weight * sign.view(*sign.shape[::2], 1, 1, 1), *bias, (g_gamma * sign)[:, 0], g_beta[:, 0]]
+        return [g_weight * state.weight_sign, *bias, (g_gamma * state.sign)[:, 0], g_beta[:, 0]]
 
 
 def _where_positive(g: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,36 @@
+"""The tasks that a configuration asks for, from its benchmark: the one place that spells out their shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.config import RunConfig
+    from harness.problem.benchmark import Benchmark
+    from harness.problem.tasks import TaskBatch
+    from harness.timing.config import TimeConfig
+
+
+def draw(
+    benchmark: Benchmark,
+    config: RunConfig | TimeConfig,
+    split: str,
+    first: int,
+    tasks: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> TaskBatch:
+    """Tasks ``first`` to ``first + tasks`` of ``split``, with the seed, ways, shots and queries of ``config``."""
+    return benchmark.draw(
+        split,
+        first,
+        tasks,
+        seed=config.seed,
+        ways=config.ways,
+        shots=config.shots,
+        queries=config.queries,
+        device=device,
+        dtype=dtype,
+    )
