@@ -64,6 +64,12 @@ class RunConfig(BaseModel):
     threads: int | None = Field(default=None, ge=1, description="CPU threads; unset: as torch chooses")
     eval_tasks: int = Field(default=600, ge=2, description="held-out tasks of an evaluation")
     eval_every: int = Field(default=0, ge=0, description="meta-iterations between validations; 0: only test at the end")
+    stationarity_every: int = Field(
+        default=0,
+        ge=0,
+        description="meta-iterations between measurements of both partial meta-gradients (Definition 1); 0: none",
+    )
+    stationarity_tasks: int = Field(default=64, ge=1, description="fixed tasks that Definition 1 is measured on")
     checkpoint_every: int = Field(default=50, ge=1, description="meta-iterations between checkpoints")
 
 

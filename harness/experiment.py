@@ -96,6 +96,7 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
             trainer.restore(state)
             directory.cut("metrics.jsonl", trainer.totals.metrics_lines)
             directory.cut("evaluations.jsonl", trainer.totals.evaluations_lines)
+            directory.cut("stationarity.jsonl", trainer.totals.stationarity_lines)
         status = trainer.train()
         if status == "completed":
             evaluation = trainer.evaluate("test")

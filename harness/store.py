@@ -22,6 +22,7 @@ _FILES = (
     "environment.json",
     "metrics.jsonl",
     "evaluations.jsonl",
+    "stationarity.jsonl",
     "checkpoint.pt",
     "summary.json",
 )
@@ -72,7 +73,7 @@ class RunDirectory:
             self._lock = None
 
     def append(self, name: str, records: Iterable[Mapping[str, Any]], durable: bool = False) -> None:
-        """Append lines to ``metrics.jsonl`` or ``evaluations.jsonl``; ``durable``: and wait for the disk."""
+        """Append lines to one of the ``.jsonl`` files; ``durable``: and wait for the disk."""
         with (self.path / name).open("ab") as file:
             for record in records:
                 file.write(_json(record) + b"\n")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.store import FINISHED
+
 if TYPE_CHECKING:
     from harness.setup import Setup
     from harness.train import Trainer
 
-SCHEMA = 1
+#: raised whenever a key of the summary changes its meaning or goes
+SCHEMA = 2
 
 
 def summarise(
@@ -48,6 +51,7 @@ def summarise(
         "dtype": config.dtype,
         "n_w": setup.problem.network.n_w,
         "n_phi": setup.problem.network.n_phi,
+        "w": [slot.name for slot in setup.problem.network.w_slots],
         "counts": totals.counts,
         "counts_per_task": {name: count // tasks if tasks else 0 for name, count in totals.counts.items()},
         "train_loss": totals.train_loss,
@@ -74,5 +78,6 @@ def summarise(
             "second_order": totals.phases.get("second_order"),
             "outer_update": totals.phases.get("outer_update"),
         },
+        "flops_per_iteration": trainer.flops_per_iteration() if trainer.stationarity and status in FINISHED else None,
         "peak_memory_bytes": totals.peak_memory_bytes,
     }

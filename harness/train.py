@@ -14,8 +14,10 @@ from harness.draw import draw
 from harness.evaluate import evaluate, finite
 from harness.interrupts import deferred
 from harness.measure.clocks import make_clock
+from harness.measure.flops import flops_of
 from harness.measure.memory import PeakMemory
 from harness.problem.oracle import PHASES, Counts
+from harness.stationarity import Stationarity
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
@@ -42,6 +44,7 @@ class Totals:
     peak_memory_bytes: int = 0
     metrics_lines: int = 0
     evaluations_lines: int = 0
+    stationarity_lines: int = 0
     train_loss: float | None = None
 
 
@@ -61,6 +64,7 @@ class Trainer:
     ) -> None:
         self.config, self.engine, self.evaluator, self.benchmark = config, engine, evaluator, benchmark
         self.directory, self.progress = directory, progress
+        self.stationarity = Stationarity(config, engine.problem, benchmark) if config.stationarity_every else None
         self.w, self.phi = w, phi
         groups = [{"params": [w], "lr": config.outer_lr_w}, {"params": [phi], "lr": config.outer_lr_phi}]
         kind = torch.optim.Adam if config.outer_optimizer == "adam" else torch.optim.SGD
@@ -83,6 +87,8 @@ class Trainer:
         self.counts = Counts(**self.totals.counts)
         self._earlier_phases = dict(self.totals.phases)
         self.memory.peak = self.totals.peak_memory_bytes
+        if self.stationarity and state["stationarity"] is not None:
+            self.stationarity.before = {name: part.to(self.w.device) for name, part in state["stationarity"].items()}
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on; plain containers and tensors."""
@@ -94,6 +100,7 @@ class Trainer:
             "phi": self.phi.detach(),
             "names": {part: [(slot.name, tuple(slot.shape)) for slot in slots] for part, slots in parts.items()},
             "optimizer": self.optimizer.state_dict(),
+            "stationarity": self.stationarity.before if self.stationarity else None,
             "totals": vars(self.totals),
         }
 
@@ -102,21 +109,29 @@ class Trainer:
         config = self.config
         self.progress.begin(config, self.totals.iteration)
         with deferred() as interrupt:
+            if self.stationarity and not self.totals.stationarity_lines:
+                self._measure()
             self._start_stretch()
             for iteration in range(self.totals.iteration + 1, config.iterations + 1):
                 self._iterate(iteration)
+                last = iteration == config.iterations
                 validate = config.eval_every and iteration % config.eval_every == 0
-                save = iteration % config.checkpoint_every == 0 or iteration == config.iterations
+                measure = self.stationarity and (last or iteration % config.stationarity_every == 0)
+                save = last or iteration % config.checkpoint_every == 0
                 full = len(self._waiting) >= _FLUSH_ITERATIONS or time.monotonic() - self._since > _FLUSH_SECONDS
-                if iteration == 1 or validate or save or full or interrupt.pending:
+                if iteration == 1 or validate or measure or save or full or interrupt.pending:
                     self._flush()
                     if self.divergence:
                         return "diverged"
+                    if measure:
+                        self._measure()
                     if validate:
                         self.evaluate("validation")
                     stop = interrupt.pending
                     if save or stop:
                         self.directory.append("metrics.jsonl", [], durable=True)
+                        if self.stationarity:
+                            self.directory.append("stationarity.jsonl", [], durable=True)
                         self.directory.save_checkpoint(self.state())
                     if stop:
                         return "interrupted"
@@ -134,6 +149,22 @@ class Trainer:
         self.directory.append("evaluations.jsonl", [{"iteration": self.totals.iteration, **result}], durable=True)
         self.totals.evaluations_lines += 1
         return result
+
+    def flops_per_iteration(self) -> int:
+        """Floating-point operations of one meta-gradient on the first batch, see :func:`flops_of`."""
+        config = self.config
+        batch = draw(self.benchmark, config, "train", 0, config.meta_batch, self.w.device, self.w.dtype)
+        with self.memory.paused():
+            return flops_of(lambda: self.engine.meta_gradient(self.w, self.phi, batch))
+
+    def _measure(self) -> None:
+        """Measure Definition 1, off the clock, and write it to ``stationarity.jsonl``."""
+        assert self.stationarity is not None
+        with self.memory.paused():
+            measured = self.stationarity.measure(self.w, self.phi)
+        so_far = {"counts": self.totals.counts, "seconds": self.totals.seconds}
+        self.directory.append("stationarity.jsonl", [{"iteration": self.totals.iteration, **measured, **so_far}])
+        self.totals.stationarity_lines += 1
 
     def _iterate(self, iteration: int) -> None:
         """One meta-iteration (lines 3 to 12 of Algorithm 1); nothing here waits for the device."""
