@@ -51,7 +51,13 @@ class Glyphs(ImageBenchmark):
     classes = {"train": 549, "validation": 76, "test": 119}
     embedded = True
     #: the usual inner step on characters (Finn et al. 2017 on Omniglot), and a size for minutes on two cores
-    defaults = {"inner_lr": 0.4, "iterations": 300, "model_options": {"filters": 32}}
+    defaults = {
+        "inner_lr": 0.4,
+        "outer_lr_w": 5e-3,
+        "outer_lr_phi": 5e-3,
+        "iterations": 300,
+        "model_options": {"filters": 32},
+    }
 
     @property
     def data_version(self) -> str:

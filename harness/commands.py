@@ -1,17 +1,23 @@
-"""The commands whose options are the fields of a schema: ``harness run`` and ``harness time``."""
+"""The commands that do long work: ``harness run``, ``harness time`` and ``harness compare``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from harness.config import RunConfig
 from harness.options import with_options
+from harness.store import FINISHED
 from harness.timing.config import TimeConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
+Set = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
+]
+Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
 
 
@@ -19,11 +25,8 @@ Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with 
 def run(
     *,
     config: Config = None,
-    set_: Annotated[
-        tuple[str, ...],
-        Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
-    ] = (),
-    results: Annotated[Path, Parameter(name="--results", help="folder of run directories")] = Path("results/runs"),
+    set_: Set = (),
+    results: Results = Path("results/runs"),
     resume: Annotated[bool, Parameter(name="--resume", negative=(), help="go on from the last checkpoint")] = False,
     fresh: Annotated[
         bool, Parameter(name="--fresh", negative=(), help="delete an earlier run of the same key")
@@ -76,3 +79,45 @@ def time(
     for part in time_tables(document):
         console(to_stderr=json).print(part)
     return 0 if any(row["status"] == "ok" for row in document["rows"]) else 1
+
+
+def compare(
+    suite: str,
+    *,
+    set_: Set = (),
+    results: Results = Path("results/runs"),
+    workers: Annotated[
+        int | None,
+        Parameter(validator=validators.Number(gte=1), help="processes at a time; unset: one a GPU, or as cores allow"),
+    ] = None,
+    retry: Annotated[
+        bool, Parameter(name="--retry", negative=(), help="repeat runs that diverged, ran out of memory or crashed")
+    ] = False,
+    mix: Annotated[
+        bool, Parameter(name="--mix", negative=(), help="reuse runs made on another GPU or with another torch")
+    ] = False,
+    dry_run: Annotated[
+        bool, Parameter(name="--dry-run", negative=(), help="only list the runs, and what they would take")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Do every run of a suite that is not finished yet; SUITE is a name of harness list, or a YAML file."""
+    from harness.compare import compare as run_grid
+    from harness.compare import grid
+    from harness.report.console import console, print_json
+    from harness.report.grid import GridView, grid_document, outcome_lines, plan_table
+
+    if dry_run:
+        entries = grid(suite, results, set_)
+        shown, total = plan_table(entries)
+        console(to_stderr=json).print(shown, total, sep="\n")
+    else:
+        with GridView(console(to_stderr=True)).shown() as watch:
+            entries = run_grid(
+                suite, results=results, assignments=set_, workers=workers, retry=retry, mix=mix, watch=watch
+            )
+        for line in outcome_lines(entries):
+            console(to_stderr=json).print(line, soft_wrap=True)
+    if json:
+        print_json(grid_document(suite, entries))
+    return 0 if dry_run or all(entry.summary.get("status") in FINISHED for entry in entries) else 1

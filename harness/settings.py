@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from harness.config import RunConfig, S, validate_as
 from harness.errors import InputError, unknown
@@ -49,7 +50,7 @@ def gather_as(
             value = _parse(value, flag)
         values[name], origins[name] = value, flag
     for assignment in assignments:
-        _assign(schema, assignment, values, origins)
+        assign(schema, assignment, values, origins)
     return validate_as(schema, values, origins), origins
 
 
@@ -59,7 +60,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"--config {file}: {reason}; allowed: a readable YAML file") from None
+        raise InputError(f"{file}: {reason}; allowed: a readable YAML file") from None
     origins: dict[str, str] = {}
     try:
         node = yaml.compose(text, Loader=Loader)
@@ -85,6 +86,10 @@ def _locate(file: Path, node: yaml.MappingNode, prefix: str, origins: dict[str, 
         origins[path] = where
         if isinstance(value, yaml.MappingNode):
             _locate(file, value, f"{path}.", origins)
+        if isinstance(value, yaml.SequenceNode):
+            for number, item in enumerate(value.value):
+                if isinstance(item, yaml.MappingNode):
+                    _locate(file, item, f"{path}.{number}.", origins)
 
 
 def _parse(text: str, where: str) -> Any:
@@ -95,7 +100,8 @@ def _parse(text: str, where: str) -> Any:
         raise InputError(f"{where} {text!r}: not readable as YAML: {problem}") from None
 
 
-def _assign(schema: type[S], assignment: str, values: dict[str, Any], origins: dict[str, str]) -> None:
+def assign(schema: type[BaseModel], assignment: str, values: dict[str, Any], origins: dict[str, str]) -> None:
+    """Put one ``KEY=VALUE`` of the command line into ``values``; raises :class:`InputError`."""
     key, equals, text = assignment.partition("=")
     where = f"--set {key}"
     if not equals or not key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from harness.engines.native import Native
 from harness.errors import InputError
 from harness.key import run_key
 from harness.problem.benchmark import SPLITS
-from harness.problem.models import build, check_options, load_factory
+from harness.problem.models import ModelFactory, build, check_options, load_factory
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -38,11 +39,13 @@ class Setup:
     key: str
 
 
-def set_up(resolved: Resolved) -> Setup:
-    """Build model, partition and engine on the device; raises :class:`InputError` for what does not fit."""
-    origins, benchmark = resolved.origins, resolved.benchmark
-    config = resolved.config
-    model, adapt = config.model or benchmark.model, config.adapt or "all"  # resolve() has filled both
+def complete(resolved: Resolved) -> tuple[Resolved, ModelFactory]:
+    """``resolved`` with the device and all options of the model, and what builds that model.
+
+    With them the key of a run given by names alone is known before anything is built.
+    """
+    origins, config = resolved.origins, resolved.config
+    model = config.model or resolved.benchmark.model
     with blame("device", origins):
         device = pick_device(config.device)
     with blame("model", origins):
@@ -52,10 +55,18 @@ def set_up(resolved: Resolved) -> Setup:
         with blame("model_options", origins):
             options = check_options(model, options)
     config = config.model_copy(update={"device": str(device), "model_options": _plain(options)})
-    dtype = DTYPES[config.dtype]
+    return dataclasses.replace(resolved, config=config), factory
+
+
+def set_up(resolved: Resolved) -> Setup:
+    """Build model, partition and engine on the device; raises :class:`InputError` for what does not fit."""
+    resolved, factory = complete(resolved)
+    origins, benchmark, config = resolved.origins, resolved.benchmark, resolved.config
+    model, adapt = config.model or benchmark.model, config.adapt or "all"  # resolve() has filled both
+    device, dtype = torch.device(config.device), DTYPES[config.dtype]
     with blame("model", origins):
         shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
-        module = build(factory, shape, outputs, options, seed=config.seed, device=device, dtype=dtype)
+        module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
     with blame("adapt", origins):
         network = Network(module, adapt)
     if config.norm_statistics == "joint" and network.body is None:
@@ -73,8 +84,7 @@ def set_up(resolved: Resolved) -> Setup:
     first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
     _check_output(network, w, phi, first_tasks[0], outputs, model)
     fingerprint = _fingerprint(module, w, phi, first_tasks) if resolved.objects else ""
-    complete = Resolved(config, algorithm, benchmark, resolved.engine, resolved.factory)
-    key = run_key(complete, factory, fingerprint)
+    key = run_key(resolved, factory, fingerprint)
     return Setup(config, problem, engine, Native(problem, "recursion"), w, phi, device, key)
 
 

@@ -24,8 +24,13 @@ _FILES = (
     "evaluations.jsonl",
     "stationarity.jsonl",
     "checkpoint.pt",
+    "failure.json",
     "summary.json",
 )
+
+
+class Locked(InputError):
+    """Another process is working on this run."""
 
 
 class RunDirectory:
@@ -187,5 +192,5 @@ def _locked(path: Path) -> int | None:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(folder)
-        raise InputError(f"{path}: another process is working on this run; allowed: wait for it to end") from error
+        raise Locked(f"{path}: another process is working on this run; allowed: wait for it to end") from error
     return folder

@@ -21,8 +21,10 @@ def summarise(
     """Every number of a run; None for what was not measured or is not finite.
 
     ``seconds.train`` is all training, the first iteration included, without evaluation, logging and
-    checkpoints. Phases stay None for engines on other libraries, whose inside no clock can see.
+    checkpoints, which ``seconds.wall`` has in it. Phases
+    stay None for engines on other libraries, whose inside no clock can see.
     """
+    trainer.count_wall()
     config, totals = setup.config, trainer.totals
     seen = evaluation or {}
     tasks = totals.iteration * config.meta_batch
@@ -77,6 +79,7 @@ def summarise(
             "outer_gradient": totals.phases.get("outer_gradient"),
             "second_order": totals.phases.get("second_order"),
             "outer_update": totals.phases.get("outer_update"),
+            "wall": totals.wall,
         },
         "flops_per_iteration": trainer.flops_per_iteration() if trainer.stationarity and status in FINISHED else None,
         "peak_memory_bytes": totals.peak_memory_bytes,

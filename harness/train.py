@@ -34,10 +34,11 @@ _QUANTITIES = ("loss", "accuracy", "grad_w_norm", "grad_phi_norm", "parameters")
 
 @dataclass
 class Totals:
-    """What adds up over a run and its resumptions. Seconds exclude evaluation, logging and checkpoints."""
+    """What adds up over a run and its resumptions; only ``wall`` has evaluation, logging and checkpoints in it."""
 
     iteration: int = 0
     seconds: float = 0.0
+    wall: float = 0.0
     first_iteration: float | None = None
     phases: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: Counts().as_dict())
@@ -75,6 +76,7 @@ class Trainer:
         self.totals = Totals()
         self.divergence: dict[str, Any] | None = None
         self._earlier_phases: dict[str, float] = {}
+        self._wall_since = time.monotonic()
         self._waiting: list[tuple[Tensor, dict[str, int]]] = []
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -92,6 +94,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on; plain containers and tensors."""
+        self.count_wall()
         network = self.engine.problem.network
         parts = {"w": network.w_slots, "phi": network.phi_slots}
         return {
@@ -149,6 +152,12 @@ class Trainer:
         self.directory.append("evaluations.jsonl", [{"iteration": self.totals.iteration, **result}], durable=True)
         self.totals.evaluations_lines += 1
         return result
+
+    def count_wall(self) -> None:
+        """Bring ``totals.wall`` up to now."""
+        now = time.monotonic()
+        self.totals.wall += now - self._wall_since
+        self._wall_since = now
 
     def flops_per_iteration(self) -> int:
         """Floating-point operations of one meta-gradient on the first batch, see :func:`flops_of`."""

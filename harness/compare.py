@@ -1,0 +1,167 @@
+"""Grids of runs: finished ones are reused, unfinished ones go on, failures are recorded and stay their own."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.config import RunConfig
+from harness.errors import InputError
+from harness.measure.environment import environment, machine, usable_cores
+from harness.pool import Job, Place, Pool
+from harness.resolve import Resolved
+from harness.store import read_json, write_json
+from harness.suites import plan
+
+#: ends of a run that are results or faults: not repeated unless asked for
+FAILED = ("diverged", "out_of_memory", "crashed", "refused")
+State = Literal["cached", "unfinished", "failed", "new"]
+
+
+class Entry:
+    """One run of the grid: what has been done of it, and what became of it."""
+
+    def __init__(self, resolved: Resolved, results: Path) -> None:
+        from harness.key import run_key
+        from harness.setup import complete
+
+        completed, factory = complete(resolved)
+        self.config = completed.config
+        self.directory = results / f"{resolved.directory}-{run_key(completed, factory)}"
+        self.summary = read_json(self.directory / "summary.json") or read_json(self.directory / "failure.json") or {}
+        self.asked = resolved.config.model_dump()
+
+    @property
+    def state(self) -> State:
+        """Whether there is anything left to do."""
+        status = self.summary.get("status")
+        if status == "completed":
+            return "cached"
+        if status in FAILED:
+            return "failed"
+        return "unfinished" if (self.directory / "checkpoint.pt").exists() else "new"
+
+
+def grid(suite: str, results: Path, assignments: Iterable[str] = ()) -> list[Entry]:
+    """Every run of ``suite`` with what is already there of it; raises :class:`InputError`."""
+    return [Entry(resolved, results) for resolved in plan(suite, assignments).runs]
+
+
+def compare(
+    suite: str,
+    *,
+    results: str | Path = Path("results/runs"),
+    assignments: Iterable[str] = (),
+    workers: int | None = None,
+    retry: bool = False,
+    mix: bool = False,
+    watch: Callable[[list[Entry], Entry, dict[str, Any]], None] = lambda entries, entry, event: None,
+) -> list[Entry]:
+    """Do every run of ``suite`` that is not finished; returns all of them, each with its summary.
+
+    Args:
+        suite: name of a suite that comes with the project, or a YAML file.
+        results: folder of run directories.
+        assignments: ``KEY=VALUE``, over the suite's own settings.
+        workers: processes at a time; None: one a GPU, or as many as the suite's threads leave room for.
+        retry: repeat runs that diverged, ran out of memory or crashed.
+        mix: reuse runs made on another GPU or with another torch.
+        watch: is told every event.
+
+    Raises:
+        InputError: a setting cannot be met, or a finished run comes from elsewhere; nothing was run.
+        KeyboardInterrupt: stopped by the user; the running ones have saved a checkpoint.
+    """
+    entries = grid(suite, Path(results), assignments)
+    if not mix:
+        _refuse_mixture(entries)
+    todo = {
+        id(job): (job, entry)
+        for entry in entries
+        if entry.state in ("new", "unfinished") or (retry and entry.state == "failed")
+        for job in [Job(entry.asked, entry.directory, fresh=entry.state == "failed")]
+    }
+    pool = Pool([job for job, _ in todo.values()], places(entries, workers))
+    try:
+        _follow(pool, todo, entries, watch)
+    except KeyboardInterrupt:
+        pool.stop()
+        try:
+            _follow(pool, todo, entries, watch)
+        except KeyboardInterrupt:
+            pool.stop(at_once=True)
+        raise
+    return entries
+
+
+def _follow(pool: Pool, todo: dict[int, tuple[Job, Entry]], entries: list[Entry], watch: Callable[..., None]) -> None:
+    for job, event in pool.events():
+        entry = todo[id(job)][1]
+        if event["event"] == "end":
+            entry.summary = job.result
+            if job.result["status"] in ("crashed", "refused"):
+                write_json(entry.directory / "failure.json", job.result)
+        watch(entries, entry, event)
+
+
+def places(entries: list[Entry], workers: int | None) -> list[Place]:
+    """Where runs may compute side by side: a GPU each, or an equal share of the cores each."""
+    import torch
+
+    device = torch.device(entries[0].config.device)
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        return [Place(f"cuda:{index % count}") for index in range(workers or count)]
+    threads = max((entry.config.threads or 0) for entry in entries)
+    cores = usable_cores()
+    count = workers or (max(1, cores // threads) if threads else 1)
+    return [Place(None, max(1, cores // count))] * count
+
+
+def _refuse_mixture(entries: list[Entry]) -> None:
+    """Seconds from another GPU or another torch do not belong in one table."""
+    import torch
+
+    here = machine(environment(torch.device(entries[0].config.device)))
+    for entry in entries:
+        if entry.state != "cached":
+            continue
+        there = machine(read_json(entry.directory / "environment.json") or {})
+        for part in ("torch", "gpu"):
+            if there[part] != here[part]:
+                raise InputError(
+                    f"{entry.directory}: made with {part} {there[part]}, here it is {here[part]}; "
+                    "allowed: --mix, or another --results"
+                )
+
+
+def estimate(entries: list[Entry]) -> list[float | None]:
+    """Seconds that each entry will take, from finished runs beside it of the same method and tasks; None without one.
+
+    Scaled by meta-iterations and tasks, and to another N by a line through what was measured.
+    """
+    folders = {entry.directory.parent for entry in entries}
+    found = (read_json(path) for folder in sorted(folders) for path in sorted(folder.glob("*/summary.json")))
+    done = [summary for summary in found if summary and summary.get("status") == "completed"]
+    return [_estimate(entry.config, done) for entry in entries]
+
+
+def _estimate(config: RunConfig, done: list[dict[str, Any]]) -> float | None:
+    method = (config.algo, config.geometry, config.benchmark, config.model, config.engine, config.dtype)
+    names = ("algorithm", "geometry", "benchmark", "model", "engine", "dtype")
+    points: dict[int, list[float]] = {}
+    for summary in done:
+        wall = (summary.get("seconds") or {}).get("wall")
+        if wall and tuple(summary.get(name) for name in names) == method:
+            tasks = summary["iterations"] * summary["meta_batch"]
+            points.setdefault(summary["inner_steps"], []).append(wall / tasks)
+    if not points:
+        return None
+    known = {steps: statistics.median(seconds) for steps, seconds in points.items()}
+    per_task = known.get(config.inner_steps)
+    if per_task is None and len(known) > 1:
+        slope, intercept = statistics.linear_regression(list(known), list(known.values()))
+        per_task = max(min(known.values()) / 2, intercept + slope * config.inner_steps)
+    return (per_task or next(iter(known.values()))) * config.iterations * config.meta_batch

@@ -1,0 +1,128 @@
+"""The live table of ``harness compare``: a line for every setting, its seeds done, running, failed and to come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from harness.compare import FAILED, Entry, estimate
+
+_TITLES = ("method", "N", "seeds done", "accuracy", "now")
+
+
+class GridView:
+    """Shows every event of a grid; a live table on a terminal, a line for each end elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        self._now: dict[int, str] = {}
+
+    def __call__(self, entries: list[Entry], entry: Entry, event: dict[str, Any]) -> None:
+        """See ``watch`` of :func:`harness.compare.compare`."""
+        if event["event"] == "end":
+            self._now.pop(id(entry), None)
+            if not self._live:
+                done = sum(other.state in ("cached", "failed") for other in entries)
+                line = f"{done}/{len(entries)}  {entry.directory.name}  {_end(entry.summary)}"
+                self._console.print(Text(line), soft_wrap=True)
+        else:
+            self._now[id(entry)] = _doing(entry, event)
+        if self._live:
+            self._live.update(self._table(entries))
+
+    @contextmanager
+    def shown(self) -> Iterator[GridView]:
+        """The table is on the screen inside."""
+        if self._live:
+            self._live.start()
+        try:
+            yield self
+        finally:
+            if self._live:
+                self._live.stop()
+
+    def _table(self, entries: list[Entry]) -> Table:
+        table = Table(*_TITLES, title=_progress(entries))
+        rows: dict[tuple[str, ...], list[Entry]] = {}
+        for entry in entries:
+            rows.setdefault(_setting(entry), []).append(entry)
+        for setting, members in rows.items():
+            finished = [entry for entry in members if entry.state == "cached"]
+            accuracies = [value for entry in finished if (value := entry.summary["accuracy"]["mean"]) is not None]
+            mean = f"{100 * sum(accuracies) / len(accuracies):.1f} %" if accuracies else ""
+            now = [self._now[id(entry)] for entry in members if id(entry) in self._now]
+            now += [f"s{entry.config.seed} {_end(entry.summary)}" for entry in members if entry.state == "failed"]
+            done = f"{len(finished)}/{len(members)}"
+            table.add_row(Text(setting[0]), setting[1], done, mean, Text("  ".join(now)))
+        return table
+
+
+def plan_table(entries: list[Entry]) -> tuple[Table, str]:
+    """What a grid would do: its runs with their state and expected seconds, and the sum in words."""
+    table = Table("run", "state", "seconds")
+    seconds = estimate(entries)
+    for entry, expected in zip(entries, seconds, strict=True):
+        table.add_row(Text(entry.directory.name), entry.state, "" if expected is None else f"{expected:.0f}")
+    left = [expected for entry, expected in zip(entries, seconds, strict=True) if entry.state in ("new", "unfinished")]
+    known = [expected for expected in left if expected is not None]
+    unknown = f", {len(left) - len(known)} without a finished run to judge by" if len(known) < len(left) else ""
+    return table, f"{len(left)} of {len(entries)} runs to do; about {sum(known):.0f} s one after the other{unknown}"
+
+
+def outcome_lines(entries: list[Entry]) -> list[str]:
+    """How a grid ended: counts, and a line for every run that did not complete."""
+    lines = [f"{sum(entry.state == 'cached' for entry in entries)} of {len(entries)} runs completed"]
+    lines += [f"{entry.directory}: {_end(entry.summary)}" for entry in entries if entry.state != "cached"]
+    return lines
+
+
+def grid_document(suite: str, entries: list[Entry]) -> dict[str, Any]:
+    """What ``harness compare --json`` prints: every run with its state, directory, status and expected seconds."""
+    return {
+        "suite": suite,
+        "runs": [
+            {
+                "run_dir": str(entry.directory),
+                "state": entry.state,
+                "status": entry.summary.get("status"),
+                "message": entry.summary.get("message"),
+                "accuracy": (entry.summary.get("accuracy") or {}).get("mean"),
+                "estimated_seconds": expected,
+            }
+            for entry, expected in zip(entries, estimate(entries), strict=True)
+        ],
+    }
+
+
+def _progress(entries: list[Entry]) -> str:
+    done = sum(entry.state in ("cached", "failed") for entry in entries)
+    return f"{done} of {len(entries)} runs, {time.strftime('%H:%M:%S')}"
+
+
+def _setting(entry: Entry) -> tuple[str, ...]:
+    c = entry.config
+    return f"{c.algo} {c.geometry} on {c.benchmark} {c.ways}w{c.shots}s, alpha {c.inner_lr:g}", str(c.inner_steps)
+
+
+def _doing(entry: Entry, event: dict[str, Any]) -> str:
+    if event["event"] == "evaluated":
+        return f"s{entry.config.seed} evaluating {event['done']}/{event['total']}"
+    loss = f" loss {event['loss']:.3f}" if event.get("loss") is not None else ""
+    return f"s{entry.config.seed} {event['iteration']}/{entry.config.iterations}{loss}"
+
+
+def _end(summary: dict[str, Any]) -> str:
+    status = str(summary.get("status", "not started"))
+    if status == "completed" and summary["accuracy"]["mean"] is not None:
+        return f"accuracy {100 * summary['accuracy']['mean']:.1f} %, {summary['seconds']['wall']:.0f} s"
+    if status == "diverged" and summary.get("diverged"):
+        return f"diverged at iteration {summary['diverged']['iteration']} ({summary['diverged']['quantity']})"
+    return f"{status}: {summary['message']}" if status in FAILED and "message" in summary else status

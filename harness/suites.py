@@ -1,0 +1,93 @@
+"""Suites: YAML files that describe a grid of runs, and what each of its settings rests on. Free of torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.config import RunConfig, validate, validate_as
+from harness.errors import InputError, unknown
+from harness.listing import suites
+from harness.resolve import Resolved, resolve
+from harness.settings import assign, read
+
+
+class Published(BaseModel):
+    """A number in print, to stand beside the measured one of the runs that have these ``settings``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    settings: dict[str, Any]
+    accuracy: float = Field(gt=0, le=1, description="mean accuracy on held-out tasks")
+    ci95: float | None = Field(default=None, ge=0, description="half width of its 95 % interval")
+    source: str = Field(min_length=1, description="where it is in print")
+
+
+class Suite(BaseModel):
+    """A grid: every entry of ``grid`` on top of ``base``, lists crossed, once with every seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    title: str = Field(min_length=1, description="what the suite shows")
+    source: str = Field(default="", description="where the settings are stated")
+    chosen_here: dict[str, str] = Field(default={}, description="settings that the source leaves open, and why so")
+    base: dict[str, Any] = Field(default={}, description="settings of every run")
+    grid: tuple[dict[str, Any], ...] = Field(min_length=1, description="settings to cross, one grid an entry")
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds of every setting")
+    published: tuple[Published, ...] = Field(default=(), description="numbers in print for these settings")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite and its runs, in the order in which they are started; one seed of everything comes first."""
+
+    suite: Suite
+    runs: tuple[Resolved, ...]
+
+
+def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
+    """The runs of the suite called ``name`` (or in the file ``name``), settings of ``assignments`` on top.
+
+    Raises :class:`InputError` that names file and line for the first setting that no run can have.
+    """
+    path = find(name)
+    values, origins = read(path)
+    suite = validate_as(Suite, values, origins)
+    over: dict[str, Any] = {}
+    over_origins: dict[str, str] = {}
+    for assignment in assignments:
+        assign(RunConfig, assignment, over, over_origins)
+    runs = {}
+    for seed in suite.seeds:
+        for settings, places in _crossed(suite, origins):
+            settings = {**settings, "seed": seed, **over}
+            where = {"seed": origins.get("seeds", "seeds"), **places, **over_origins}
+            run = resolve(validate(settings, where), origins=where)
+            runs[run.config.model_dump_json()] = run  # what two entries share is run once
+    return Plan(suite, tuple(runs.values()))
+
+
+def find(name: str) -> Path:
+    """The file of a suite that comes with the project, or a file of one's own."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    known = {suite.stem: suite for suite in suites()}
+    if name not in known:
+        raise unknown("suite", name, [*known, "FILE.yaml"])
+    return known[name]
+
+
+def _crossed(suite: Suite, origins: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Settings of one run each, with where every setting was given."""
+    base = {key: origins.get(f"base.{key}", key) for key in suite.base}
+    for number, entry in enumerate(suite.grid):
+        here = {key: origins.get(f"grid.{number}.{key}", key) for key in entry}
+        choices = [value if isinstance(value, list) else [value] for value in entry.values()]
+        if empty := next((key for key, value in zip(entry, choices, strict=True) if not value), None):
+            raise InputError(f"{here[empty]}: an empty list; allowed: a value or a list of values")
+        for values in itertools.product(*choices):
+            yield {**suite.base, **dict(zip(entry, values, strict=True))}, {**base, **here}

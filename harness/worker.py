@@ -1,0 +1,89 @@
+"""One run of a suite in a process of its own: a request on stdin, events on stdout, a stop when stdin closes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from harness.config import RunConfig
+
+_EVENT_SECONDS = 0.5
+
+
+class Events:
+    """Implements :class:`harness.progress.Progress`: a JSON line for whoever started this process, now and then."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._sent = 0.0
+
+    def send(self, event: str, **content: Any) -> None:
+        """Write one event; nobody reading is no reason to fail."""
+        try:
+            print(json.dumps({"event": event, **content}, default=str), file=self._out, flush=True)
+        except BrokenPipeError:
+            pass
+
+    def begin(self, config: RunConfig, done: int) -> None:
+        """See :class:`Progress`."""
+        self.send("begin", iteration=done)
+
+    def trained(self, record: dict[str, Any]) -> None:
+        """See :class:`Progress`."""
+        self._now_and_then("trained", iteration=record["iteration"], loss=record["loss"])
+
+    def evaluated(self, split: str, done: int, total: int) -> None:
+        """See :class:`Progress`."""
+        self._now_and_then("evaluated", done=done, total=total)
+
+    def end(self) -> None:
+        """See :class:`Progress`."""
+
+    def _now_and_then(self, event: str, **content: Any) -> None:
+        if time.monotonic() - self._sent > _EVENT_SECONDS:
+            self._sent = time.monotonic()
+            self.send(event, **content)
+
+
+def main() -> int:
+    """Do what the first line of stdin asks; the last event is ``end``, ``refused`` or ``locked``."""
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_stop_when_left, daemon=True).start()
+    out, sys.stdout = sys.stdout, sys.stderr  # what plugins print is not an event
+
+    from harness.config import RunConfig
+    from harness.errors import InputError
+    from harness.experiment import run
+    from harness.store import Locked
+
+    events = Events(out)
+    if request["threads"] is not None:
+        import torch
+
+        torch.set_num_threads(request["threads"])
+    try:
+        config = RunConfig(**request["config"])
+        summary = run(config, results=request["results"], resume=True, fresh=request["fresh"], progress=events)
+    except Locked as error:
+        events.send("locked", message=str(error))
+    except InputError as error:
+        events.send("refused", message=str(error))
+    else:
+        events.send("end", summary=summary)
+    return 0
+
+
+def _stop_when_left() -> None:
+    """The process that started this one has gone or wants it to stop: save a checkpoint and end."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
