@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: changes with the way in which :meth:`ImageBenchmark.draw` turns random numbers into tasks
 DRAWING = 1
+# Tasks whose numbers are drawn together.
+_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -128,17 +131,14 @@ class ImageBenchmark(Benchmark):
         import numpy as np
         import torch
 
-        from harness.problem.tasks import TaskBatch, random_bits
+        from harness.problem.tasks import TaskBatch
 
         images, counts, starts = self._on(device, split)
-        examples = shots + queries
-        # One call draws every number of a task: the choice of classes first, then of each class's images.
-        # Indices are made on the CPU whatever the device: a hundred tiny kernels would take longer.
-        task = torch.arange(first, first + tasks)
-        slot = torch.arange(ways * (1 + examples))
-        bits = random_bits(seed, SPLITS.index(split), task[:, None], slot).numpy()
-        chosen = _distinct(bits[:, :ways], np.full(tasks, len(counts)))  # [B, ways]
-        picked = _distinct(bits[:, ways:].reshape(tasks, ways, examples), counts[chosen])  # [B, ways, examples]
+        blocks = range(first // _BLOCK, (first + tasks - 1) // _BLOCK + 1)
+        stream = (seed, SPLITS.index(split), ways, shots + queries, counts)
+        drawn = [_block_of_tasks(block, *stream) for block in blocks]
+        begin = first - blocks[0] * _BLOCK
+        chosen, picked = (np.concatenate(parts)[begin : begin + tasks] for parts in zip(*drawn, strict=True))
         index = picked + starts[chosen][:, :, None]
 
         rows = np.concatenate([index[:, :, :shots].ravel(), index[:, :, shots:].ravel()])
@@ -151,19 +151,43 @@ class ImageBenchmark(Benchmark):
             labels.repeat_interleave(queries).expand(tasks, -1),
         )
 
-    def _on(self, device: torch.device, split: str) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    def _on(self, device: torch.device, split: str) -> tuple[torch.Tensor, tuple[int, ...], np.ndarray]:
         """The images of the split on ``device``, and the sizes of its classes and the row where each starts."""
         import numpy as np
         import torch
 
-        cache: dict[tuple[str, str], tuple[torch.Tensor, np.ndarray, np.ndarray]]
+        cache: dict[tuple[str, str], tuple[torch.Tensor, tuple[int, ...], np.ndarray]]
         cache = self.__dict__.setdefault("_tensors", {})
         key = (str(device), split)
         if key not in cache:
             data = self.load_split(split)
             counts = np.array(data.counts)
-            cache[key] = (torch.from_numpy(data.images).to(device), counts, counts.cumsum() - counts)
+            starts = counts.cumsum() - counts
+            cache[key] = (torch.from_numpy(data.images).to(device), tuple(counts.tolist()), starts)
         return cache[key]
+
+
+@functools.lru_cache(maxsize=8)
+def _block_of_tasks(
+    block: int, seed: int, split: int, ways: int, examples: int, counts: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes ``[64, ways]`` and members of them ``[64, ways, examples]`` of 64 tasks of the stream.
+
+    So many at a time because a call costs as much as its numbers; on the CPU whatever the device,
+    because a hundred tiny kernels would take longer. Task ``t`` does not depend on the block's size.
+    """
+    import numpy as np
+    import torch
+
+    from harness.problem.tasks import random_bits
+
+    # One call draws every number of a task: the choice of classes first, then of each class's images.
+    task = torch.arange(block * _BLOCK, (block + 1) * _BLOCK)
+    slot = torch.arange(ways * (1 + examples))
+    bits = random_bits(seed, split, task[:, None], slot).numpy()
+    sizes = np.array(counts)
+    chosen = _distinct(bits[:, :ways], np.full(_BLOCK, len(sizes)))
+    return chosen, _distinct(bits[:, ways:].reshape(_BLOCK, ways, examples), sizes[chosen])
 
 
 def _distinct(bits: np.ndarray, population: np.ndarray) -> np.ndarray:
