@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,8 @@ from harness.pool import Job, Place, Pool
 from harness.resolve import Resolved
 from harness.store import read_json, write_json
 from harness.suites import plan
+
+log = logging.getLogger("harness")
 
 #: ends of a run that are results or faults: not repeated unless asked for
 FAILED = ("diverged", "out_of_memory", "crashed", "refused")
@@ -46,7 +49,10 @@ class Entry:
 
 def grid(suite: str, results: Path, assignments: Iterable[str] = ()) -> list[Entry]:
     """Every run of ``suite`` with what is already there of it; raises :class:`InputError`."""
-    return [Entry(resolved, results) for resolved in plan(suite, assignments).runs]
+    planned = plan(suite, assignments)
+    for reason in planned.missing:
+        log.warning("left out: %s", reason)
+    return [Entry(resolved, results) for resolved in planned.runs]
 
 
 def compare(

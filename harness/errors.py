@@ -22,6 +22,10 @@ class NotSupported(InputError):
     """This combination of algorithm, engine and model has no implementation; others go on."""
 
 
+class MissingData(InputError):
+    """A data set is not there; says where it belongs. The rest of a suite goes on without it."""
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name that is not there, with the nearest ones that are."""
     allowed = sorted(allowed)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness import registry
 from harness.config import RunConfig, explain, origin, validate
-from harness.errors import HarnessError, InputError, NotSupported
+from harness.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine
@@ -135,8 +135,7 @@ def blame(key: str, origins: Mapping[str, str] | None) -> Iterator[None]:
         yield
     except InputError as error:
         if origins and key in origins:
-            kind = NotSupported if isinstance(error, NotSupported) else InputError
-            raise kind(f"{origin(key, origins)}: {error}") from error
+            raise type(error)(f"{origin(key, origins)}: {error}") from error
         raise
 
 

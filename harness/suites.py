@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.config import RunConfig, validate, validate_as
-from harness.errors import InputError, unknown
+from harness.errors import InputError, MissingData, unknown
 from harness.listing import suites
 from harness.resolve import Resolved, resolve
 from harness.settings import assign, read
@@ -46,6 +46,8 @@ class Plan:
 
     suite: Suite
     runs: tuple[Resolved, ...]
+    #: why runs were left out: data sets that are not there
+    missing: tuple[str, ...] = ()
 
 
 def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
@@ -60,14 +62,21 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     over_origins: dict[str, str] = {}
     for assignment in assignments:
         assign(RunConfig, assignment, over, over_origins)
-    runs = {}
+    runs: dict[str, Resolved] = {}
+    missing: dict[str, MissingData] = {}
     for seed in suite.seeds:
         for settings, places in _crossed(suite, origins):
             settings = {**settings, "seed": seed, **over}
             where = {"seed": origins.get("seeds", "seeds"), **places, **over_origins}
-            run = resolve(validate(settings, where), origins=where)
+            try:
+                run = resolve(validate(settings, where), origins=where)
+            except MissingData as error:
+                missing[str(settings.get("benchmark"))] = error
+                continue
             runs[run.config.model_dump_json()] = run  # what two entries share is run once
-    return Plan(suite, tuple(runs.values()))
+    if not runs:
+        raise next(iter(missing.values()))
+    return Plan(suite, tuple(runs.values()), tuple(map(str, missing.values())))
 
 
 def find(name: str) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.errors import InputError
+from harness.errors import InputError, MissingData
 from harness.problem.benchmark import SPLITS, Benchmark
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ImageBenchmark(Benchmark):
     def prepare(self) -> str:
         """Download, unpack or render the data; returns where they are. Raises InputError if it cannot."""
         if (problem := self.missing()) is not None:
-            raise InputError(problem)
+            raise MissingData(problem)
         return str(self.root)
 
     def verify(self) -> list[str]:
@@ -101,7 +101,7 @@ class ImageBenchmark(Benchmark):
     def check(self, ways: int, shots: int, queries: int) -> None:
         """See :meth:`Benchmark.check`."""
         if (problem := self.missing()) is not None:
-            raise InputError(problem)
+            raise MissingData(problem)
         for split in SPLITS:
             if ways > self.classes[split]:
                 raise InputError(
