@@ -1,4 +1,4 @@
-"""The commands that do long work: ``harness run``, ``harness time`` and ``harness compare``."""
+"""The commands that take many options: ``harness run``, ``time``, ``theory``, ``compare`` and ``report``."""
 
 from __future__ import annotations
 
@@ -121,3 +121,30 @@ def compare(
     if json:
         print_json(grid_document(suite, entries))
     return 0 if dry_run or all(entry.summary.get("status") in FINISHED for entry in entries) else 1
+
+
+@with_options(RunConfig)
+def theory(
+    *,
+    config: Config = None,
+    set_: Set = (),
+    smoothness: Annotated[
+        bool, Parameter(name="--smoothness", negative=(), help="also measure how smooth L_meta is, for every N (slow)")
+    ] = False,
+    json: Json = False,
+    **flags: Any,
+) -> int:
+    """Print Tables 1 and 2, and estimate the constants in them on the first B tasks at initialisation."""
+    from harness.settings import gather
+
+    settings, origins = gather(config, flags, set_)
+    from harness.report.console import console, print_json
+    from harness.theory.estimate import estimate
+    from harness.theory.show import theory_tables
+
+    document = estimate(settings, smooth=smoothness, origins=origins)
+    if json:
+        print_json(document)
+    for part in theory_tables(document):
+        console(to_stderr=json).print(part)
+    return 0
