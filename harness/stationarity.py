@@ -11,14 +11,17 @@ from harness.draw import draw
 from harness.engines.native import Native
 from harness.evaluate import finite
 from harness.problem.meta_gradient import exact
+from harness.theory.constants import largest_eigenvalue
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
     from harness.engines.engine import Problem
     from harness.problem.benchmark import Benchmark
+    from harness.problem.oracle import Oracle
 
 # The fixed tasks come from the training stream, far behind every task that is trained on.
 _FIRST_FIXED_TASK = 2**40
+_LANCZOS_STEPS = 8
 
 
 class Stationarity:
@@ -42,7 +45,8 @@ class Stationarity:
         on any block is a sum: MAML's is reported on the (w, phi) of the ANIL it is compared with.
         ``smoothness_w`` and ``smoothness_phi`` are secants since the measurement before,
         |difference of the partial gradient| / |way in (w, phi)|: lower bounds of the Lipschitz constants
-        in Propositions 2 and 3.
+        in Propositions 2 and 3. ``L`` is the largest eigenvalue of the inner Hessian at w_0 that a few
+        Lanczos steps find on the first of the tasks: a lower bound of the inner smoothness.
         """
         w, phi = w.detach(), phi.detach()
         at_w, at_phi = torch.zeros_like(w), torch.zeros_like(phi)
@@ -53,6 +57,8 @@ class Stationarity:
             tasks = min(size, total - first)
             batch = draw(self.benchmark, self.config, "train", _FIRST_FIXED_TASK + first, tasks, w.device, w.dtype)
             oracle = self.engine.oracle(w, phi, batch)
+            if first == 0:
+                L = self._largest_eigenvalue(oracle)
             gradient = rule(oracle, self.config.inner_steps, self.config.inner_lr)
             assert oracle.outcome is not None  # every rule ends with an outer gradient
             at_w += gradient.w.detach() * (tasks / total)
@@ -71,11 +77,19 @@ class Stationarity:
             "grad_w_squared_norm": finite(float(at_w.double().square().sum())),
             "grad_phi_squared_norm": finite(float(at_phi.double().square().sum())),
             "squared_norms": norms,
+            "L": L,
         }
         now = {"w": w.clone(), "phi": phi.clone(), "grad_w": at_w, "grad_phi": at_phi}
         record |= _smoothness(self.before, now)
         self.before = now
         return record
+
+    def _largest_eigenvalue(self, oracle: Oracle) -> float | None:
+        if not oracle.n_w:
+            return None
+        generator = torch.Generator().manual_seed(self.config.seed)
+        found = largest_eigenvalue(oracle, oracle.initial().detach(), generator=generator, iterations=_LANCZOS_STEPS)
+        return finite(float(found.max()))
 
 
 def _smoothness(before: dict[str, Tensor] | None, now: dict[str, Tensor]) -> dict[str, float | None]:
