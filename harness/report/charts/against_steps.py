@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.report.charts import view
 from harness.report.charts.chart import Chart, Line, Panel, listed, steps_axis, wide
-from harness.report.charts.fits import Prediction, predictions
+from harness.report.charts.fits import Prediction, prediction
 from harness.report.charts.style import method_styles
 from harness.report.costs import Target
 from harness.report.groups import Group
@@ -53,7 +53,7 @@ def resource_charts(comparison: view.Comparison, benchmark: str) -> list[Chart]:
 def _cost_chart(results: Sequence[view.Result], target: Target, benchmark: str) -> Chart:
     series = _series(results)
     names = {name: name + _unreached(members, target) for name, members in series.items()}
-    fitted = {name: found for name, members in series.items() if (found := predictions(members, target))}
+    fitted = {name: found for name, members in series.items() if (found := prediction(members, target))}
     panels = []
     for measure, (quantity, label) in _COSTS.items():
 
@@ -72,6 +72,7 @@ def _cost_chart(results: Sequence[view.Result], target: Target, benchmark: str) 
         statistic += " A bar that leaves the panel has no upper end."
     if any(panel.zeros(line).size for panel in panels for line in panel.lines):
         statistic += " Triangles at the bottom edge: zero."
+    statistic = " ".join([statistic, *(fit.reason for fit in fitted.values() if fit.reason)])
     return Chart("cost", f"Cost to {target}", benchmark, statistic, tuple(panels), variant=str(target))
 
 

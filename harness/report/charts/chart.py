@@ -19,7 +19,7 @@ _WIDE = 20.0
 _MARGIN = 2.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """One line ``[points]`` of a panel; infinity in ``y`` is a target that was never reached, NaN is left out.
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.errors import InputError
 from harness.report.charts import view
 from harness.report.charts.chart import Array
 from harness.report.costs import MEASURES, Target
@@ -19,36 +18,40 @@ _FITS = {"anil convex": fit_convex, "anil nonconvex": fit_linear}
 _POINTS = 60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """A fitted K(N) ``[points]`` on a fine grid of N, and what one iteration costs there, by measure."""
+    """A fitted K(N) ``[points]`` on a fine grid of N, and what one iteration costs there, by measure.
+
+    Without points where nothing could be fitted; ``reason`` says why, or why the fit does not hold.
+    """
 
     name: str
+    reason: str
     inner_steps: Array
     iterations: Array
     per_iteration: dict[str, Array]
 
 
-def predictions(members: Sequence[view.Result], target: Target) -> Prediction | None:
-    """The fit for one geometry's results in order of N; None where theory has no form or too little was reached."""
-    fit_form = _FITS.get(members[0].group.method)
-    reached = [(m, k) for m in members if math.isfinite(k := view.cost(m, target, "iterations").value)]
-    steps = [member.group.inner_steps for member, _ in reached]
-    if fit_form is None or len(set(steps)) < 2:
+def prediction(members: Sequence[view.Result], target: Target) -> Prediction | None:
+    """The fit to one geometry's results in order of N; None where theory has no form for the method."""
+    form = _FITS.get(members[0].group.method)
+    if form is None:
         return None
-    try:
-        fit = fit_form(steps, [k for _, k in reached])
-    except InputError:
-        return None
-    if not fit.parameters:
-        return None
-    grid = np.linspace(min(steps), max(steps), _POINTS)
-    verdict = f"R² = {fit.r_squared:.2f}" if fit.holds else f"does not hold: {fit.reason}"
+    steps = [member.group.inner_steps for member in members]
+    fit = form(steps, [view.cost(member, target, "iterations").value for member in members])
+    method = view.shown(members[0].group.method)
+    verdict = f"R² = {fit.r_squared:.2f}" if fit.holds else "does not hold"
+    reason = "" if fit.holds else f"Theory does not hold for {method}: {fit.reason}."
+    reached = [member for member in members if math.isfinite(view.cost(member, target, "iterations").value)]
+    usable = [member.group.inner_steps for member in reached] if fit.parameters else []
+    grid = np.linspace(min(usable), max(usable), _POINTS) if usable else np.empty(0)
+    each = {measure: [_each(member, measure) for member in reached] for measure in MEASURES}
     return Prediction(
-        f"theory, {view.shown(members[0].group.method)}: {fit.form} ({verdict})",
+        f"theory, {method}: {fit.form} ({verdict})",
+        reason,
         grid,
         np.array([fit.predict(n) for n in grid]),
-        {measure: np.interp(grid, steps, [_each(m, measure) for m, _ in reached]) for measure in MEASURES},
+        {measure: np.interp(grid, usable, each[measure]) if usable else grid for measure in MEASURES},
     )
 
 

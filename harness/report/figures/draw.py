@@ -127,9 +127,11 @@ def _draw_edges(axes: Axes, panel: Panel, line: Line, colour: str) -> None:
 
     Those of several lines stand side by side.
     """
-    place = panel.lines.index(line) - (len(panel.lines) - 1) / 2
-    figure = axes.get_figure(root=True)
-    aside = axes.get_xaxis_transform() + ScaledTranslation(place * 5 / 72, 0, figure.dpi_scale_trans)
+    measured = [other for other in panel.lines if other.kind != "fit"]
+    points = 5 * (measured.index(line) - (len(measured) - 1) / 2) if line in measured else 0.0
+    figure = axes.figure
+    assert figure is not None
+    aside = axes.get_xaxis_transform() + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
     for places, edge, marker in ((line.unreached, 1.0, "^"), (panel.zeros(line), 0.0, "v")):
         if len(places):
             heights = np.full(len(places), edge)
