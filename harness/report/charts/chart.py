@@ -110,7 +110,7 @@ def wide(values: Iterable[Array]) -> bool:
     """Whether positive values span so much that they need a logarithmic axis."""
     joined = np.concatenate([*values, np.empty(0)])
     finite = joined[np.isfinite(joined)]
-    return bool(len(finite)) and finite.min() > 0 and finite.max() / finite.min() > _WIDE
+    return len(finite) > 0 and bool(finite.min() > 0 and finite.max() / finite.min() > _WIDE)
 
 
 def steps_axis(steps: Sequence[int]) -> tuple[bool, tuple[float, ...]]:

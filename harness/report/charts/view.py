@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -84,3 +85,41 @@ def shown(method: str) -> str:
     """``ANIL convex`` for ``anil convex``; the names of other people's algorithms stay as they are."""
     first, _, rest = method.partition(" ")
     return " ".join(filter(None, [first.upper() if first in ("maml", "fomaml", "anil") else first, rest]))
+
+
+class Overview(NamedTuple):
+    """What the page says before any plot."""
+
+    findings: list[str]
+    claims: list[Any]
+    warnings: list[str]
+    skipped: list[str]
+    benchmarks: list[str]
+    #: the methods, as a list in words
+    title: str
+    settings: int
+    runs: int
+    statuses: dict[str, int]
+    targets: list[str]
+
+
+def overview(comparison: Comparison) -> Overview:
+    """Findings, claims and warnings of a comparison, and how much it rests on."""
+    groups = comparison.groups
+    runs = [run for group in groups for run in group.runs]
+    return Overview(
+        list(comparison.findings),
+        list(comparison.claims),
+        list(comparison.warnings),
+        list(comparison.skipped),
+        benchmarks(comparison),
+        _in_words(list(dict.fromkeys(shown(group.method) for group in groups))),
+        len(groups),
+        len(runs),
+        dict(Counter(str(run.summary["status"]).replace("_", " ") for run in runs)),
+        [str(target) for target in targets(comparison)],
+    )
+
+
+def _in_words(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -15,10 +15,10 @@ from harness.report.charts.view import Comparison
 from harness.report.figures.draw import draw
 from harness.report.figures.look import SETTINGS
 
-__all__ = ["draw", "write_figures"]
+__all__ = ["FORMATS", "draw", "write_figures"]
 
-# No time and no version of the program that wrote it.
-_METADATA: dict[str, dict[str, Any]] = {
+#: by format, what is written into the file about itself: neither the time nor the program's version
+FORMATS: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
@@ -48,7 +48,7 @@ def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
 
 def _write(figure: Figure, folder: Path, stem: str) -> list[Path]:
     paths = []
-    for kind, metadata in _METADATA.items():
+    for kind, metadata in FORMATS.items():
         path = folder / f"{stem}.{kind}"
         figure.savefig(path, format=kind, dpi=_DPI, metadata=metadata)
         paths.append(path)
@@ -59,7 +59,7 @@ def _stem(chart: Chart, several: bool) -> str:
     """A file name that every system takes; what stands in it may come from a plugin's name."""
     variant = chart.variant.replace("ε", "epsilon")
     parts = [chart.family, chart.benchmark if several else "", variant]
-    return "-".join(slug for part in parts if (slug := re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.")))[:100]
+    return "-".join(slug for part in parts if (slug := re.sub(r"[^A-Za-z0-9.+]+", "-", part).strip("-.")))[:100]
 
 
 def _free(stem: str, taken: set[str]) -> str:
