@@ -30,7 +30,7 @@ _SIZES = {"convex": (165, 28485), "nonconvex": (9500, 28485)}
 
 def write_run(folder: Path, name: str = "", status: str = "completed", accuracy: bool = True, **settings) -> Path:
     """One run directory; its loss falls faster with N, and it ends at half of the way unless completed."""
-    config = RunConfig(**{"iterations": 60, "stationarity_every": 5, "threads": 1, **settings})
+    config = RunConfig(**{"geometry": "convex", "iterations": 60, "stationarity_every": 5, "threads": 1, **settings})
     values = config.model_dump()
     n, k, seed = config.inner_steps, config.iterations, config.seed
     path = folder / (name or f"{config.algo}-{config.geometry}_{config.benchmark}_N{n}_a{config.inner_lr}_s{seed}")
@@ -159,7 +159,7 @@ TARGETS = [Target("epsilon", 0.3), Target("epsilon", 0.05), Target("loss", 0.9)]
 def compare(folder: Path, **more) -> StandIn:
     """What :func:`compare_runs` gives, in little."""
     runs, skipped = read_runs([folder])
-    return compare_these(runs, skipped=skipped, **more)
+    return compare_these(runs, **{"skipped": skipped} | more)
 
 
 def compare_these(runs: list[Run], targets=TARGETS, **more) -> StandIn:

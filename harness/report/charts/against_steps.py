@@ -53,7 +53,7 @@ def resource_charts(comparison: view.Comparison, benchmark: str) -> list[Chart]:
 def _cost_chart(results: Sequence[view.Result], target: Target, benchmark: str) -> Chart:
     series = _series(results)
     names = {name: name + _unreached(members, target) for name, members in series.items()}
-    fitted = {name: found for name, members in series.items() if (found := prediction(members, target))}
+    fitted = {name: found for name, members in series.items() if (found := prediction(name, members, target))}
     panels = []
     for measure, (quantity, label) in _COSTS.items():
 

@@ -32,22 +32,21 @@ class Prediction:
     per_iteration: dict[str, Array]
 
 
-def prediction(members: Sequence[view.Result], target: Target) -> Prediction | None:
-    """The fit to one geometry's results in order of N; None where theory has no form for the method."""
+def prediction(name: str, members: Sequence[view.Result], target: Target) -> Prediction | None:
+    """The fit to the results of the series ``name``, in order of N; None where theory has no form for its method."""
     form = _FITS.get(members[0].group.method)
     if form is None:
         return None
     steps = [member.group.inner_steps for member in members]
     fit = form(steps, [view.cost(member, target, "iterations").value for member in members])
-    method = view.shown(members[0].group.method)
     verdict = f"R² = {fit.r_squared:.2f}" if fit.holds else "does not hold"
-    reason = "" if fit.holds else f"Theory does not hold for {method}: {fit.reason}."
+    reason = "" if fit.holds else f"Theory does not hold for {name}: {fit.reason}."
     reached = [member for member in members if math.isfinite(view.cost(member, target, "iterations").value)]
     usable = [member.group.inner_steps for member in reached] if fit.parameters else []
     grid = np.linspace(min(usable), max(usable), _POINTS) if usable else np.empty(0)
     each = {measure: [_each(member, measure) for member in reached] for measure in MEASURES}
     return Prediction(
-        f"theory, {method}: {fit.form} ({verdict})",
+        f"theory, {name}: {fit.form} ({verdict})",
         reason,
         grid,
         np.array([fit.predict(n) for n in grid]),
