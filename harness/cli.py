@@ -26,6 +26,7 @@ Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 # Loaded when called: their options come from schemas that --help of the others can do without.
 app.command("harness.commands:run", name="run", help="Train, evaluate on held-out tasks and write a run directory.")
 app.command("harness.commands:time", name="time", help="Time gradient and second-order evaluations beside the peers.")
+app.command("harness.commands:theory", name="theory", help="Print the paper's bounds and estimate their constants.")
 
 
 @app.command

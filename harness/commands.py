@@ -1,4 +1,4 @@
-"""The commands whose options are the fields of a schema: ``harness run`` and ``harness time``."""
+"""The commands whose options are the fields of a schema: ``harness run``, ``harness time`` and ``harness theory``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from harness.timing.config import TimeConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
+Assignments = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
+]
 
 
 @with_options(RunConfig)
 def run(
     *,
     config: Config = None,
-    set_: Annotated[
-        tuple[str, ...],
-        Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
-    ] = (),
+    set_: Assignments = (),
     results: Annotated[Path, Parameter(name="--results", help="folder of run directories")] = Path("results/runs"),
     resume: Annotated[bool, Parameter(name="--resume", negative=(), help="go on from the last checkpoint")] = False,
     fresh: Annotated[
@@ -76,3 +77,30 @@ def time(
     for part in time_tables(document):
         console(to_stderr=json).print(part)
     return 0 if any(row["status"] == "ok" for row in document["rows"]) else 1
+
+
+@with_options(RunConfig)
+def theory(
+    *,
+    config: Config = None,
+    set_: Assignments = (),
+    smoothness: Annotated[
+        bool, Parameter(name="--smoothness", negative=(), help="also measure how smooth L_meta is, for every N (slow)")
+    ] = False,
+    json: Json = False,
+    **flags: Any,
+) -> int:
+    """Print Tables 1 and 2, and estimate the constants in them on the first B tasks at initialisation."""
+    from harness.settings import gather
+
+    settings, origins = gather(config, flags, set_)
+    from harness.report.console import console, print_json
+    from harness.theory.estimate import estimate
+    from harness.theory.show import theory_tables
+
+    document = estimate(settings, smooth=smoothness, origins=origins)
+    if json:
+        print_json(document)
+    for part in theory_tables(document):
+        console(to_stderr=json).print(part)
+    return 0

@@ -1,0 +1,197 @@
+"""What ``harness theory`` prints: the bounds, and the constants in them for one benchmark and algorithm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import registry
+from harness.config import RunConfig
+from harness.draw import draw
+from harness.errors import InputError
+from harness.problem.meta_gradient import exact
+from harness.problem.oracle import MetaGradient, Oracle
+from harness.problem.partition import Network
+from harness.problem.tasks import TaskBatch
+from harness.resolve import Resolved, resolve
+from harness.setup import Setup, set_up
+from harness.theory.bounds import TABLE_1, TABLE_2, THEOREMS, evaluations, predicted_factor
+from harness.theory.constants import InnerConstants, curvature, inner_constants
+from harness.theory.fits import fit_decay
+from harness.theory.lanczos import Extremes
+from harness.theory.lipschitz import Lipschitz, Point, sampled_lipschitz
+from harness.theory.smoothness import smoothness
+
+#: the N that factors are predicted for, beside the configuration's own
+INNER_STEPS = (1, 3, 5, 10)
+
+
+def estimate(config: RunConfig, *, smooth: bool = False, origins: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Constants at the initialisation on the first B = ``config.meta_batch`` training tasks, and what follows.
+
+    The problem is built as a run builds it, in float64 unless ``config`` sets ``dtype``. L and mu are extremes over
+    tasks and over both ends of the inner loop, of the inner objective with its regulariser; M, rho and tau are sampled
+    lower bounds around them. ``kappa_L`` is MAML's: kappa = alpha, times the L of all parameters. With ``smooth``, the
+    smoothness of L_meta for every N and its decay, which takes hundreds of meta-gradients each.
+
+    Returns a document for JSON, None standing for what is not finite. Raises :class:`InputError`.
+    """
+    resolved, setup, batch = _prepared(config, origins)
+    config = setup.config
+    generator = torch.Generator().manual_seed(config.seed)
+    inner, lipschitz = _constants(setup, batch, generator)
+    L_maml = inner.L.value if not setup.problem.network.n_phi else _maml(config, generator).L.value
+    kappa_L = config.inner_lr * L_maml
+    steps = sorted({*INNER_STEPS, config.inner_steps})
+    network = setup.problem.network
+    document: dict[str, Any] = {
+        "algorithm": config.algo,
+        "geometry": config.geometry,
+        "benchmark": config.benchmark,
+        "model": config.model,
+        "adapt": config.adapt,
+        "tasks": batch.tasks,
+        "seed": config.seed,
+        "dtype": config.dtype,
+        "device": config.device,
+        "inner_steps": config.inner_steps,
+        "inner_lr": config.inner_lr,
+        "lambda": resolved.algorithm.l2,
+        "n_w": network.n_w,
+        "n_phi": network.n_phi,
+        "constants": {
+            "L": asdict(inner.L),
+            "mu": asdict(inner.mu),
+            "xi": inner.xi,
+            "kappa_L": kappa_L,
+            **asdict(lipschitz),
+        },
+        "predictions": _predictions(setup, steps, kappa_L),
+        "table_1": [asdict(row) for row in TABLE_1],
+        "table_2": [asdict(row) for row in TABLE_2],
+        "theorems": [asdict(row) for row in THEOREMS],
+        "smoothness": _smoothness(setup, batch, steps, inner, generator) if smooth else None,
+    }
+    cleaned: dict[str, Any] = _finite(document)
+    return cleaned
+
+
+def _prepared(config: RunConfig, origins: Mapping[str, str] | None = None) -> tuple[Resolved, Setup, TaskBatch]:
+    if "dtype" not in config.model_fields_set:
+        config = config.model_copy(update={"dtype": "float64"})
+    resolved = resolve(config, origins=origins)
+    setup = set_up(resolved)
+    if not setup.problem.network.n_w:
+        raise InputError(f"adapt {setup.config.adapt!r} adapts nothing; allowed: at least one parameter in w")
+    tasks = setup.config.meta_batch
+    return resolved, setup, draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
+
+
+def _constants(setup: Setup, batch: TaskBatch, generator: torch.Generator) -> tuple[InnerConstants, Lipschitz]:
+    """Task by task: Lanczos keeps its whole basis, and sampling needs each task's own gradient in phi."""
+    seen: list[Extremes] = []
+    sampled = Lipschitz(0.0, 0.0, 0.0)
+    for task in range(batch.tasks):
+        one = batch.chunk(task, task + 1)
+
+        def at(w: Tensor, phi: Tensor, one: TaskBatch = one) -> Oracle:
+            return setup.evaluator.oracle(w, phi, one)
+
+        start = Point(setup.w, setup.phi)
+        oracle = at(start.w, start.phi)
+        seen.append(curvature(oracle, start.w[None], generator=generator))
+        end = Point(_adapted(setup, oracle), setup.phi)
+        # A diverged inner loop ends nowhere: its constants become None instead of those of a smaller region.
+        seen.append(curvature(oracle, end.w[None], generator=generator))
+        reach = start.distance(end)
+        if not math.isfinite(reach):
+            sampled = Lipschitz(math.nan, math.nan, math.nan)
+            continue
+        radius = reach or 0.01 * max(1.0, float(start.w.norm()))
+        pairs = [(point, point.moved(radius, generator)) for point in (start, end)]
+        pairs += [(start, end)] if reach else []
+        sampled = sampled.joined(sampled_lipschitz(at, pairs, generator=generator))
+    return inner_constants(seen), sampled
+
+
+def _adapted(setup: Setup, oracle: Oracle) -> Tensor:
+    """w_N of one task, ``[n_w]``, by the algorithm's own inner loop."""
+    config = setup.config
+    return setup.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)[0].detach()
+
+
+def _maml(config: RunConfig, generator: torch.Generator) -> InnerConstants:
+    """L over all parameters at the initialisation, on the same model and tasks."""
+    changes: dict[str, Any] = {
+        "algo": "maml",
+        "geometry": None,
+        "adapt": None,
+        "algo_options": {},
+        "norm_statistics": "separate",
+    }
+    _, setup, batch = _prepared(config.model_copy(update=changes))
+    seen = []
+    for task in range(batch.tasks):
+        oracle = setup.evaluator.oracle(setup.w, setup.phi, batch.chunk(task, task + 1))
+        seen.append(curvature(oracle, setup.w[None], generator=generator, steps=24, tolerance=1e-2))
+    return inner_constants(seen)
+
+
+def _predictions(setup: Setup, inner_steps: Iterable[int], kappa_L: float) -> list[dict[str, Any]]:
+    rows = []
+    for geometry, (n_w, n_phi) in _partitions(setup).items():
+        for N in inner_steps:
+            factor = predicted_factor(geometry, n_w, n_phi, N, math.inf if math.isnan(kappa_L) else kappa_L)
+            rows.append(
+                {"geometry": geometry, "inner_steps": N, "n_w": n_w, "n_phi": n_phi}
+                | {
+                    f"{algorithm}_entries": asdict(evaluations(algorithm, n_w, n_phi, N))
+                    for algorithm in ("maml", "fomaml", "anil")
+                }
+                | {"factor": asdict(factor)}
+            )
+    return rows
+
+
+def _partitions(setup: Setup) -> dict[str, tuple[int, int]]:
+    """(n_w, n_phi) of ANIL in each geometry on this model; a model with too few layers for one is left out."""
+    sizes = {}
+    for geometry, shape in registry.algorithms().get("anil").geometries.items():
+        try:
+            network = Network(setup.problem.network.module, shape.adapt)
+        except InputError:
+            continue
+        sizes[geometry] = (network.n_w, network.n_phi)
+    if setup.config.algo == "anil" and setup.config.geometry:
+        sizes[setup.config.geometry] = (setup.problem.network.n_w, setup.problem.network.n_phi)
+    return sizes
+
+
+def _smoothness(
+    setup: Setup, batch: TaskBatch, inner_steps: Iterable[int], inner: InnerConstants, generator: torch.Generator
+) -> dict[str, Any]:
+    alpha = setup.config.inner_lr
+    rows = []
+    for N in inner_steps:
+
+        def gradient(w: Tensor, phi: Tensor, N: int = N) -> MetaGradient:
+            return exact(setup.evaluator.oracle(w, phi, batch), N, alpha)
+
+        rows.append({"inner_steps": N} | asdict(smoothness(gradient, setup.w, setup.phi, generator=generator)))
+    fit = fit_decay([row["inner_steps"] for row in rows], [row["w"] for row in rows])
+    measured = {"parameters": fit.parameters, "r_squared": fit.r_squared, "holds": fit.holds, "reason": fit.reason}
+    return {"rows": rows, "decay": measured | {"predicted_rate": 1 - alpha * inner.mu.value}}
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with None for every number that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

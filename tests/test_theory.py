@@ -1,0 +1,572 @@
+"""The theory: bounds and tables, constants recovered where they are known, fits that recover or refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from harness.cli import main
+from harness.config import RunConfig
+from harness.draw import draw
+from harness.errors import InputError
+from harness.problem.meta_gradient import exact
+from harness.problem.oracle import Counts, Inner, Oracle, Outcome
+from harness.problem.partition import Network
+from harness.proof.problems import small_problems
+from harness.resolve import resolve
+from harness.setup import set_up
+from harness.theory import smoothness as smoothness_module
+from harness.theory.bounds import (
+    TABLE_1,
+    TABLE_2,
+    THEOREMS,
+    Formula,
+    evaluations,
+    predicted_factor,
+    theorem_1_complexity,
+    theorem_1_rate,
+    theorem_2_complexity,
+    theorem_2_rate,
+    xi,
+)
+from harness.theory.constants import curvature, inner_constants, largest_eigenvalue
+from harness.theory.estimate import estimate
+from harness.theory.fits import fit_convex, fit_decay, fit_linear
+from harness.theory.lanczos import lanczos
+from harness.theory.lipschitz import Point, sampled_lipschitz
+from harness.theory.propositions import proposition_2, proposition_3
+from harness.theory.smoothness import smoothness
+
+L2 = 1e-3  # ANIL's default lambda: part of the inner objective, so part of its curvature
+
+
+def quadratic(algo="anil", tasks=3, options=None, **settings):
+    """A run on quadratics that is ready to start, and its first tasks."""
+    config = RunConfig(
+        algo=algo,
+        benchmark="quadratic",
+        benchmark_options=options or {},
+        dtype="float64",
+        device="cpu",
+        meta_batch=tasks,
+        **settings,
+    )
+    resolved = resolve(config)
+    setup = set_up(resolved)
+    return setup, draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, torch.float64)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# --- Tables and theorems ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner_steps", [0, 1, 4])
+@pytest.mark.parametrize("algo", ["maml", "fomaml", "anil"])
+def test_predicted_entries_are_those_that_are_executed(algo, inner_steps):
+    setup, batch = quadratic(algo, inner_steps=inner_steps)
+    counts = Counts()
+    setup.evaluator.meta_gradient(setup.w, setup.phi, batch, counts)
+    network = setup.problem.network
+    expected = evaluations(algo, network.n_w, network.n_phi, inner_steps)
+    assert (counts.gradient_entries, counts.second_order_entries) == (
+        expected.gradient * batch.tasks,
+        expected.second_order * batch.tasks,
+    )
+
+
+def test_predicted_factors_are_the_quotients_of_table_2():
+    n_w, n_phi, N, kappa_L = 10, 90, 5, 0.2
+    convex = predicted_factor("convex", n_w, n_phi, N, kappa_L)
+    assert convex.gradient == pytest.approx(500 / 140 * 1.2**5)
+    assert convex.second_order == pytest.approx(10 * 1.2**5)
+    nonconvex = predicted_factor("nonconvex", n_w, n_phi, N, kappa_L)
+    assert (nonconvex.gradient, nonconvex.second_order) == (pytest.approx(500 / 140), 10)
+
+
+def test_factors_at_the_edges_are_chosen_on_purpose():
+    without_steps = predicted_factor("convex", 10, 90, 0, 0.2)
+    assert without_steps.gradient == 1
+    assert math.isnan(without_steps.second_order)
+    assert predicted_factor("convex", 0, 90, 5, 0.2).second_order == math.inf
+    assert predicted_factor("convex", 10, 90, 10_000, 5.0).gradient == math.inf
+    assert predicted_factor("nonconvex", 10, 90, 10_000, math.inf).second_order == 10
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("round", 1, 1, 1, 0.1),
+        ("convex", -1, 1, 1, 0.1),
+        ("convex", 0, 0, 1, 0.1),
+        ("convex", 1, 1, -1, 0.1),
+        ("convex", 1, 1, 1, -0.1),
+        ("convex", 1, 1, 1, math.nan),
+    ],
+)
+def test_impossible_sizes_are_refused(arguments):
+    with pytest.raises(InputError, match="allowed"):
+        predicted_factor(*arguments)
+
+
+def test_unknown_algorithms_have_no_predicted_entries():
+    with pytest.raises(InputError, match="did you mean 'maml'"):
+        evaluations("mamll", 1, 1, 1)
+
+
+def test_every_formula_has_text_and_balanced_ascii_latex():
+    formulas = [
+        value for row in (*TABLE_1, *TABLE_2, *THEOREMS) for value in vars(row).values() if isinstance(value, Formula)
+    ]
+    assert len(formulas) == 3 * len(TABLE_1) + 2 * len(TABLE_2) + len(THEOREMS)
+    for formula in formulas:
+        assert str(formula) == formula.text
+        assert formula.text.count("(") == formula.text.count(")")
+        assert formula.latex.isascii()
+        assert formula.latex.count("{") == formula.latex.count("}")
+        assert formula.latex.count(r"\bigl") == formula.latex.count(r"\bigr")
+
+
+def test_theorem_1_decays_in_w_and_saturates_in_phi():
+    mu, L = 0.5, 1.0
+    rates = [theorem_1_rate(N, 100, 10, mu, L) for N in (4, 6, 400)]
+    assert rates[1].w / rates[0].w == pytest.approx(1 - xi(mu, L))
+    assert rates[2].phi == pytest.approx(mu**-3 / 100 + mu**-2 / 10)
+    assert rates[0].phi > rates[1].phi > rates[2].phi
+
+
+def test_theorem_1_complexity_grows_linearly_once_saturated():
+    few, many = (theorem_1_complexity(N, 0.1, 0.5, 1.0) for N in (500, 1000))
+    assert many.gradient_w == pytest.approx(2 * few.gradient_w)
+    assert many.gradient_phi == pytest.approx(few.gradient_phi) == pytest.approx(0.5**-5 / 0.01)
+    assert many.second_order == many.gradient_w
+
+
+def test_theorem_2_grows_with_the_square_of_N():
+    few, many = theorem_2_complexity(5, 0.1), theorem_2_complexity(10, 0.1)
+    assert (many.gradient_w / few.gradient_w, many.gradient_phi / few.gradient_phi) == (4, 2)
+    assert theorem_2_rate(10, 100, 10**9).w == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("mu", "L"), [(0.0, 1.0), (2.0, 1.0), (-0.1, 1.0), (math.nan, 1.0), (0.1, math.inf)])
+def test_theorem_1_refuses_what_is_not_strongly_convex(mu, L):
+    with pytest.raises(InputError, match="allowed"):
+        theorem_1_rate(5, 100, 10, mu, L)
+
+
+def test_tiny_constants_overflow_to_infinity():
+    assert theorem_1_complexity(5, 0.1, 1e-100, 1.0).gradient_w == math.inf
+    assert theorem_2_complexity(5, 1e-300).gradient_w == math.inf
+    assert proposition_3(10_000, 1.0, 1.0, M=1, rho=1, tau=1).w_w == math.inf
+
+
+@pytest.mark.parametrize("N", [1, 2, 4])
+@pytest.mark.parametrize(("proposition", "mu"), [(proposition_2, 0.5), (proposition_3, -0.5)])
+def test_propositions_bound_a_meta_loss_of_known_constants(proposition, mu, N):
+    alpha, M = 0.3, 1000.0
+    L, third = abs(mu) + 2, 2**0.5 * 4 / 27**0.5  # of L_S = (mu/2) w^2 + log cosh(w - phi), and L_D = M w
+
+    def meta_loss(z):
+        w, phi = z
+        for _ in range(N):
+            w = w - alpha * (mu * w + torch.tanh(w - phi))
+        return M * w
+
+    points = torch.randn(200, 2, dtype=torch.float64, generator=generator())
+    measured = torch.func.vmap(torch.func.hessian(meta_loss))(points).abs().amax(0)
+    known = {"alpha": alpha, "L": L} | ({"mu": mu} if proposition is proposition_2 else {})
+    bound = proposition(N, **known, M=M, rho=third, tau=third)
+    without = proposition(N, **known, M=M, rho=0, tau=0)
+    assert without.w_w < measured[0, 0] <= bound.w_w
+    assert without.w_phi < measured[0, 1] <= bound.w_phi
+    assert without.phi_phi < measured[1, 1] <= bound.phi_phi
+
+
+# --- Lanczos ---------------------------------------------------------------------------------------------------------
+
+
+def of_matrix(matrices, **settings):
+    start = torch.randn(matrices.shape[:2], dtype=matrices.dtype, generator=generator(1))
+    options = {"steps": 64, "tolerance": 1e-8, "generator": generator()} | settings
+    return lanczos(lambda u: (matrices @ u[..., None])[..., 0], start, **options)
+
+
+def symmetric(*sizes):
+    matrix = torch.randn(*sizes, sizes[-1], dtype=torch.float64, generator=generator(2))
+    return matrix + matrix.mT
+
+
+def test_lanczos_finds_both_ends_of_every_task():
+    matrices = symmetric(4, 50)
+    found, true = of_matrix(matrices), torch.linalg.eigvalsh(matrices)
+    assert found.converged
+    torch.testing.assert_close(found.largest, true[:, -1])
+    torch.testing.assert_close(found.smallest, true[:, 0])
+
+
+def test_lanczos_goes_on_where_the_krylov_space_is_exhausted():
+    few_values = torch.diag_embed(torch.tensor([[2.0] * 9 + [-1.0], [3.0] * 10, [0.0] * 10, [1.0] * 5 + [7.0] * 5]))
+    found = of_matrix(few_values.double())
+    torch.testing.assert_close(found.largest, torch.tensor([2.0, 3.0, 0.0, 7.0]).double())
+    torch.testing.assert_close(found.smallest, torch.tensor([-1.0, 3.0, 0.0, 1.0]).double())
+
+
+def test_lanczos_says_when_it_has_not_converged_and_how_far_off_it_is():
+    matrices = torch.diag_embed(torch.linspace(1, 2, 200, dtype=torch.float64)[None])
+    found = of_matrix(matrices, steps=6)
+    assert not found.converged
+    nearest = (torch.linspace(1, 2, 200) - found.largest.float()).abs().min()
+    assert nearest <= found.largest_error
+    assert found.largest_error > 1e-3
+    assert found.largest <= 2
+
+
+def test_lanczos_keeps_a_task_that_is_not_finite_to_itself():
+    matrices = symmetric(2, 6)
+    matrices[0, 3, 3] = math.nan
+    found = of_matrix(matrices)
+    assert found.largest[0].isnan()
+    torch.testing.assert_close(found.largest[1], torch.linalg.eigvalsh(matrices[1])[-1])
+    assert not found.converged
+
+
+# --- Constants -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"dim_w": 90, "mu": 0.02, "L": 7.0}, {"dim_w": 1, "mu": 2.0, "L": 2.0}])
+def test_curvature_of_quadratics_is_recovered(options):
+    setup, batch = quadratic(options=options)
+    oracle = setup.evaluator.oracle(setup.w, setup.phi, batch)
+    found = inner_constants([curvature(oracle, oracle.initial(), generator=generator())])
+    mu, L = options.get("mu", 0.1) + L2, options.get("L", 1.0) + L2
+    assert found.L.value == pytest.approx(L, rel=0.01)
+    assert found.mu.value == pytest.approx(mu, rel=0.01)
+    assert found.xi == pytest.approx((mu / L) ** 2, rel=0.01)
+    assert found.L.converged
+    assert found.mu.converged
+
+
+def test_the_cheap_estimate_is_within_a_percent_and_leaves_the_counts_alone():
+    setup, batch = quadratic(options={"dim_w": 200, "L": 3.0})
+    counts = Counts()
+    oracle = setup.evaluator.oracle(setup.w, setup.phi, batch, counts)
+    found = largest_eigenvalue(oracle, oracle.initial(), generator=generator())
+    assert found.shape == (batch.tasks,)
+    torch.testing.assert_close(found, torch.full_like(found, 3.0 + L2), rtol=0.01, atol=0)
+    assert counts == Counts()
+    oracle.inner_gradient(oracle.initial())
+    assert counts.gradient_entries
+
+
+@pytest.mark.parametrize("problem", small_problems(0), ids=lambda problem: problem.name)
+@pytest.mark.parametrize("strategy", ["unrolled", "recursion", "linearised"])
+def test_eigenvalues_agree_with_a_dense_hessian(problem, strategy):
+    from algorithms.anil import ANIL
+    from harness.engines.engine import Problem
+    from harness.engines.native import Native
+    from harness.errors import NotSupported
+
+    network = Network(problem.module, "last:1")
+    try:
+        engine = Native(Problem(ANIL("convex"), network, Inner(problem.loss, 3, 0.1, L2)), strategy)
+    except NotSupported:
+        pytest.skip(f"no {strategy} for {problem.name}")
+    oracle = engine.oracle(*network.initial(), problem.batch)
+    w = oracle.initial()
+    units = torch.eye(network.n_w, dtype=w.dtype)
+    dense = torch.stack([oracle.hessian_product(w, unit.expand_as(w)) for unit in units], 2)
+    true = torch.linalg.eigvalsh(dense)
+    found = curvature(oracle, w, generator=generator(), steps=network.n_w, tolerance=1e-6)
+    torch.testing.assert_close(found.largest, true[:, -1])
+    torch.testing.assert_close(found.smallest, true[:, 0])
+
+
+def test_an_inner_objective_that_is_not_convex_has_no_xi():
+    setup, batch = quadratic()
+    oracle = setup.evaluator.oracle(setup.w, setup.phi, batch)
+    found = of_matrix(torch.diag_embed(torch.tensor([[-3.0, 1.0, 2.0]]).double()))
+    constants = inner_constants([curvature(oracle, oracle.initial(), generator=generator()), found])
+    assert constants.xi is None
+    assert (constants.L.value, constants.mu.value) == (pytest.approx(3.0), pytest.approx(-3.0))
+
+
+class Known(Oracle):
+    """One task: L_S = rho w^3 / 6 + tau w phi^2 / 2 and L_D = 3 w + 4 phi, so that M = 5."""
+
+    rho, tau = 0.7, 1.9
+
+    def __init__(self, w, phi):
+        super().__init__()
+        self.w, self.phi = w, phi
+        self.n_w, self.n_phi, self.tasks = 1, 1, 1
+
+    def evaluate(self, w):
+        return Outcome(w[:, 0], w[:, 0])
+
+    def _initial(self):
+        return self.w[None]
+
+    def _inner_gradient(self, w, linearise):
+        return self.rho * w**2 / 2 + self.tau * self.phi**2 / 2
+
+    def _outer_gradient(self, w):
+        return torch.full_like(w, 3.0), torch.full_like(w, 4.0)
+
+    def _second_order_products(self, w, u, mixed):
+        return self.rho * w * u, self.tau * self.phi * u
+
+    def _phi_gradient(self, g):
+        return g[0]
+
+
+def test_sampled_constants_reach_the_known_ones_and_never_pass_them():
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    along_w = sampled_lipschitz(Known, [(Point(zero, one), Point(one, one))], generator=generator())
+    assert (along_w.M, along_w.rho, along_w.tau) == (pytest.approx(5), pytest.approx(Known.rho), 0)
+    along_phi = sampled_lipschitz(Known, [(Point(one, zero), Point(one, 3 * one))], generator=generator())
+    assert (along_phi.rho, along_phi.tau) == (0, pytest.approx(Known.tau))
+    start = Point(zero, one)
+    both = sampled_lipschitz(Known, [(start, start.moved(0.5, generator()))], generator=generator())
+    assert 0 < both.rho < Known.rho
+    assert 0 < both.tau < Known.tau
+
+
+def test_a_pair_of_equal_points_is_refused():
+    point = Point(torch.zeros(1), torch.zeros(1))
+    with pytest.raises(InputError, match="distinct"):
+        sampled_lipschitz(Known, [(point, point)], generator=generator())
+
+
+# --- Smoothness of L_meta --------------------------------------------------------------------------------------------
+
+
+def meta_gradient(setup, batch, N):
+    return lambda w, phi: exact(setup.evaluator.oracle(w, phi, batch), N, setup.config.inner_lr)
+
+
+def hessian_of_meta_loss(setup, batch, N):
+    """By autograd through the inner loop on the tasks' own matrices, without any of the project's oracles."""
+    n_phi, alpha = setup.phi.numel(), setup.config.inner_lr
+
+    def loss(z):
+        phi, w = z[:n_phi], z[n_phi:]
+        total = z.new_zeros(())
+        for support_x, support_y, query_x, query_y in zip(*vars(batch).values(), strict=True):
+            adapted, rows = w, len(support_x)
+            for _ in range(N):
+                residual = support_x @ torch.cat([phi, adapted]) - support_y[:, 0]
+                adapted = adapted - alpha * (2 / rows * support_x[:, n_phi:].T @ residual + L2 * adapted)
+            total = total + (query_x @ torch.cat([phi, adapted]) - query_y[:, 0]).square().mean()
+        return total / batch.tasks
+
+    return torch.autograd.functional.hessian(loss, torch.cat([setup.phi, setup.w]))
+
+
+@pytest.mark.parametrize("formed", [64, 0])
+def test_smoothness_is_the_norm_of_each_block_of_the_hessian(formed, monkeypatch):
+    monkeypatch.setattr(smoothness_module, "FORMED", formed)
+    setup, batch = quadratic(tasks=2, options={"dim_w": 4, "dim_phi": 3}, inner_lr=0.5)
+    found = smoothness(meta_gradient(setup, batch, 2), setup.w, setup.phi, generator=generator())
+    dense = hessian_of_meta_loss(setup, batch, 2)
+    phi, w = slice(0, 3), slice(3, 7)
+    for name, rows, columns in (
+        ("w_w", w, w),
+        ("w_phi", w, phi),
+        ("phi_w", phi, w),
+        ("phi_phi", phi, phi),
+        ("w", w, slice(None)),
+        ("phi", phi, slice(None)),
+    ):
+        assert getattr(found, name) == pytest.approx(float(torch.linalg.matrix_norm(dense[rows, columns], 2)), rel=1e-5)
+    assert found.converged
+
+
+def test_the_decay_of_proposition_2_is_recovered():
+    alpha, mu = 0.9, 0.1 + L2
+    setup, batch = quadratic(tasks=1, options={"dim_w": 3, "dim_phi": 2}, inner_lr=alpha)
+    inner_steps = (30, 40, 50)
+    found = [smoothness(meta_gradient(setup, batch, N), setup.w, setup.phi, generator=generator()) for N in inner_steps]
+    for name, rate in (("w", 1 - alpha * mu), ("w_phi", 1 - alpha * mu), ("w_w", (1 - alpha * mu) ** 2)):
+        fit = fit_decay(inner_steps, [getattr(one, name) for one in found])
+        assert fit.holds, fit.reason
+        assert fit.parameters["rate"][0] == pytest.approx(rate, rel=0.01)
+    assert found[-1].phi_phi > found[0].phi_phi  # along phi there is no such decay
+
+
+def test_quadratics_are_as_smooth_as_propositions_2_and_3_promise():
+    _, batch = quadratic(tasks=2, options={"dim_w": 4, "dim_phi": 3})
+    both = torch.cat([batch.support_x, batch.query_x])
+    L = float(torch.linalg.eigvalsh(2 / 4 * both.mT @ both).max()) + L2
+    setup, _ = quadratic(tasks=2, options={"dim_w": 4, "dim_phi": 3}, inner_lr=0.9 / L)
+    phi, w = slice(0, 3), slice(3, 7)
+    for N in (0, 1, 3, 8):
+        dense = hessian_of_meta_loss(setup, batch, N)
+        convex = proposition_2(N, 0.9 / L, 0.1 + L2, L, M=0, rho=0, tau=0)
+        nonconvex = proposition_3(N, 0.9 / L, L, M=0, rho=0, tau=0)
+        for name, rows, columns in (("w_w", w, w), ("w_phi", w, phi), ("phi_phi", phi, phi)):
+            measured = float(torch.linalg.matrix_norm(dense[rows, columns], 2))
+            assert measured <= getattr(convex, name) <= getattr(nonconvex, name)
+        assert convex.w_w == pytest.approx(L * (1 - 0.9 / L * (0.1 + L2)) ** (2 * N))
+
+
+# --- Fits ------------------------------------------------------------------------------------------------------------
+
+STEPS = [1, 2, 3, 5, 7, 10]
+
+
+def test_a_planted_saturating_curve_is_recovered():
+    noise = np.random.default_rng(0).normal(0, 2, len(STEPS))
+    fit = fit_convex(STEPS, [400 * 0.6 ** (N / 2) + 90 + e for N, e in zip(STEPS, noise, strict=True)])
+    assert fit.holds, fit.reason
+    for name, true in (("a", 400), ("xi", 0.4), ("c", 90)):
+        value, low, high = fit.parameters[name]
+        assert low < true < high
+        assert value == pytest.approx(true, rel=0.1)
+    assert fit.predict(4) == pytest.approx(400 * 0.36 + 90, rel=0.05)
+    assert fit.r_squared > 0.99
+
+
+def test_intervals_cover_the_planted_parameter_about_95_times_in_100():
+    random = np.random.default_rng(1)
+    N = STEPS * 3
+    covered = 0
+    for _ in range(100):
+        fit = fit_convex(N, [400 * 0.6 ** (n / 2) + 90 + random.normal(0, 10) for n in N])
+        covered += fit.parameters["xi"][1] < 0.4 < fit.parameters["xi"][2]
+    assert 88 <= covered <= 100
+
+
+def test_a_planted_proportional_curve_is_recovered_and_not_taken_for_a_saturating_one():
+    K = [31 * N + e for N, e in zip(STEPS, np.random.default_rng(0).normal(0, 3, len(STEPS)), strict=True)]
+    fit = fit_linear(STEPS, K)
+    assert fit.holds, fit.reason
+    value, low, high = fit.parameters["a"]
+    assert low < 31 < high
+    assert value == pytest.approx(31, rel=0.05)
+    convex = fit_convex(STEPS, K)
+    assert not convex.holds
+    assert "K rises with N" in convex.reason
+
+
+@pytest.mark.parametrize("N", [STEPS[:4], STEPS, STEPS * 3])
+def test_noise_around_a_constant_is_refused(N):
+    random = np.random.default_rng(2)
+    trials = [100 + 10 * random.normal(size=len(N)) for _ in range(40)]
+    assert sum(fit_convex(N, K).holds for K in trials) <= 4
+    assert sum(fit_decay(N, K).holds for K in trials) <= 4
+    assert not any(fit_linear(N, K).holds for K in trials)
+
+
+@pytest.mark.parametrize("fit", [fit_convex, fit_linear, fit_decay])
+def test_flat_data_and_too_few_points_are_refused_with_the_reason(fit):
+    assert fit(STEPS, [70] * 6).reason == "K does not change with N"
+    few = fit([1, 1, 1], [5, 6, 7])
+    assert not few.holds
+    assert "different N" in few.reason
+    assert math.isnan(few.predict(3))
+    assert not fit([], []).holds
+
+
+def test_a_cost_that_grows_less_than_proportionally_is_not_proportional():
+    fit = fit_linear(STEPS, [100 + 5 * N for N in STEPS])
+    assert not fit.holds
+    assert "R²" in fit.reason
+
+
+def test_targets_that_were_never_reached_are_left_out_and_named():
+    fit = fit_linear([*STEPS, 20, 30], [10 * N for N in STEPS] + [math.inf, math.nan])
+    assert fit.holds
+    assert "N = 20 (infinite), N = 30 (not a number)" in fit.reason
+    assert fit.parameters["a"][0] == pytest.approx(10)
+    nothing = fit_convex(STEPS, [math.inf] * 6)
+    assert not nothing.holds
+    assert "N = 10 (infinite)" in nothing.reason
+
+
+def test_a_curve_that_has_not_begun_to_saturate_does_not_hold():
+    assert not fit_convex(STEPS, [100 - 3 * N for N in STEPS]).holds
+
+
+def test_unequal_lengths_are_refused():
+    with pytest.raises(InputError, match="allowed"):
+        fit_linear([1, 2], [1])
+
+
+# --- harness theory --------------------------------------------------------------------------------------------------
+
+SMALL = RunConfig(algo="anil", benchmark="quadratic", meta_batch=2, device="cpu")
+
+
+def test_every_constant_of_quadratic_is_within_a_percent():
+    document = estimate(SMALL)
+    constants = document["constants"]
+    mu, L = 0.1 + L2, 1 + L2
+    assert constants["L"]["value"] == pytest.approx(L, rel=0.01)
+    assert constants["mu"]["value"] == pytest.approx(mu, rel=0.01)
+    assert constants["xi"] == pytest.approx((mu / L) ** 2, rel=0.01)
+    _, batch = quadratic(tasks=2)
+    joint = float(torch.linalg.eigvalsh(2 / 10 * batch.support_x.mT @ batch.support_x).max())
+    assert constants["kappa_L"] == pytest.approx(0.1 * joint, rel=0.01)
+    assert constants["rho"] == pytest.approx(0, abs=1e-9)
+    assert constants["tau"] == pytest.approx(0, abs=1e-9)
+    row = next(row for row in document["predictions"] if (row["geometry"], row["inner_steps"]) == ("convex", 5))
+    assert (row["n_w"], row["n_phi"]) == (10, 8)
+    assert row["factor"]["second_order"] == pytest.approx(1.8 * (1 + 0.1 * joint) ** 5, rel=0.05)
+    assert row["anil_entries"] == {"gradient": 68, "second_order": 900}
+
+
+def test_M_is_at_least_the_gradient_norm_at_the_start_and_the_end_of_the_inner_loop():
+    setup, batch = quadratic(tasks=2)
+    norms = []
+    for task in range(2):
+        oracle = setup.evaluator.oracle(setup.w, setup.phi, batch.chunk(task, task + 1))
+        for w in (oracle.initial(), setup.problem.algorithm.adapt(oracle, 5, 0.1)):
+            x, y = batch.query_x[task], batch.query_y[task]
+            residual = x @ torch.cat([setup.phi, w[0]])[:, None] - y
+            norms.append(float((2 / len(x) * x.T @ residual).norm()))
+    found = estimate(SMALL)["constants"]["M"]
+    assert max(norms) <= found * (1 + 1e-9)
+    assert found <= 2 * max(norms)
+
+
+def test_float64_unless_another_type_is_asked_for():
+    assert estimate(SMALL)["dtype"] == "float64"
+    asked = estimate(SMALL.model_copy(update={"dtype": "float32"}))
+    assert asked["dtype"] == "float32"
+    assert asked["constants"]["L"]["value"] == pytest.approx(1 + L2, rel=0.01)
+
+
+def test_a_diverging_inner_loop_gives_no_numbers_instead_of_wrong_ones():
+    document = estimate(SMALL.model_copy(update={"inner_lr": 1e100}))
+    json.dumps(document, allow_nan=False)
+    assert document["constants"]["M"] is None
+    assert document["constants"]["rho"] is None
+
+
+def test_maml_takes_its_own_hessian_for_kappa_L():
+    document = estimate(SMALL.model_copy(update={"algo": "maml"}))
+    assert document["constants"]["kappa_L"] == pytest.approx(0.1 * document["constants"]["L"]["value"])
+    assert {row["geometry"] for row in document["predictions"]} == {"convex", "nonconvex"}
+
+
+def test_the_command_prints_one_json_document_and_tables_beside_it(capsys):
+    command = ["theory", "--benchmark", "quadratic", "--meta-batch", "1", "--inner-lr", "0.9", "--smoothness", "--json"]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["constants"]["L"]["value"] == pytest.approx(1 + L2, rel=0.01)
+    assert [row["inner_steps"] for row in document["smoothness"]["rows"]] == [1, 3, 5, 10]
+    assert document["smoothness"]["decay"]["predicted_rate"] == pytest.approx(1 - 0.9 * (0.1 + L2), rel=0.01)
+    for part in ("Table 1", "Table 2", "Theorem 2", "(1+κL)^N", "kappa_L", "Smoothness"):
+        assert part in err
+
+
+def test_bad_input_is_one_line_and_status_2(capsys):
+    assert main(["theory", "--benchmark", "quadratc"]) == 2
+    assert "did you mean 'quadratic'" in capsys.readouterr().err
