@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-_MOST_BYTES, _MOST_NODES, _FEW_BYTES = 2**20, 10_000, 4096
+# Deeper nesting than a file of so many bytes can hold overflows the C stack in libyaml's composer.
+_MOST_BYTES, _MOST_NODES = 4096, 10_000
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def number(value: object) -> float:
@@ -70,11 +72,9 @@ def read_mapping(path: Path) -> tuple[dict[str, Any], str | None]:
     except OSError as error:
         return {}, error.strerror or "not readable"
     if len(content) > _MOST_BYTES:
-        return {}, "too large"
-    # libyaml's composer overflows the C stack on deep nesting; Python's raises RecursionError.
-    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader) if len(content) <= _FEW_BYTES else yaml.SafeLoader
+        return {}, f"larger than {_MOST_BYTES} bytes"
     try:
-        found = yaml.load(content, Loader=fast)
+        found = yaml.load(content, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}, "not readable as YAML"
     if not isinstance(found, dict) or not found:
