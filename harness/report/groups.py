@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from harness.report.documents import one_line
 from harness.report.runs import Run
 
 # What may differ within a group, or says nothing about what was computed.
 _FREE = {"seed", "checkpoint_every", "device", "threads"}
+#: settings that make another problem of it, on which numbers of methods do not compare
+PROBLEM = (
+    "benchmark",
+    "benchmark_options",
+    "ways",
+    "shots",
+    "queries",
+    "model",
+    "model_options",
+    "norm_statistics",
+    "dtype",
+)
+_METHOD = ("algo", "geometry", "benchmark", "inner_steps")
+_ORDER = ("maml", "fomaml", "anil convex", "anil nonconvex")
+
+Setting = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Runs of one setting, in order of their seeds."""
 
@@ -24,16 +43,36 @@ class Group:
     #: algorithm and geometry, with whatever else sets this group apart from others in the report
     label: str
     runs: tuple[Run, ...]
+    #: benchmark, with whatever else sets its problem apart from others in the report
+    problem: str = ""
 
     @property
     def method(self) -> str:
         """Algorithm and geometry, such as ``anil convex``; MAML and FOMAML go by their own name."""
-        return self.algorithm if self.algorithm != "anil" else f"{self.algorithm} {self.geometry}"
+        return method_of(self.algorithm, self.geometry)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds of its runs."""
-        return tuple(int(run.summary["seed"]) for run in self.runs)
+        """The seeds of its runs, each as often as there are runs of it."""
+        return tuple(run.seed for run in self.runs)
+
+    @cached_property
+    def by_seed(self) -> dict[int, Run]:
+        """The run that counts for each seed: the first by path where there are several."""
+        found: dict[int, Run] = {}
+        for run in self.runs:
+            found.setdefault(run.seed, run)
+        return found
+
+    @cached_property
+    def setting(self) -> Setting:
+        """The configuration that its runs share."""
+        return setting_of(self.runs[0])
+
+    @property
+    def key(self) -> str:
+        """The setting as text: the same for groups of other reports that compute the same."""
+        return _text(self.setting)
 
     def same(self, key: str) -> Any:
         """What every run's summary has under ``key``, taken from the first."""
@@ -41,42 +80,67 @@ class Group:
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Groups by benchmark, then MAML before FOMAML before ANIL convex and nonconvex, then N.
+    """Groups by problem, then MAML before FOMAML before ANIL convex and nonconvex, then N.
 
     Of two runs with one seed (made on two machines, say) both stay, so that a report can warn.
     """
-    found: dict[str, list[Run]] = {}
+    found: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        setting = {name: value for name, value in run.config.items() if name not in _FREE}
-        found.setdefault(json.dumps(setting, sort_keys=True, default=str), []).append(run)
-    settings = [json.loads(key) for key in found]
-    groups = [
-        Group(
-            str(setting.get("algo")),
-            str(setting.get("geometry")),
-            str(setting.get("benchmark")),
-            int(setting.get("inner_steps", 0)),
-            _label(setting, settings),
-            tuple(sorted(members, key=lambda run: (run.summary["seed"], str(run.path)))),
+        found[_text(setting_of(run))].append(run)
+    settings = [setting_of(members[0]) for members in found.values()]
+    labels = _labels(settings, _METHOD)
+    problems = _labels([{name: setting.get(name) for name in PROBLEM} for setting in settings], ("benchmark",))
+    groups = []
+    for label, problem, members in zip(labels, problems, found.values(), strict=True):
+        summary = members[0].summary
+        algorithm, geometry, benchmark = (one_line(summary[name]) for name in ("algorithm", "geometry", "benchmark"))
+        ordered = tuple(sorted(members, key=lambda run: (run.seed, str(run.path))))
+        groups.append(
+            Group(
+                algorithm,
+                geometry,
+                benchmark,
+                summary["inner_steps"],
+                one_line(f"{method_of(algorithm, geometry)} N={summary['inner_steps']}{label}"),
+                ordered,
+                one_line(f"{benchmark}{problem}"),
+            )
         )
-        for setting, members in zip(settings, found.values(), strict=True)
+    return sorted(groups, key=lambda group: (group.problem, rank(group.method), group.inner_steps, group.label))
+
+
+def setting_of(run: Run) -> Setting:
+    """A run's configuration without what may differ within a group."""
+    return {name: value for name, value in run.config.items() if name not in _FREE}
+
+
+def method_of(algorithm: str, geometry: str) -> str:
+    """``anil convex`` or ``maml``: only ANIL is told apart by its geometry."""
+    return f"{algorithm} {geometry}" if algorithm == "anil" else algorithm
+
+
+def rank(method: str) -> tuple[int, str]:
+    """Sorts methods as the paper's tables do, others behind them by name."""
+    return (_ORDER.index(method) if method in _ORDER else len(_ORDER), method)
+
+
+def _labels(settings: Sequence[Setting], same: Sequence[str]) -> list[str]:
+    """For each setting, those values in which settings that agree in ``same`` differ: `` inner_lr=0.1``."""
+    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    siblings = [_text([setting.get(name) for name in same]) for setting in settings]
+    names = dict.fromkeys(name for setting in settings for name in setting if name not in same)
+    for setting, sibling in zip(settings, siblings, strict=True):
+        for name in names:
+            values[sibling][name].add(_text(setting.get(name)))
+    return [
+        "".join(f" {name}={_value(setting.get(name))}" for name in names if len(values[sibling][name]) > 1)
+        for setting, sibling in zip(settings, siblings, strict=True)
     ]
-    return sorted(groups, key=lambda group: (group.benchmark, _rank(group), group.inner_steps, group.label))
 
 
-def _rank(group: Group) -> tuple[int, str]:
-    order = ("maml", "fomaml", "anil convex", "anil nonconvex")
-    return (order.index(group.method) if group.method in order else len(order), group.method)
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else _text(value)
 
 
-def _label(setting: dict[str, Any], settings: list[dict[str, Any]]) -> str:
-    """``anil convex N=5``, and those other settings that differ between groups of this method and N."""
-    same = ("algo", "geometry", "benchmark", "inner_steps")
-    siblings = [other for other in settings if all(other.get(key) == setting.get(key) for key in same)]
-    differing = [
-        f"{name}={value}"
-        for name, value in setting.items()
-        if name not in same and any(other.get(name) != value for other in siblings)
-    ]
-    geometry = f" {setting.get('geometry')}" if setting.get("algo") == "anil" else ""
-    return " ".join([f"{setting.get('algo')}{geometry} N={setting.get('inner_steps')}", *differing])
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)

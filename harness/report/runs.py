@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
-from numpy.typing import NDArray
-
 from harness.errors import InputError
-from harness.summary import SCHEMA
+from harness.report.columns import Columns, Log, read_log
+from harness.report.documents import number, one_line, read_mapping, read_object
+from harness.report.validity import cleaned, fault_of
 
-_COLUMNS = ("iteration", "loss", "accuracy", "seconds")
-_COUNTS = ("gradient_entries", "second_order_entries")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-Columns = dict[str, NDArray[np.float64]]
+_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """One run directory. Files other than the summary are read when they are first asked for."""
+    """One run directory. The files of its course are read when they are first asked for."""
 
     path: Path
     summary: dict[str, Any]
+    config: dict[str, Any]
+    #: what has been worked out from its files, by whoever did
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """``config.yaml``; empty where it cannot be read."""
-        try:
-            found = yaml.load((self.path / "config.yaml").read_bytes(), Loader=_Loader)
-        except (OSError, yaml.YAMLError):
-            return {}
-        return found if isinstance(found, dict) else {}
+    @property
+    def seed(self) -> int:
+        """The seed of its initialisation and task streams."""
+        return int(self.summary["seed"])
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """``environment.json``; empty where it cannot be read."""
-        return _document(self.path / "environment.json") or {}
+        return read_object(self.path / "environment.json")[0]
 
-    @cached_property
+    @property
     def metrics(self) -> Columns:
-        """Columns of ``metrics.jsonl`` by name: iteration, loss, accuracy, seconds and both counts of entries."""
-        return _columns(_lines(self.path / "metrics.jsonl"))
+        """Columns of ``metrics.jsonl`` by name: iteration, loss, accuracy, seconds and both counts of entries.
+
+        NaN where a loss or an accuracy is not a finite number; lines that cannot be trusted are left out.
+        """
+        return self._metrics.columns
+
+    @property
+    def stationarity(self) -> list[dict[str, Any]]:
+        """The lines of ``stationarity.jsonl`` (see :class:`harness.stationarity.Stationarity`); may be empty.
+
+        Every number in them is finite, anything else None; lines that cannot be trusted are left out.
+        """
+        return self._stationarity.lines
+
+    @property
+    def faults(self) -> list[str]:
+        """A line for each of its files of which something was left out."""
+        return [log.fault for log in (self._metrics, self._stationarity) if log.fault]
+
+    def number(self, *keys: str) -> float:
+        """The summary's finite number under these nested keys, else NaN."""
+        found: Any = self.summary
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return number(found)
 
     @cached_property
-    def stationarity(self) -> list[dict[str, Any]]:
-        """The lines of ``stationarity.jsonl`` (see :class:`harness.stationarity.Stationarity`); may be empty."""
-        return _lines(self.path / "stationarity.jsonl")
+    def _metrics(self) -> Log:
+        return read_log(self.path / "metrics.jsonl", keep_lines=False)
+
+    @cached_property
+    def _stationarity(self) -> Log:
+        return read_log(self.path / "stationarity.jsonl", keep_lines=True)
 
 
 def read_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
@@ -61,69 +79,51 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
     Raises :class:`InputError` where a path is not there or nothing at all can be reported.
     """
-    runs: list[Run] = []
+    runs: dict[Path, Run] = {}
     skipped: list[str] = []
     paths = list(paths)
     for path in paths:
         if not path.is_dir():
-            raise InputError(f"{path}: no such folder; allowed: run directories or folders of them")
-        for folder in _run_directories(path):
-            summary = _document(folder / "summary.json")
-            if summary is None:
-                exists = (folder / "summary.json").exists()
-                skipped.append(f"{folder}: " + ("summary.json is not readable" if exists else "not finished"))
-            elif summary.get("schema") != SCHEMA:
-                skipped.append(
-                    f"{folder}: schema {summary.get('schema')!r} of another version; this one reads {SCHEMA}"
-                )
+            raise InputError(f"{one_line(path)}: no such folder; allowed: run directories or folders of them")
+        for folder, reason in _folders(path):
+            run = None if reason else _read(folder)
+            if isinstance(run, Run):
+                runs.setdefault(folder.resolve(), run)
             else:
-                runs.append(Run(folder, summary))
+                skipped.append(f"{one_line(folder)}: {reason or run}")
     if not runs:
         more = f" ({len(skipped)} skipped; the first: {skipped[0]})" if skipped else ""
-        raise InputError(f"{', '.join(map(str, paths))}: no finished run there{more}; allowed: folders of harness runs")
-    return runs, skipped
+        given = one_line(", ".join(map(str, paths)))
+        raise InputError(f"{given}: no finished run there{more}; allowed: folders of harness runs")
+    return sorted(runs.values(), key=lambda run: str(run.path)), list(dict.fromkeys(skipped))
 
 
-def _run_directories(path: Path) -> list[Path]:
-    """``path`` itself or the folders in it that hold a ``config.yaml``; symbolic links are not followed."""
-    if (path / "config.yaml").is_file():
-        return [path]
-    found = (entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink())
-    return sorted(entry for entry in found if (entry / "config.yaml").is_file())
+def _folders(top: Path) -> Iterator[tuple[Path, str | None]]:
+    """Run directories at or below ``top``, and folders with the reason why none can be in them.
+
+    Symbolic links below ``top`` are not followed, and nothing inside a run directory is looked at.
+    """
+    unreadable: list[OSError] = []
+    for name, folders, files in os.walk(top, onerror=unreadable.append):
+        folder = Path(name)
+        folders.sort()
+        if _FILES & set(files):
+            folders.clear()
+            yield folder, None
+        elif not folders and not files:
+            yield folder, "empty folder"
+    for error in unreadable:
+        yield Path(os.fsdecode(error.filename)), error.strerror or "not readable"
 
 
-def _document(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file; a torn or foreign line ends what can be trusted."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return []
-    found: list[dict[str, Any]] = []
-    for line in content.split(b"\n")[:-1]:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(record, dict):
-            break
-        found.append(record)
-    return found
-
-
-def _columns(lines: list[dict[str, Any]]) -> Columns:
-    columns = {name: np.array([_number(line.get(name)) for line in lines]) for name in _COLUMNS}
-    for name in _COUNTS:
-        columns[name] = np.array([_number((line.get("counts") or {}).get(name)) for line in lines])
-    return columns
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+def _read(folder: Path) -> Run | str:
+    """The run in ``folder``, or why it is skipped."""
+    summary, fault = read_object(folder / "summary.json")
+    if fault:
+        return "not finished" if fault == "not there" else f"summary.json: {fault}"
+    config, fault = read_mapping(folder / "config.yaml")
+    if fault:
+        return f"config.yaml: {fault}"
+    if fault := fault_of(summary, config):
+        return one_line(fault)
+    return Run(folder, cleaned(summary), config)

@@ -1,0 +1,89 @@
+"""The course of a run: ``metrics.jsonl`` and ``stationarity.jsonl`` as columns, without what cannot be trusted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.report.documents import number, one_line, read_lines
+
+_PLAIN = ("iteration", "loss", "accuracy", "seconds")
+_COUNTS = ("gradient_entries", "second_order_entries")
+#: without these a line says nothing of what was spent until then
+_NEEDED = ("iteration", "seconds", *_COUNTS)
+_NORMS = ("grad_w_squared_norm", "grad_phi_squared_norm")
+
+Columns = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is in a JSONL file of a run, and in one line what is not, if anything."""
+
+    columns: Columns
+    lines: list[dict[str, Any]]
+    fault: str | None
+
+
+def read_log(path: Path, keep_lines: bool) -> Log:
+    """The trusted lines of a file; ``keep_lines``: also as dictionaries of finite numbers and None."""
+    found, faults = read_lines(path)
+    records = [record for _, record in found]
+    columns = {name: np.array([number(record.get(name)) for record in records]) for name in _PLAIN}
+    counts = [part if isinstance(part := record.get("counts"), dict) else {} for record in records]
+    columns |= {name: np.array([number(part.get(name)) for part in counts]) for name in _COUNTS}
+    trusted = _trusted(columns)
+    lines: list[dict[str, Any]] = []
+    if keep_lines:
+        cleaned = [_measurement(record) for record in records]
+        trusted &= np.array([line is not None for line in cleaned], dtype=bool)
+        lines = [line for line, good in zip(cleaned, trusted, strict=True) if good and line is not None]
+    faults |= {
+        index: "out of order, or iteration, seconds, counts or norms are missing or negative"
+        for (index, _), good in zip(found, trusted, strict=True)
+        if not good
+    }
+    return Log({name: column[trusted] for name, column in columns.items()}, lines, _fault(path, faults))
+
+
+def _trusted(columns: Columns) -> NDArray[np.bool_]:
+    """Lines with whole iterations that rise from line to line and with what was spent until then."""
+    good = np.ones(len(columns["iteration"]), dtype=bool)
+    for name in _NEEDED:
+        good &= columns[name] >= 0
+    iterations = np.where(good & (columns["iteration"] % 1 == 0), columns["iteration"], -1.0)
+    before = np.maximum.accumulate(np.concatenate([[-1.0], iterations]))[:-1]
+    return good & (iterations > before)
+
+
+def _measurement(record: dict[str, Any]) -> dict[str, Any] | None:
+    """A line of ``stationarity.jsonl`` in finite numbers and None; None where a squared norm is negative."""
+    line: dict[str, Any] = {"loss": None, "accuracy": None, **dict.fromkeys(_NORMS)} | _cleaned(record)
+    line["squared_norms"] = line["squared_norms"] if isinstance(line.get("squared_norms"), dict) else {}
+    norms = [line[name] for name in _NORMS] + list(line["squared_norms"].values())
+    if any(isinstance(norm, dict) or (norm is not None and norm < 0) for norm in norms):
+        return None
+    return line
+
+
+def _cleaned(record: dict[str, Any], depth: int = 2) -> dict[str, Any]:
+    cleaned: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            cleaned[name] = _cleaned(value, depth - 1) if depth else {}
+        else:
+            cleaned[name] = None if math.isnan(number(value)) else value
+    return cleaned
+
+
+def _fault(path: Path, faults: dict[int, str]) -> str | None:
+    if not faults:
+        return None
+    first = min(faults)
+    lines = "1 line" if len(faults) == 1 else f"{len(faults)} lines"
+    return f"{one_line(path)}: {lines} left out, the first is line {first} ({faults[first]})"

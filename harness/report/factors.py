@@ -1,0 +1,135 @@
+"""By how many times ANIL needs fewer evaluations than MAML to the same target: measured beside predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.report.costs import Measure, Target, has_block
+from harness.report.documents import number
+from harness.report.groups import PROBLEM, Group
+from harness.report.results import GroupResult, median_cost
+from harness.report.runs import Run
+from harness.report.statistics import Interval, generator, paired_ratio
+
+# What makes ANIL of MAML, and what is compared at equal values anyway.
+_METHOD = {"algo", "geometry", "adapt", "algo_options", "inner_steps", *PROBLEM}
+UNMEASURED = Interval(math.nan, math.nan, math.nan, 0, False)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One kind of evaluation: MAML's entries over ANIL's; NaN where it is not known."""
+
+    #: to the target, over the shared seeds
+    measured: Interval
+    #: Table 2's quotient, (1 + kappa L)^N taken as 1 where L was not measured
+    predicted: float
+    #: of one meta-iteration: what the factor would be at equal K
+    per_iteration: float
+
+
+@dataclass(frozen=True, eq=False)
+class FactorRow:
+    """ANIL against MAML on one problem at one N, K taken for both on ANIL's (w, phi)."""
+
+    problem: str
+    geometry: str
+    inner_steps: int
+    anil: Group
+    maml: Group
+    target: Target | None
+    gradient: Factor
+    second_order: Factor
+    seconds: Interval
+    #: MAML's inner step size times the largest L measured along its runs; NaN where L was not measured
+    kappa_L: float
+    #: settings other than the method's in which the two differ
+    differing: tuple[str, ...]
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the prediction is only a lower bound, because its (1 + kappa L)^N is not known."""
+        return self.geometry == "convex" and math.isnan(self.kappa_L)
+
+
+def factors(results: Sequence[GroupResult], target: Target | None) -> list[FactorRow]:
+    """A row for every ANIL group on one problem that has a MAML of the same N and model."""
+    groups = [result.group for result in results]
+    pairs = ((group, _partner(group, groups)) for group in groups if group.algorithm == "anil" and group.inner_steps)
+    return [_row(anil, maml, target) for anil, maml in pairs if maml is not None]
+
+
+def differing(anil: Group, maml: Group) -> tuple[str, ...]:
+    """Settings that are not the method's in which two groups differ."""
+    names = sorted(anil.setting.keys() | maml.setting.keys())
+    return tuple(name for name in names if name not in _METHOD and anil.setting.get(name) != maml.setting.get(name))
+
+
+def fair(first: Group, second: Group, measured: Interval) -> bool:
+    """Whether misses of two groups mean the same: equal iterations, or no miss behind this ratio."""
+    hit = all(math.isfinite(end) and end > 0 for end in (measured.value, measured.low, measured.high))
+    return hit or first.same("iterations") == second.same("iterations")
+
+
+def _partner(anil: Group, groups: Sequence[Group]) -> Group | None:
+    """The MAML of the same N and parameters that differs in the fewest settings, the first of several."""
+    size, w = anil.same("n_w") + anil.same("n_phi"), anil.same("w")
+    found = [
+        group
+        for group in groups
+        if group.algorithm == "maml"
+        and group.inner_steps == anil.inner_steps
+        and group.same("n_w") + group.same("n_phi") == size
+        and all(has_block(run, w) for run in group.runs)
+    ]
+    return min(found, key=lambda group: len(differing(anil, group)), default=None)
+
+
+def _row(anil: Group, maml: Group, target: Target | None) -> FactorRow:
+    from harness.theory.bounds import predicted_factor
+
+    kappa_L = maml.same("inner_lr") * _largest_L(list(maml.by_seed.values()))
+    known = 0.0 if math.isnan(kappa_L) else kappa_L
+    predicted = predicted_factor(anil.geometry, anil.same("n_w"), anil.same("n_phi"), anil.inner_steps, known)
+    return FactorRow(
+        anil.problem,
+        anil.geometry,
+        anil.inner_steps,
+        anil,
+        maml,
+        target,
+        Factor(_ratio(anil, maml, target, "gradient_entries"), predicted.gradient, _each(anil, maml, "gradient")),
+        Factor(
+            _ratio(anil, maml, target, "second_order_entries"),
+            predicted.second_order,
+            _each(anil, maml, "second_order"),
+        ),
+        _ratio(anil, maml, target, "seconds"),
+        kappa_L,
+        differing(anil, maml),
+    )
+
+
+def _ratio(anil: Group, maml: Group, target: Target | None, measure: Measure) -> Interval:
+    if target is None:
+        return UNMEASURED
+    above = median_cost(maml.by_seed, target, anil.same("w"))
+    below = median_cost(anil.by_seed, target)
+    return paired_ratio(above.by_seed(measure), below.by_seed(measure), generator())
+
+
+def _each(anil: Group, maml: Group, kind: str) -> float:
+    """Ratio of the exact entries of one task and meta-iteration."""
+    above, below = (group.runs[0].number("counts_per_task", f"{kind}_entries") for group in (maml, anil))
+    return above / below if below else math.nan
+
+
+def _largest_L(runs: Sequence[Run]) -> float:
+    """The largest eigenvalue of the inner Hessian along each run, the median over runs; NaN where not measured."""
+    found = [[value for line in run.stationarity if (value := number(line.get("L"))) >= 0] for run in runs]
+    largest = [max(values) for values in found if values]
+    return float(np.median(largest)) if largest else math.nan

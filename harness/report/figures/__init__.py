@@ -1,0 +1,72 @@
+"""The charts on paper: PDF, PNG and SVG by matplotlib, the same bytes from the same runs."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from harness.report.charts import Chart, charts_of
+from harness.report.charts.view import Comparison
+from harness.report.figures.draw import draw
+from harness.report.figures.look import SETTINGS
+
+__all__ = ["FORMATS", "draw", "write_figures"]
+
+#: by format, what is written into the file about itself: neither the time nor the program's version
+FORMATS: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+_DPI = 200
+
+
+def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write every chart of ``comparison`` into ``folder`` (made if need be); returns the files written.
+
+    Files are called ``FAMILY[-BENCHMARK][-VARIANT].{pdf,png,svg}``: ``figure1.pdf``, or
+    ``figure1-fc100.pdf`` where there are several benchmarks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    charts = charts_of(comparison)
+    several = len({chart.benchmark for chart in charts}) > 1
+    written: list[Path] = []
+    stems: set[str] = set()
+    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+        # Names come from files: a letter that the font does not have is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        for chart in charts:
+            stem = _free(_stem(chart, several), stems)
+            written += _write(draw(chart), folder, stem)
+    return written
+
+
+def _write(figure: Figure, folder: Path, stem: str) -> list[Path]:
+    paths = []
+    for kind, metadata in FORMATS.items():
+        path = folder / f"{stem}.{kind}"
+        figure.savefig(path, format=kind, dpi=_DPI, metadata=metadata)
+        paths.append(path)
+    return paths
+
+
+def _stem(chart: Chart, several: bool) -> str:
+    """A file name that every system takes; what stands in it may come from a plugin's name."""
+    variant = chart.variant.replace("ε", "epsilon")
+    parts = [chart.family, chart.benchmark if several else "", variant]
+    return "-".join(slug for part in parts if (slug := re.sub(r"[^A-Za-z0-9.+]+", "-", part).strip("-.")))[:100]
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """``stem``, numbered if another chart has it."""
+    number, free = 1, stem
+    while free.lower() in taken:
+        number += 1
+        free = f"{stem}-{number}"
+    taken.add(free.lower())
+    return free

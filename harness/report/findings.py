@@ -1,0 +1,145 @@
+"""What was found, in plain words, the most important first."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from harness.report.cells import ends_text, shown
+from harness.report.claims import Claim
+from harness.report.costs import Target
+from harness.report.factors import Factor, FactorRow
+from harness.report.groups import rank
+from harness.report.names import group_name, method_name
+from harness.report.results import GroupResult
+from harness.report.statistics import ENOUGH, Interval
+from harness.report.targets import Headlines
+
+
+def findings(
+    results: Sequence[GroupResult],
+    headlines: dict[str, Headlines],
+    rows: Sequence[FactorRow],
+    claims: Sequence[Claim],
+) -> list[str]:
+    """Sentences about every problem: factors, then time, then accuracy, then the paper's claims."""
+    found = []
+    for problem, kinds in headlines.items():
+        before = f"{problem}: " if len(headlines) > 1 else ""
+        mine = [result for result in results if result.group.problem == problem]
+        target = kinds["epsilon"].target
+        sentences = []
+        if target is None:
+            sentences.append(f"Cost to ε is not known: {kinds['epsilon'].reason}.")
+        else:
+            sentences += _factors([row for row in rows if row.problem == problem], mine, target)
+            sentences += _fastest(mine, target)
+        sentences += _accuracy(mine)
+        sentences += _claims([claim for claim in claims if claim.problem == problem])
+        found += [before + sentence for sentence in sentences]
+    return found
+
+
+def _factors(rows: Sequence[FactorRow], results: Sequence[GroupResult], target: Target) -> list[str]:
+    """For each geometry the N at which ANIL needed the fewest gradient entries."""
+    entries = {result.group: result.costs[target].median.gradient_entries for result in results}
+    sentences = []
+    for geometry in ("convex", "nonconvex"):
+        mine = [row for row in rows if row.geometry == geometry]
+        if mine:
+            sentences.append(_factor(min(mine, key=lambda row: _or_infinity(entries[row.anil])), target))
+    return sentences
+
+
+def _factor(row: FactorRow, target: Target) -> str:
+    anil, gradient, second = group_name(row.anil), row.gradient, row.second_order
+    value = gradient.measured.value
+    if math.isnan(value):
+        return f"Neither {anil} nor MAML at that N reached {target} in its median run."
+    if value == 0:
+        return f"MAML reached {target} and {anil} did not, in the median run within the iterations given."
+    if math.isinf(value):
+        return f"{anil} reached {target} and MAML at that N did not, in the median run within the iterations given."
+    return (
+        f"{anil} needed {_share(gradient)} of MAML's gradient entries to reach {target} ({_ends(gradient.measured)}); "
+        f"predicted {_predicted(row, gradient)}. Of the second-order entries it needed {_share(second)}; "
+        f"predicted {_predicted(row, second)}."
+    )
+
+
+def _share(factor: Factor) -> str:
+    value = factor.measured.value
+    return f"{shown(1 / value)}×" if value > 0 else "an unknown share"
+
+
+def _predicted(row: FactorRow, factor: Factor) -> str:
+    bound = "at most " if row.is_bound else ""
+    return f"{bound}{shown(1 / factor.predicted)}×" if factor.predicted > 0 else "nothing"
+
+
+def _ends(interval: Interval) -> str:
+    seeds = f"{interval.seeds} {'seed' if interval.seeds == 1 else 'seeds'}"
+    few = "" if interval.enough else f", fewer than the {ENOUGH} a claim needs"
+    if math.isnan(interval.low):
+        return seeds + few
+    low, high = (1 / end if end else math.inf for end in (interval.high, interval.low))
+    return f"95 % interval {shown(low)} to {shown(high)}, {seeds}{few}"
+
+
+def _fastest(results: Sequence[GroupResult], target: Target) -> list[str]:
+    """Each method at the N that took the fewest seconds."""
+
+    def seconds(result: GroupResult) -> float:
+        return max(_or_infinity(cost.median.seconds) for cost in result.all_costs(target))
+
+    best = sorted(_best(results, lambda result: -seconds(result)), key=seconds)
+    reached = [
+        f"{group_name(result.group)} {shown(seconds(result))} s" for result in best if seconds(result) < math.inf
+    ]
+    missed = [method_name(result.group.method) for result in best if seconds(result) == math.inf]
+    sentences = [f"Time to {target}, each method at its fastest N: {', '.join(reached)}."] if reached else []
+    return sentences + ([f"Not at {target} in the median run at any N: {', '.join(missed)}."] if missed else [])
+
+
+def _accuracy(results: Sequence[GroupResult]) -> list[str]:
+    """Each method at the N with the highest held-out accuracy."""
+    known = [result for result in results if result.accuracy is not None]
+    best = _best(known, lambda result: result.accuracy.value if result.accuracy else -math.inf)
+    parts = [
+        f"{group_name(result.group)} {result.accuracy.value:.1%}" + (f" ({ends})" if (ends := _percent(result)) else "")
+        for result in best
+        if result.accuracy
+    ]
+    return [f"Held-out accuracy, each method at its best N: {', '.join(parts)}."] if parts else []
+
+
+def _percent(result: GroupResult) -> str:
+    found = result.accuracy
+    if found is None or ends_text(found) is None or math.isnan(found.low):
+        return ""
+    return f"{found.low:.1%} to {found.high:.1%}"
+
+
+def _claims(claims: Sequence[Claim]) -> list[str]:
+    if not claims:
+        return []
+    counted = Counter(claim.verdict for claim in claims)
+    parts = [f"{count} {verdict}" for verdict in ("held", "refuted", "undecided") if (count := counted[verdict])]
+    refuted = [claim.sentence for claim in claims if claim.verdict == "refuted"]
+    tail = f" Refuted: {'; '.join(refuted)}." if refuted else ""
+    return [f"Of the paper's claims tested: {', '.join(parts)}.{tail}"]
+
+
+def _best(results: Iterable[GroupResult], score: Callable[[GroupResult], float]) -> list[GroupResult]:
+    """For each method the result with the highest score, in the order of the paper's tables."""
+    found: dict[str, GroupResult] = {}
+    for result in results:
+        method = result.group.method
+        if method not in found or score(result) > score(found[method]):
+            found[method] = result
+    return [found[method] for method in sorted(found, key=rank)]
+
+
+def _or_infinity(value: float) -> float:
+    return math.inf if math.isnan(value) else value

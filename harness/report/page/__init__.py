@@ -1,0 +1,72 @@
+"""report.html: findings, tables, plots and every run in one file that opens offline and fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from harness.report.charts import charts_of
+from harness.report.charts.style import DARK, LIGHT
+from harness.report.charts.view import Comparison, overview
+from harness.report.page.cells import body, numeric
+from harness.report.page.plots import cards, plot_data
+from harness.report.page.runs import run_data
+from harness.report.page.script_safe import script_safe
+
+__all__ = ["write_page"]
+
+_HERE = Path(__file__).parent
+_SCRIPTS = ("plots.js", "runs.js")
+
+
+def write_page(comparison: Comparison, tables: Sequence[Any], path: Path) -> None:
+    """Write the whole report of ``comparison`` to ``path``, UTF-8.
+
+    All scripts, styles and data are inside. A content security policy forbids every connection and every script
+    but these; whatever came from a file is escaped as text.
+    """
+    found = cards(charts_of(comparison))
+    scripts = [get_plotlyjs(), *((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)]
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            overview=overview(comparison),
+            tables=tables,
+            cards=found,
+            benchmarks=list(dict.fromkeys(card.benchmark for card in found)),
+            plot_data=Markup(script_safe(plot_data(found))),
+            run_data=Markup(script_safe(run_data(comparison))),
+            scripts=[Markup(script) for script in scripts],
+            style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+            palettes={"light": LIGHT, "dark": DARK},
+            policy=_policy(scripts),
+        )
+    )
+    path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(body=body, numeric=numeric)
+    return environment
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Nothing may be fetched, and no script may run but these, known by their hashes."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -1,0 +1,57 @@
+"""Every run's configuration, environment and result, written once where runs share it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from harness.report.charts import view
+from harness.report.page.script_safe import plain
+from harness.report.runs import Run
+
+_RESULT = (
+    "status",
+    "iterations_done",
+    "n_w",
+    "n_phi",
+    "train_loss",
+    "accuracy",
+    "loss",
+    "counts",
+    "seconds",
+    "peak_memory_bytes",
+    "diverged",
+)
+_MISSING = object()
+
+
+def run_data(comparison: view.Comparison) -> dict[str, Any]:
+    """``runs``, the configuration ``common`` to all of them, and ``environments`` that runs point into."""
+    members = [(group.label, run) for group in comparison.groups for run in group.runs]
+    common = _common([run.config for _, run in members])
+    environments: dict[str, int] = {}
+    runs = []
+    for label, run in members:
+        environment = json.dumps(plain(run.environment), sort_keys=True)
+        runs.append(
+            {
+                "name": run.path.name,
+                "path": str(run.path),
+                "label": label,
+                "status": str(run.summary["status"]),
+                "config": plain({key: value for key, value in run.config.items() if key not in common}),
+                "environment": environments.setdefault(environment, len(environments)),
+                "result": plain(_result(run)),
+            }
+        )
+    return {"runs": runs, "common": plain(common), "environments": [json.loads(text) for text in environments]}
+
+
+def _common(configs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What every configuration has, with the same value."""
+    first = configs[0] if configs else {}
+    return {key: value for key, value in first.items() if all(other.get(key, _MISSING) == value for other in configs)}
+
+
+def _result(run: Run) -> dict[str, Any]:
+    return {name: run.summary[name] for name in _RESULT if run.summary.get(name) is not None}

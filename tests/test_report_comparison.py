@@ -1,0 +1,350 @@
+"""Comparisons: targets, factors, claims, findings and warnings that a reader can rely on."""
+
+import json
+import math
+import shutil
+
+import pytest
+from fabricated import first_below, write_grid, write_run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import InputError
+from harness.report.costs import Target
+from harness.report.runs import read_runs
+
+pytest.importorskip("harness.theory.bounds")
+from harness.report.comparison import compare_runs
+
+EPSILON = Target("epsilon", 0.1)
+
+
+def compare(folder, *targets, mix=False):
+    runs, skipped = read_runs([folder])
+    return compare_runs(runs, list(targets) or None, mix, skipped)
+
+
+def claim(comparison, *words):
+    (found,) = [each for each in comparison.claims if all(word in each.sentence for word in words)]
+    return found
+
+
+def write_seeds(folder, rates, seeds=5, **options):
+    """ANIL runs at every N of ``rates``, whose K falls with the rate."""
+    for steps, rate in rates.items():
+        for seed in range(seeds):
+            write_run(folder, inner_steps=steps, seed=seed, rate=rate * (1 + 0.01 * seed), **options)
+
+
+def test_the_headline_is_the_smallest_epsilon_that_every_method_reaches_at_its_best_n(tmp_path):
+    write_seeds(tmp_path, {1: 0.001, 5: 0.05}, algo="maml")
+    write_seeds(tmp_path, {1: 0.1})
+    found = compare(tmp_path)
+    assert found.headline == Target("epsilon", 0.03)
+    assert "every method reaches at its best N" in found.headlines["fc100"]["epsilon"].reason
+    assert found.headline in found.targets
+    assert all(found.headline in result.costs for result in found.results)
+
+
+def test_where_no_epsilon_is_reached_by_all_the_headline_is_what_somebody_reaches(tmp_path):
+    write_seeds(tmp_path, {1: 0.001}, algo="maml")
+    write_seeds(tmp_path, {1: 0.1})
+    found = compare(tmp_path)
+    assert found.headline == Target("epsilon", 1e-4)
+    assert "no target is reached by every method" in found.headlines["fc100"]["epsilon"].reason
+    assert "MAML at that N did not" in found.findings[0]
+
+
+def test_given_targets_are_kept_and_the_headline_is_one_of_them(tmp_path):
+    write_seeds(tmp_path, {1: 0.1})
+    given = [Target("epsilon", 0.5), EPSILON, Target("epsilon", 1e-9), Target("loss", 1.2), Target("accuracy", 0.5)]
+    found = compare(tmp_path, *given)
+    assert found.targets == given
+    assert found.headline == EPSILON
+    (result,) = found.results
+    assert result.costs[Target("epsilon", 1e-9)].iterations.value == math.inf
+    assert result.costs[Target("loss", 1.2)].iterations.value == 15
+    assert result.costs[Target("accuracy", 0.5)].iterations.value == 15
+
+
+def test_without_measurements_there_is_no_headline_and_the_report_says_so(tmp_path):
+    write_grid(tmp_path, seeds=1, steps=(1,), stationarity_every=0)
+    found = compare(tmp_path)
+    assert found.headline is None
+    assert found.targets == []
+    assert "--stationarity-every" in found.findings[0]
+    assert {each.verdict for each in found.claims} == {"undecided"}
+
+
+def test_the_first_finding_is_the_factor_beside_its_prediction(tmp_path):
+    write_seeds(tmp_path, {5: 0.05}, algo="maml", L=1.0)
+    write_seeds(tmp_path, {5: 0.1})
+    found = compare(tmp_path, EPSILON)
+    maml, anil = (first_below(0.1, rate * 1.02, layers=2) for rate in (0.05, 0.1))
+    share = 150 * anil / (600 * maml)
+    assert found.findings[0].startswith(
+        f"ANIL convex (N = 5) needed {share:.3g}× of MAML's gradient entries to reach ε = 0.1 (95 % interval "
+    )
+    assert f"predicted {140 / 500 / 1.1**5:.3g}×" in found.findings[0]
+
+
+def test_few_seeds_are_shown_and_marked(tmp_path):
+    write_seeds(tmp_path, {5: 0.05}, seeds=3, algo="maml")
+    write_seeds(tmp_path, {5: 0.1}, seeds=3)
+    found = compare(tmp_path, EPSILON)
+    assert "3 seeds, fewer than the 5 a claim needs" in found.findings[0]
+    assert any("fewer than 5 seeds" in line for line in found.warnings)
+    assert {each.verdict for each in found.claims} == {"undecided"}
+
+
+def test_maml_is_compared_on_the_blocks_of_each_anil(tmp_path):
+    write_seeds(tmp_path, {5: 0.05}, algo="maml")
+    write_seeds(tmp_path, {5: 0.1}, geometry="convex")
+    found = compare(tmp_path, EPSILON)
+    maml = found.results[0]
+    assert list(maml.blocks) == ["anil convex"]
+    own, block = maml.costs[EPSILON].iterations.value, maml.blocks["anil convex"][EPSILON].iterations.value
+    assert own == first_below(0.1, 0.05 * 1.02, layers=3)
+    assert block == first_below(0.1, 0.05 * 1.02, layers=2)
+    assert own > block
+    (row,) = found.factors
+    assert row.gradient.measured.value == pytest.approx(
+        600 * block / (150 * found.results[1].costs[EPSILON].iterations.value)
+    )
+
+
+def test_maml_of_another_model_or_n_is_no_partner(tmp_path):
+    write_seeds(tmp_path, {3: 0.05}, algo="maml")
+    write_seeds(tmp_path, {5: 0.05}, algo="maml", model_options={"filters": 16})
+    write_seeds(tmp_path, {5: 0.1})
+    assert compare(tmp_path, EPSILON).factors == []
+
+
+def test_the_partner_is_the_maml_with_the_same_settings(tmp_path):
+    for rate in (0.1, 0.01):
+        write_seeds(tmp_path, {5: 0.05}, algo="maml", inner_lr=rate)
+    write_seeds(tmp_path, {5: 0.1}, inner_lr=0.01)
+    (row,) = compare(tmp_path, EPSILON).factors
+    assert row.maml.same("inner_lr") == 0.01
+    assert row.differing == ()
+
+
+@pytest.mark.parametrize(
+    ("rates", "verdict"),
+    [
+        ({1: 0.02, 3: 0.05, 10: 0.055}, "held"),
+        ({1: 0.1, 3: 0.05, 10: 0.02}, "refuted"),
+        ({1: 0.05, 3: 0.05, 10: 0.05}, "undecided"),
+    ],
+)
+def test_convex_k_falls_and_saturates(tmp_path, rates, verdict):
+    write_seeds(tmp_path, rates, iterations=200)
+    found = claim(compare(tmp_path, EPSILON), "K falls with N")
+    assert found.verdict == verdict
+    assert "5 shared seeds" in found.interval_text
+
+
+@pytest.mark.parametrize(
+    ("rates", "verdict"), [({1: 0.02, 3: 0.1, 10: 0.1}, "held"), ({1: 0.1, 3: 0.1, 10: 0.1}, "refuted")]
+)
+def test_convex_cost_falls_then_rises(tmp_path, rates, verdict):
+    write_seeds(tmp_path, rates, iterations=200)
+    assert claim(compare(tmp_path, EPSILON), "gradient entries", "fall, then rise").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("rates", "verdict"),
+    [
+        ({1: 0.1, 3: 0.05, 10: 0.03}, "held"),
+        ({1: 0.02, 3: 0.5, 10: 0.5}, "refuted"),
+        ({1: 0.02, 3: 0.1, 10: 0.01}, "refuted"),
+    ],
+)
+def test_nonconvex_cost_rises(tmp_path, rates, verdict):
+    write_seeds(tmp_path, rates, iterations=400, geometry="nonconvex")
+    assert claim(compare(tmp_path, EPSILON), "nonconvex", "seconds").verdict == verdict
+
+
+def test_misses_within_fewer_iterations_prove_nothing(tmp_path):
+    write_seeds(tmp_path, {1: 0.1}, iterations=200, geometry="nonconvex")
+    write_seeds(tmp_path, {10: 0.1}, iterations=10, geometry="nonconvex")
+    runs, _ = read_runs([tmp_path])
+    for run in runs:
+        run.config["iterations"] = 200  # as one series
+    found = claim(compare_runs(runs, [EPSILON]), "nonconvex", "seconds")
+    assert found.verdict == "undecided"
+    assert "misses do not compare" in found.detail
+
+
+@pytest.mark.parametrize(("diverged", "verdict"), [(5, "held"), (0, "refuted"), (3, "undecided")])
+def test_nonconvex_divergence_at_thirty_steps(tmp_path, diverged, verdict):
+    write_seeds(tmp_path, {1: 0.1}, geometry="nonconvex")
+    for seed in range(5):
+        how = {"status": "diverged", "done": 7} if seed < diverged else {}
+        write_run(tmp_path, geometry="nonconvex", inner_steps=30, seed=seed, **how)
+    found = compare(tmp_path, EPSILON)
+    assert claim(found, "diverges at N = 30").verdict == verdict
+    assert any(f"{diverged} of 5 runs diverged" in line for line in found.warnings) == (diverged > 0)
+
+
+def test_divergence_with_another_step_size_is_no_evidence(tmp_path):
+    write_seeds(tmp_path, {1: 0.1}, geometry="nonconvex")
+    for seed in range(5):
+        write_run(tmp_path, geometry="nonconvex", inner_steps=30, inner_lr=0.5, seed=seed, status="diverged", done=7)
+    found = claim(compare(tmp_path, EPSILON), "diverges at N = 30")
+    assert found.verdict == "undecided"
+    assert "missing" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("rate", "L", "verdict"), [(0.02, 1.0, "held"), (0.1, 1.0, "refuted"), (0.02, None, "undecided")]
+)
+def test_anil_needs_fewer_entries_by_the_predicted_factor(tmp_path, rate, L, verdict):
+    write_seeds(tmp_path, {5: rate}, algo="maml", L=L, iterations=200)
+    write_seeds(tmp_path, {5: 0.1}, iterations=200)
+    found = claim(compare(tmp_path, EPSILON), "ANIL convex", "fewer gradient")
+    assert found.verdict == verdict
+    assert ("L was not measured" in found.detail) == (L is None)
+
+
+def test_missing_runs_are_named(tmp_path):
+    write_run(tmp_path)
+    found = compare(tmp_path, EPSILON)
+    assert claim(found, "K falls").detail == "missing: ANIL convex runs at 3 or more N that differ in nothing else"
+    assert "missing: ANIL nonconvex and MAML runs" in claim(found, "nonconvex", "fewer gradient").detail
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"packages": {"torch": "2.14.0"}}, "torch: 2.14.0, 2.15.0"),
+        ({"cpu": {"model": "Other", "threads": 1}}, "CPU: Other, Some CPU"),
+        ({"cpu": {"model": "Some CPU", "threads": 8}}, "threads: 1, 8"),
+        ({"gpu": {"name": "H200"}}, "GPU: H200, none"),
+    ],
+)
+def test_machines_are_not_mixed_unless_told(tmp_path, change, named):
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, seed=1, environment=change)
+    with pytest.raises(InputError, match=f"{named}.*--mix") as error:
+        compare(tmp_path)
+    assert "\n" not in str(error.value)
+    assert any(named in line for line in compare(tmp_path, mix=True).warnings)
+
+
+def test_an_unreadable_environment_is_a_warning(tmp_path):
+    write_run(tmp_path, seed=0)
+    (write_run(tmp_path, seed=1) / "environment.json").write_text('{"cpu": [')
+    assert any("environment.json of 1 run(s)" in line for line in compare(tmp_path).warnings)
+
+
+def test_whatever_weakens_the_comparison_is_said(tmp_path):
+    dirty = {"git": {"commit": "f" * 40, "dirty": True}}
+    for seed in range(5):
+        write_run(tmp_path, seed=seed, seconds=0.01 * (1 + seed), environment=dirty if seed == 4 else {})
+    write_run(tmp_path, seed=0, name="zzz")
+    write_run(tmp_path, algo="maml", meta_batch=8)
+    write_run(tmp_path, algo="maml", inner_steps=1, status="out_of_memory", done=2)
+    torn = write_run(tmp_path, inner_steps=1) / "stationarity.jsonl"
+    torn.write_text(torn.read_text()[:-200])
+    (tmp_path / "empty").mkdir()
+    warnings = "\n".join(compare(tmp_path, EPSILON).warnings)
+    for words in (
+        "fewer than 5 seeds",
+        "MAML (N = 1): 1 of 1 runs ran out of memory",
+        "meta_batch differs between groups (4, 8)",
+        "ANIL convex (N = 5) and MAML (N = 5) differ in meta_batch",
+        "do not have the same seeds",
+        "does not reach the last meta-iteration",
+        "measured every 5",
+        "2 runs of seed 0",
+        "ANIL convex (N = 5): 67%",
+        "1 of 9 runs come from a checkout with uncommitted changes",
+        "runs come from 2 commits",
+        "1 line left out",
+        "empty: empty folder",
+    ):
+        assert words in warnings, words
+
+
+def test_counts_that_are_not_the_formulas_are_said(tmp_path):
+    folder = write_run(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["counts_per_task"]["gradient_entries"] = 151
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert any("151 gradient entries a task were counted" in line for line in compare(tmp_path).warnings)
+
+
+def test_a_clean_comparison_has_no_warnings(tmp_path):
+    write_seeds(tmp_path, {5: 0.05}, stationarity_every=1)
+    assert compare(tmp_path, EPSILON).warnings == []
+
+
+def test_accuracy_is_that_of_the_completed_runs(tmp_path):
+    for seed in range(4):
+        write_run(tmp_path, seed=seed, accuracy=0.1 * (seed + 1))
+    write_run(tmp_path, seed=4, status="diverged", done=3)
+    (result,) = compare(tmp_path).results
+    assert result.accuracy.value == pytest.approx(0.25)
+    assert (result.accuracy.seeds, result.diverged) == (4, 1)
+
+
+def test_the_order_of_runs_changes_nothing(tmp_path):
+    write_grid(tmp_path, seeds=2, steps=(1, 5))
+    runs, _ = read_runs([tmp_path])
+    first, second = compare_runs(runs), compare_runs(reversed(runs))
+    assert (first.findings, first.warnings, first.claims) == (second.findings, second.warnings, second.claims)
+    assert [row.gradient for row in first.factors] == [row.gradient for row in second.factors]
+
+
+def test_several_problems_have_headlines_of_their_own(tmp_path):
+    write_seeds(tmp_path, {5: 0.1}, benchmark="fc100")
+    write_seeds(tmp_path, {5: 0.01}, benchmark="quadratic")
+    found = compare(tmp_path)
+    assert found.problems == ["fc100", "quadratic"]
+    headlines = [found.headlines[problem]["epsilon"].target.value for problem in found.problems]
+    assert headlines[0] < headlines[1]
+    assert found.headline.value == headlines[0]
+    assert found.findings[0].startswith("fc100: ")
+
+
+def test_the_page_of_a_run_with_hostile_names_has_printable_lines(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path, seed=seed, benchmark="<b>\n\x1b[0m\u202e", name=f"r{seed}")
+    found = compare(tmp_path)
+    assert all(line.isprintable() for line in [*found.findings, *found.warnings, *found.problems])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "algo": st.sampled_from(["maml", "fomaml", "anil", "imaml"]),
+                "inner_steps": st.sampled_from([0, 1, 5, 30]),
+                "seed": st.integers(0, 2),
+                "iterations": st.sampled_from([1, 7, 20]),
+                "stationarity_every": st.sampled_from([0, 3]),
+                "rate": st.sampled_from([-1.0, 0.0, 0.1, 30.0]),
+                "status": st.sampled_from(["completed", "diverged", "out_of_memory"]),
+                "inner_lr": st.sampled_from([0.1, 0.01]),
+                "L": st.sampled_from([None, 0.0, 1e200]),
+            }
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_no_mixture_of_runs_leads_to_a_traceback(tmp_path, runs):
+    from harness.report.tables import tables_of, to_csv, to_json, to_latex, to_markdown
+
+    folder = tmp_path / "runs"
+    shutil.rmtree(folder, ignore_errors=True)
+    for index, run in enumerate(runs):
+        done = run["iterations"] if run["status"] == "completed" else run["iterations"] - 1
+        write_run(folder, name=str(index), done=done, **run)
+    tables = tables_of(compare(folder))
+    assert to_markdown(tables)
+    assert to_latex(tables)
+    assert json.loads(to_json(tables))
+    assert [to_csv(table) for table in tables]

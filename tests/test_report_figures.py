@@ -1,0 +1,266 @@
+"""Figures show what was measured, name their statistic, and are the same bytes from the same runs."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pytest
+import report_data
+from numpy.testing import assert_allclose
+
+import harness
+from harness.report import figures
+from harness.report.charts import charts_of
+from harness.report.charts.accuracy import front
+from harness.report.charts.curves import POINTS, average, trailing_mean
+from harness.report.figures import draw, write_figures
+
+ANIL = report_data.METHODS[:2]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """ANIL with five seeds, of which nonconvex N = 10 loses one and N = 30 all; MAML and FOMAML with three."""
+    folder = tmp_path_factory.mktemp("grid")
+    report_data.write_grid(folder, steps=(1, 3, 5, 10, 30), methods=ANIL)
+    report_data.write_grid(folder, steps=(1, 5), seeds=3, methods=report_data.METHODS[2:])
+    return {(chart.family, chart.variant): chart for chart in charts_of(report_data.compare(folder))}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Convex ANIL with two N, really trained."""
+    folder = tmp_path_factory.mktemp("real")
+    for n in (1, 3):
+        config = harness.RunConfig(
+            benchmark="sinusoid",
+            inner_steps=n,
+            iterations=20,
+            meta_batch=2,
+            stationarity_every=5,
+            stationarity_tasks=4,
+            eval_tasks=4,
+            inner_lr=0.01,
+            threads=1,
+        )
+        harness.run(config, results=folder)
+    return report_data.compare(folder, targets=[report_data.Target("loss", 1e9), report_data.Target("epsilon", 1e-12)])
+
+
+def lines_of(chart, quantity):
+    (panel,) = [panel for panel in chart.panels if panel.quantity == quantity]
+    return panel, {line.name: line for line in panel.lines}
+
+
+@pytest.fixture
+def only_svg(monkeypatch):
+    """The quickest format alone."""
+    monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})
+
+
+def test_real_runs_give_figures_and_leave_the_settings_of_matplotlib_alone(real, only_svg, tmp_path):
+    before = dict(matplotlib.rcParams)
+    written = write_figures(real, tmp_path / "new" / "folder")
+    assert [path.name for path in written] == [
+        "figure1.svg",
+        "cost-loss-1e+09.svg",
+        "cost-epsilon-1e-12.svg",
+        "resources.svg",
+    ]
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.slow
+def test_the_same_runs_give_the_same_bytes_in_every_format(real, tmp_path):
+    first, again = (write_figures(real, tmp_path / name) for name in "ab")
+    assert {path.suffix for path in first} == {".pdf", ".png", ".svg"}
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+def test_text_in_a_pdf_is_text_in_an_embedded_truetype_font(real, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "FORMATS", {"pdf": figures.FORMATS["pdf"]})
+    first = report_data.StandIn(real.groups[:1], [], None, real.results[:1])
+    content = write_figures(first, tmp_path)[0].read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/ToUnicode" in content
+    assert b"/Type3" not in content
+    assert b"CreationDate" not in content
+
+
+def test_a_curve_of_one_real_seed_is_the_trailing_mean_of_its_losses(real):
+    alone = real.groups[0].runs[:1]
+    comparison = report_data.compare_these(list(alone), targets=[])
+    (chart, *_) = charts_of(comparison)
+    panel, lines = lines_of(chart, "meta-iterations")
+    (line,) = lines.values()
+    loss = alone[0].metrics["loss"]
+    assert_allclose(line.x, np.arange(1, 21))
+    assert_allclose(line.y, loss)  # 20 iterations: no smoothing
+    assert line.low is None
+    assert "a single seed" in chart.statistic
+    assert (panel.x_label, panel.y_label) == ("meta-iterations", "training loss")
+
+
+def test_figures_1_and_2_have_a_line_for_each_n_against_iterations_and_seconds(grid):
+    for family, title in (("figure1", "Figure 1: ANIL convex"), ("figure2", "Figure 2: ANIL nonconvex")):
+        chart = grid[family, ""]
+        assert chart.title == title
+        assert [name.split(" (")[0] for name in chart.names] == [f"N = {n}" for n in (1, 3, 5, 10, 30)]
+        assert [panel.x_label for panel in chart.panels] == ["meta-iterations", "running time (s)"]
+
+
+def test_a_loss_figure_names_its_mean_its_band_its_seeds_and_its_smoothing(grid):
+    statistic = grid["figure1", ""].statistic
+    assert "interquartile mean over 5 seeds" in statistic
+    assert "95 % bootstrap interval" in statistic
+    assert "mean of the last 3 meta-iterations" in statistic
+    assert "their range" in grid["loss-methods", "N = 5"].statistic
+
+
+def test_diverged_runs_end_with_a_cross_and_are_named_and_stay_out_of_the_mean(grid):
+    chart = grid["figure2", ""]
+    _, lines = lines_of(chart, "meta-iterations")
+    assert {"N = 10 (1 of 5 diverged)", "N = 30 (5 of 5 diverged)"} < set(lines)
+    panel = chart.panels[0]
+    ten = [line for line in panel.lines if line.name.startswith("N = 10")]
+    assert [line.kind for line in ten] == ["curve", "stopped"]
+    assert ten[0].x[-1] == 60
+    assert ten[1].x[-1] == 29  # the last finite loss before iteration 30
+    axes = draw(chart).axes[0]
+    crosses = [line.get_xdata()[-1] for line in axes.lines if line.get_marker() == "x"]
+    assert crosses == [29] * 6
+
+
+def test_methods_stand_side_by_side_where_they_share_n(grid):
+    assert [variant for family, variant in grid if family == "loss-methods"] == [f"N = {n}" for n in (1, 3, 5, 10, 30)]
+    assert grid["loss-methods", "N = 5"].names == tuple(
+        f"{method}, N = 5" for method in ("MAML", "FOMAML", "ANIL convex", "ANIL nonconvex")
+    )
+
+
+def test_without_a_shared_n_methods_share_one_figure(tmp_path):
+    report_data.write_grid(tmp_path, steps=(5,), seeds=1, methods=ANIL[:1])
+    report_data.write_grid(tmp_path, steps=(3,), seeds=1, methods=ANIL[1:])
+    charts = charts_of(report_data.compare(tmp_path, targets=[]))
+    (methods,) = [chart for chart in charts if chart.family == "loss-methods"]
+    assert methods.names == ("ANIL convex, N = 5", "ANIL nonconvex, N = 3")
+
+
+def test_what_was_never_reached_is_named_and_stands_at_the_top_edge(grid):
+    chart = grid["cost", "ε = 0.05"]
+    panel, lines = lines_of(chart, "gradient entries")
+    line = lines["ANIL nonconvex (not reached at N = 1, 3, 30)"]
+    assert line.unreached.tolist() == [1, 3, 30]
+    assert "Triangles at the top edge: never reached." in chart.statistic
+    axes = draw(chart).axes[1]
+    at_top = [marks.get_offsets()[:, 0].tolist() for marks in axes.collections if top_edge(marks)]
+    assert [1.0, 3.0, 30.0] in at_top
+    assert np.isfinite(panel.y_limits).all()
+
+
+def top_edge(marks):
+    return len(marks.get_offsets()) and (marks.get_offsets()[:, 1] == 1.0).all()
+
+
+def test_fomaml_without_second_order_stands_at_the_bottom_edge_of_a_logarithmic_axis(grid):
+    panel, lines = lines_of(grid["cost", "ε = 0.3"], "second-order entries")
+    assert panel.y_log
+    assert panel.zeros(lines["FOMAML"]).tolist() == [1, 5]
+    assert "bottom edge: zero" in grid["cost", "ε = 0.3"].statistic
+
+
+def test_a_fit_that_does_not_hold_says_so_in_the_legend_and_why_below(grid):
+    chart = grid["cost", "ε = 0.3"]
+    (nonconvex,) = [name for name in chart.names if name.startswith("theory, ANIL nonconvex")]
+    assert nonconvex.endswith("(does not hold)")
+    assert "Theory does not hold for ANIL nonconvex: R²" in chart.statistic
+    _, lines = lines_of(chart, "meta-iterations")
+    (fit,) = [line for name, line in lines.items() if name.startswith("theory, ANIL convex")]
+    measured = lines["ANIL convex"]
+    assert_allclose(np.interp(measured.x, fit.x, fit.y), measured.y, rtol=0.2)
+
+
+def test_a_fit_carries_over_to_entries_by_what_an_iteration_costs(grid):
+    chart = grid["cost", "ε = 0.3"]
+    name = next(name for name in chart.names if name.startswith("theory, ANIL convex"))
+    fits = {panel.quantity: lines_of(chart, panel.quantity)[1][name].y for panel in chart.panels}
+    each = 8 * (5 * 165 + 28485)  # B (N n_w + n)
+    at_5 = np.argmin(np.abs(lines_of(chart, "seconds")[1][name].x - 5))
+    assert_allclose(fits["gradient entries"][at_5] / fits["meta-iterations"][at_5], each, rtol=1e-2)
+
+
+def test_memory_and_time_are_given_with_their_units_from_zero(grid):
+    panels = grid["resources", ""].panels
+    assert [panel.y_label for panel in panels] == ["peak memory (MiB)", "seconds per meta-iteration"]
+    assert panels[0].y_limits[0] == 0
+    _, lines = lines_of(grid["resources", ""], "memory")
+    assert lines["MAML"].y.tolist() == [69, 105]
+
+
+def test_the_front_keeps_what_nothing_beats_in_both():
+    cost, value = np.array([3.0, 1.0, 2.0, 2.0, 4.0]), np.array([0.6, 0.5, 0.4, 0.55, 0.6])
+    assert front(cost, value).tolist() == [1, 3, 0]
+
+
+def test_points_of_the_accuracy_figure_are_labelled_by_n_and_the_front_is_drawn(grid):
+    chart = grid["accuracy-cost", ""]
+    _, lines = lines_of(chart, "gradient entries")
+    assert lines["MAML, by N"].labels == ("1", "5")
+    assert lines["Pareto front"].y.tolist() == sorted(lines["Pareto front"].y.tolist())
+    assert "95 % bootstrap interval" in chart.statistic
+
+
+def test_several_benchmarks_have_a_file_each_and_regression_has_no_accuracy_figure(only_svg, tmp_path):
+    for benchmark in ("fc100", "sinusoid"):
+        settings = {"steps": (1,), "seeds": 1, "methods": ANIL[:1], "accuracy": benchmark == "fc100"}
+        report_data.write_grid(tmp_path / "runs", benchmark=benchmark, **settings)
+    written = write_figures(report_data.compare(tmp_path / "runs", targets=[]), tmp_path / "out")
+    assert [path.stem for path in written] == [
+        "figure1-fc100",
+        "resources-fc100",
+        "accuracy-cost-fc100",
+        "figure1-sinusoid",
+        "resources-sinusoid",
+    ]
+
+
+def test_names_with_mathematics_line_breaks_and_slashes_are_drawn_as_they_are(only_svg, tmp_path):
+    folder = tmp_path / "runs"
+    name = "../$x_{\n\x07</b>"
+    report_data.write_run(folder, "run", benchmark=name, algo="anil", geometry="convex", accuracy=False)
+    comparison = report_data.compare(folder, targets=[])
+    written = write_figures(comparison, tmp_path / "out")
+    assert {path.parent for path in written} == {tmp_path / "out"}
+    title = draw(charts_of(comparison)[0]).texts[0].get_text()
+    assert title == r"Figure 1: ANIL convex (../\$x_{ </b>)"
+
+
+def test_a_group_without_metrics_is_named(tmp_path):
+    path = report_data.write_run(tmp_path, algo="anil", geometry="convex")
+    (path / "metrics.jsonl").unlink()
+    (chart, *_) = charts_of(report_data.compare(tmp_path, targets=[]))
+    assert chart.names == ("N = 5 (no metrics.jsonl)",)
+    draw(chart)
+
+
+def test_smoothing_never_looks_ahead():
+    assert trailing_mean(np.array([4.0, 2.0, 0.0, 1.0]), 2).tolist() == [4.0, 3.0, 1.0, 0.5]
+
+
+def test_seeds_are_averaged_where_all_of_them_were_measured_on_at_most_200_points():
+    fast, slow = np.linspace(1, 100, 5000), np.linspace(2, 300, 5000)
+    curve = average([(fast, fast), (slow, slow)], False, np.random.default_rng(0))
+    assert (curve.x[0], curve.x[-1]) == (2, 100)
+    assert len(curve.x) <= POINTS
+    assert_allclose(curve.y, curve.x, atol=0.1)
+
+
+def test_the_band_of_five_seeds_is_a_bootstrap_interval_and_of_three_their_range():
+    x = np.arange(1.0, 11)
+    seeds = [(x, np.full(10, value)) for value in (0.0, 1.0, 2.0, 3.0, 10.0)]
+    five = average(seeds, True, np.random.default_rng(0))
+    assert_allclose(five.y, 2.0)  # without the lowest and the highest
+    assert (five.high < 10).all()
+    assert (five.low > 0).all()
+    three = average(seeds[2:], True, np.random.default_rng(0))
+    assert_allclose([three.y[0], three.low[0], three.high[0]], [5.0, 2.0, 10.0])

@@ -1,0 +1,345 @@
+"""report.html in a real browser: offline, by mouse and keyboard, and with what came from files as text."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import report_data
+
+from harness.report.page import write_page
+from harness.report.page.cells import cell
+from harness.report.page.script_safe import plain, script_safe
+
+EVIL = "<script>alert(1)</script>"
+LAST = f"z {EVIL}"  # in order of their names it comes after fc100
+CLAIMS = [
+    SimpleNamespace(sentence="K falls with N and saturates", verdict="held", interval_text="0.4 to 0.5", detail=""),
+    SimpleNamespace(sentence="Cost rises with N", verdict="refuted", interval_text="", detail=f"see {EVIL}"),
+    SimpleNamespace(sentence="N = 30 diverges", verdict="undecided", interval_text="", detail="two seeds"),
+]
+TABLES = [
+    SimpleNamespace(
+        name="table2",
+        title="Table 2 & more",
+        columns=["method", "N", "gradient entries", "a column with a long name", "another one with a long name"],
+        rows=[["ANIL convex", 5, 56_400_300_000, 0.123456, None], [EVIL, 10, float("inf"), 2.5, None]],
+        notes=["∞: never reached"],
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A page about two benchmarks, with a run and a setting whose names are markup."""
+    folder = tmp_path_factory.mktemp("page")
+    report_data.write_grid(folder / "runs", steps=(1, 10), seeds=2)
+    report_data.write_run(folder / "runs", name="img src=x onerror=alert(1)", benchmark=LAST, seed=1)
+    path = report_data.write_run(folder / "runs", name="other", benchmark=LAST, model="</script>\u2028<b>", seed=2)
+    (path / "environment.json").write_text('{"nan": NaN, "gpu": "' + EVIL.replace("/", "\\/") + '"}')
+    comparison = report_data.compare(
+        folder / "runs",
+        findings=["ANIL convex needed 0.11 of MAML's gradient entries.", f"Second: {EVIL}"],
+        claims=CLAIMS,
+        warnings=["Two seeds are too few for a claim."],
+        skipped=[f"results/{EVIL}: not finished"],
+    )
+    write_page(comparison, TABLES, folder / "report.html")
+    return folder / "report.html"
+
+
+def test_the_page_is_one_file_with_the_findings_before_everything_else(path):
+    html = path.read_text(encoding="utf-8")
+    order = [
+        "ANIL convex needed 0.11 of",
+        "Two seeds are too few",
+        "K falls with N",
+        'class="card"',
+        "Table 2 &amp; more",
+    ]
+    places = [html.index(text) for text in order]
+    assert places == sorted(places)
+    assert not re.search(r"<(link|img|iframe|script)[^>]+(src|href)=", html)
+
+
+def test_nothing_from_a_file_becomes_markup(path):
+    html = path.read_text(encoding="utf-8")
+    assert EVIL not in html
+    assert "<b>" not in html.split('id="plot-data"')[1].split("</script>")[0]
+    assert "\u2028" not in html
+    blocks = re.findall(r'<script type="application/json" id="[a-z-]+">(.*?)</script>', html)
+    plots, runs = (json.loads(block) for block in blocks)
+    assert plots
+    assert any(run["config"].get("model") == "</script>\u2028<b>" for run in runs["runs"])
+
+
+def test_two_writings_of_the_same_comparison_are_the_same_bytes(tmp_path):
+    report_data.write_grid(tmp_path / "runs", steps=(1, 3), seeds=5, methods=report_data.METHODS[:1])
+    for name in ("a", "b"):
+        write_page(report_data.compare(tmp_path / "runs"), TABLES, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_script_block_holds_no_letter_that_could_end_it():
+    assert script_safe({"a": "<!--&\u2029"}) == '{"a":"\\u003c!--\\u0026\\u2029"}'
+    assert plain({1: (float("nan"), [float("inf"), {"x": object}])})["1"][0] == "nan"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\u2013"),
+        (float("nan"), "\u2013"),
+        (float("inf"), "∞"),
+        (0, "0"),
+        (0.0, "0"),
+        (1234567, "1,234,567"),
+        (0.25, "0.25"),
+        (1234.5678, "1,235"),
+        (0.00012, "1.20 \u00d7 10⁻⁴"),
+        (9_999_999_999, "1.00 \u00d7 10¹⁰"),
+        ("3 to 5", "3 to 5"),
+    ],
+)
+def test_cells_can_be_read_at_a_glance(value, text):
+    assert cell(value).text == text
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium, chromium-browser or google-chrome on the path")
+        pytest.skip("no chromium, chromium-browser or google-chrome on the path")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser, path):
+    """Opens the page and fails afterwards if it complained or asked for anything but itself."""
+    heard, contexts = [], []
+
+    def open_with(file=path, **options):
+        context = browser.new_context(
+            **{"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce"} | options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: heard.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("dialog", lambda dialog: heard.append(f"dialog: {dialog.message}") or dialog.dismiss())
+        page.on("request", lambda request: request.url.startswith("file://") or heard.append(request.url))
+        page.goto(file.as_uri())
+        return page
+
+    yield open_with
+    for context in contexts:
+        context.close()
+    assert heard == []
+
+
+def drawn(page, card="#plot-0"):
+    """What a plot shows: the names of its lines, and its axes."""
+    page.locator(card).scroll_into_view_if_needed()
+    page.wait_for_function("card => document.querySelector(card + ' .plot').data", arg=card)
+    return page.evaluate(
+        """card => { const plot = document.querySelector(card + " .plot"); return {
+            names: plot.data.filter((trace) => trace.name).map((trace) => trace.name),
+            x: plot.layout.xaxis.title.text, y: plot.layout.yaxis.type, xType: plot.layout.xaxis.type,
+            paper: plot.layout.paper_bgcolor, colour: plot.data.at(-1).line.color,
+            marks: plot.querySelectorAll(".scatterlayer .trace").length }; }""",
+        card,
+    )
+
+
+@pytest.mark.browser
+def test_a_click_on_a_name_hides_its_line_and_shows_it_again(open_page):
+    page = open_page()
+    before = drawn(page)
+    assert before["names"] == ["N = 1", "N = 10"]
+    button = page.locator("#plot-0 .legend").get_by_role("button", name="N = 10")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    hidden = drawn(page)
+    assert hidden["names"] == ["N = 1"]
+    assert hidden["marks"] < before["marks"]
+    button.click()
+    assert drawn(page) == before
+
+
+@pytest.mark.browser
+def test_the_keyboard_reaches_lines_axes_and_quantities_and_keeps_its_place(open_page):
+    page = open_page()
+    drawn(page)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to what was found"
+    for text, key, change in (
+        ("running time", "Enter", ("x", "running time (s)")),
+        ("log y", "Space", ("y", "log")),
+        ("log x", "Enter", ("xType", "log")),
+        ("N = 1", "Space", ("names", ["N = 10"])),
+    ):
+        for _ in range(40):
+            if page.evaluate("document.activeElement.textContent") == text:
+                break
+            page.keyboard.press("Shift+Tab" if text == "log x" else "Tab")
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.textContent") == text
+        assert drawn(page)[change[0]] == change[1]
+
+
+@pytest.mark.browser
+def test_logarithmic_axes_and_seconds_are_a_click_away(open_page):
+    page = open_page()
+    assert drawn(page)["x"] == "meta-iterations"
+    controls = page.locator("#plot-0 .controls")
+    controls.get_by_role("button", name="log y").click()
+    assert drawn(page)["y"] == "log"
+    controls.get_by_role("button", name="log y").click()
+    assert drawn(page)["y"] == "linear"
+    controls.get_by_role("button", name="running time").click()
+    assert drawn(page)["x"] == "running time (s)"
+
+
+@pytest.mark.browser
+def test_another_target_is_chosen_in_the_cost_plot(open_page):
+    page = open_page()
+    card = page.locator(".card", has_text="Cost to a target").first
+    name = "#" + card.get_attribute("id")
+    first = drawn(page, name)
+    card.get_by_label("Show").select_option(label="loss ≤ 0.9")
+    assert drawn(page, name)["names"] != first["names"]
+    card.get_by_role("button", name="Hide all").click()
+    assert page.evaluate("name => document.querySelector(name + ' .plot').data.length", name) == 0
+
+
+@pytest.mark.browser
+def test_hovering_over_a_line_says_its_name_and_value(open_page):
+    page = open_page()
+    drawn(page)
+    box = page.locator("#plot-0 .plot .nsewdrag").first.bounding_box()
+    for share in range(5, 100, 3):
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * share / 100)
+        page.wait_for_timeout(60)
+        if page.locator("#plot-0 .hovertext").count():
+            break
+    assert re.search(r"N = 10?.*training loss [0-9.]+", page.locator("#plot-0 .hovertext").first.text_content())
+
+
+@pytest.mark.browser
+def test_dark_mode_changes_page_and_plots_also_while_it_is_open(open_page):
+    page = open_page(color_scheme="light")
+    light = drawn(page)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(300)
+    dark = drawn(page)
+    assert (dark["paper"], dark["colour"]) != (light["paper"], light["colour"])
+    assert dark["paper"] == "#1b1f23"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != background
+
+
+@pytest.mark.browser
+def test_a_narrow_window_scrolls_in_one_direction_only(open_page):
+    page = open_page(viewport={"width": 360, "height": 740})
+    for number in range(page.locator(".card:visible").count()):
+        drawn(page, "#" + page.locator(".card:visible").nth(number).get_attribute("id"))
+    page.locator("#run-list summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    box = page.locator(".scroll").first
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    assert box.evaluate("box => getComputedStyle(box).overflowX") == "auto"
+
+
+@pytest.mark.browser
+def test_names_that_are_markup_are_shown_as_text_everywhere(open_page):
+    page = open_page()
+    assert page.locator("#skipped li").text_content() == f"results/{EVIL}: not finished"
+    assert page.locator(".claim.refuted .detail").text_content() == f"see {EVIL}"
+    assert page.locator("td", has_text=EVIL).count() == 1
+    page.get_by_label("Benchmark").select_option(label=LAST)
+    visible = page.locator(".card:visible")
+    assert EVIL in visible.first.locator("h3").text_content()
+    drawn(page, "#" + visible.first.get_attribute("id"))
+    page.get_by_label("Filter").fill("onerror")
+    row = page.locator("#run-list details")
+    assert row.count() == 1
+    row.locator("summary").click()
+    terms = dict(zip(row.locator("dt").all_text_contents(), row.locator("dd").all_text_contents(), strict=True))
+    assert terms["benchmark"] == LAST
+    page.get_by_label("Filter").fill("other")
+    row.locator("summary").click()
+    assert EVIL in row.locator("dd").all_text_contents()
+    assert page.locator("script:not([type])").count() == 3
+    assert page.locator("main script, main img, main b").count() == 0
+
+
+@pytest.mark.browser
+def test_runs_are_filtered_and_opened_with_configuration_and_environment(open_page):
+    page = open_page()
+    page.get_by_label("Filter").fill("diverged")
+    assert page.locator("#run-count").text_content() == "1 of 1 shown (18 in all)"
+    row = page.locator("#run-list details")
+    assert row.locator("dl").count() == 0
+    row.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert row.locator("h4").all_text_contents() == ["Result", "Configuration", "Environment"]
+    terms = dict(zip(row.locator("dt").all_text_contents(), row.locator("dd").all_text_contents(), strict=True))
+    assert (terms["inner_steps"], terms["packages.torch"], terms["status"]) == ("10", "2.15.0", "diverged")
+
+
+@pytest.mark.browser
+def test_the_policy_of_the_page_stops_foreign_scripts_and_requests(open_page, path, tmp_path):
+    html = path.read_text(encoding="utf-8")
+    attack = "<script>document.title = 'taken over'</script><img src='https://example.org/x.png'>"
+    (tmp_path / "attacked.html").write_text(html.replace("<main>", f"<main>{attack}"), encoding="utf-8")
+    refused = []
+    page = open_page()
+    context = page.context.browser.new_context()
+    other = context.new_page()
+    other.on("console", lambda message: refused.append(message.text))
+    other.goto((tmp_path / "attacked.html").as_uri())
+    assert "compared" in other.title()
+    assert len([text for text in refused if "Content Security Policy" in text]) == 2
+    context.close()
+
+
+@pytest.mark.browser
+def test_the_page_prints_in_light_colours_with_every_plot(open_page, tmp_path):
+    page = open_page(color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    shown = page.locator(".card:visible").count()
+    assert page.locator(".card:visible .main-svg >> nth=0").count() > 0
+    assert page.evaluate("document.querySelectorAll('.card:not([hidden]) .plot.js-plotly-plot').length") == shown
+    assert drawn(page)["paper"] == "#ffffff"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert drawn(page)["paper"] == "#1b1f23"
+    assert page.pdf(path=tmp_path / "report.pdf")
+
+
+@pytest.mark.browser
+def test_a_page_of_1000_runs_opens_in_3_seconds(open_page, tmp_path):
+    for rate in (0.01, 0.02, 0.05, 0.1, 0.2):
+        report_data.write_grid(
+            tmp_path / "runs", steps=(1, 2, 3, 4, 5), seeds=10, inner_lr=rate, iterations=200, stationarity_every=20
+        )
+    write_page(report_data.compare(tmp_path / "runs"), TABLES, tmp_path / "report.html")
+    page = open_page(tmp_path / "report.html")
+    drawn(page)
+    page.wait_for_selector("#run-list details")
+    assert page.locator("#run-count").text_content() == "50 of 1000 shown"
+    opened = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    size = (tmp_path / "report.html").stat().st_size / 1e6
+    print(f"1,000 runs: opened in {opened:.0f} ms, {size:.1f} MB")
+    assert opened < 3000

@@ -1,0 +1,138 @@
+"""Statistics over seeds: medians with infinity, intervals that mean what they say, and profiles."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.report.profiles import performance_profiles
+from harness.report.statistics import (
+    bootstrap,
+    generator,
+    interquartile_mean,
+    median,
+    paired_difference,
+    paired_ratio,
+    relative_spread,
+    share,
+)
+from harness.report.verdicts import all_of, at_least, verdict
+
+_COSTS = st.floats(0, 1e6) | st.just(math.inf)
+
+
+def seeded(values):
+    return dict(enumerate(values))
+
+
+def test_the_median_counts_misses_as_infinity():
+    assert median([3, math.inf, math.inf]) == math.inf
+    assert median([3, 4, math.inf]) == 4
+    assert median([3, math.inf]) == math.inf
+
+
+def test_the_interquartile_mean_leaves_a_quarter_out_at_both_ends():
+    assert interquartile_mean([0, 1, 2, 3, 4, 5, 6, 1000]) == pytest.approx(3.5)
+    assert interquartile_mean([1, 2, 6]) == pytest.approx(3)
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    found = [bootstrap([random.normal(size=20)], generator()) for _ in range(200)]
+    assert 0.88 <= np.mean([each.low <= 0 <= each.high for each in found]) <= 0.99
+
+
+def test_the_same_values_give_the_same_interval():
+    values = np.random.default_rng(1).normal(size=7)
+    assert bootstrap([values], generator()) == bootstrap([values], generator())
+
+
+def test_strata_are_drawn_within_themselves():
+    found = bootstrap([[0.0] * 5, [1.0] * 5], generator(), lambda values: values.mean(axis=-1))
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+    mixed = bootstrap([[0.0] * 5 + [1.0] * 5], generator(), lambda values: values.mean(axis=-1))
+    assert mixed.low < 0.5 < mixed.high
+
+
+def test_fewer_than_five_seeds_are_not_enough_and_one_has_no_interval():
+    assert bootstrap([[1, 2, 3, 4, 5]], generator()).enough
+    assert not bootstrap([[1, 2, 3, 4]], generator()).enough
+    one = bootstrap([[3.0]], generator())
+    assert one.value == 3
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+
+
+def test_what_was_not_measured_is_left_out_of_an_interval():
+    assert bootstrap([[math.nan, 2, 4]], generator()).seeds == 2
+    assert bootstrap([[math.nan], []], generator()) is None
+
+
+def test_pairing_takes_out_what_seeds_have_in_common():
+    hard = np.array([1.0, 10, 100, 1000, 10000])
+    slow, fast = seeded(2 * hard), seeded(hard)
+    ratio = paired_ratio(slow, fast, generator())
+    assert (ratio.value, ratio.low, ratio.high) == (2, 2, 2)
+    difference = paired_difference(seeded(hard + 1), fast, generator())
+    assert difference.low == pytest.approx(1)
+    assert difference.high == pytest.approx(1)
+
+
+def test_only_shared_seeds_are_paired():
+    found = paired_ratio({0: 2, 1: 4, 7: 100}, {1: 2, 0: 1, 9: 5}, generator())
+    assert (found.value, found.seeds) == (2, 2)
+    assert paired_ratio({0: 1}, {1: 1}, generator()).seeds == 0
+
+
+def test_a_ratio_with_a_side_that_never_got_there_is_infinite_or_zero():
+    never, there = seeded([math.inf] * 5), seeded([2.0] * 5)
+    assert paired_ratio(never, there, generator()).value == math.inf
+    assert paired_ratio(there, never, generator()).value == 0
+    both = paired_ratio(never, never, generator())
+    assert math.isnan(both.value)
+    assert (both.low, both.high) == (0, math.inf)
+
+
+@given(st.lists(_COSTS, min_size=2, max_size=7), st.lists(_COSTS, min_size=2, max_size=7))
+def test_no_end_of_an_interval_over_two_seeds_is_nan(first, second):
+    for found in (
+        bootstrap([first], generator(), median),
+        paired_ratio(seeded(first), seeded(second), generator()),
+    ):
+        assert not math.isnan(found.low)
+        assert found.low <= found.high
+        if not math.isnan(found.value):
+            assert found.low <= found.value <= found.high
+
+
+def test_a_share_where_all_agree_still_has_a_width():
+    assert share(5, 5).low == pytest.approx(0.566, abs=1e-3)
+    assert share(0, 5).high == pytest.approx(0.434, abs=1e-3)
+
+
+def test_the_spread_is_the_interquartile_range_over_the_median():
+    assert relative_spread([1, 2, 3, 4, 5]) == pytest.approx(2 / 3)
+    assert math.isnan(relative_spread([1]))
+
+
+def test_verdicts_need_five_seeds_and_an_interval_on_one_side():
+    above, below, around = ([2.0] * 5, [0.5] * 5, [0.5, 0.5, 1, 2, 2])
+    found = [verdict(bootstrap([values], generator()), 1) for values in (above, below, around, above[:4])]
+    assert found == ["held", "refuted", "undecided", "undecided"]
+    assert at_least(bootstrap([[1.0] * 5], generator()), 1.0) == "held"
+    assert all_of(["held", "undecided"]) == "undecided"
+    assert all_of(["held", "refuted", "undecided"]) == "refuted"
+    assert all_of(["held", "held"]) == "held"
+
+
+def test_profiles_count_problems_that_nobody_solves_for_nobody():
+    profiles = performance_profiles(
+        {"a": {"maml": 10, "anil": 5}, "b": {"maml": 4, "anil": math.inf}, "c": {"maml": math.inf}}
+    )
+    assert [profiles["maml"].at(ratio) for ratio in (0.5, 1, 1.9, 2, 100)] == pytest.approx(
+        [0, 1 / 3, 1 / 3, 2 / 3, 2 / 3]
+    )
+    assert profiles["anil"].at(1) == pytest.approx(1 / 3)
+    assert performance_profiles({}) == {}
