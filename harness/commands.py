@@ -17,6 +17,7 @@ Set = Annotated[
     tuple[str, ...],
     Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
 ]
+Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False)]
 Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
 
@@ -147,4 +148,45 @@ def theory(
         print_json(document)
     for part in theory_tables(document):
         console(to_stderr=json).print(part)
+    return 0
+
+
+def report(
+    runs: Annotated[tuple[Path, ...], Parameter(help="run directories, or folders of them")] = (Path("results/runs"),),
+    *,
+    out: Annotated[Path, Parameter(name="--out", help="folder for the report")] = Path("report"),
+    epsilon: Numbers = (),
+    loss: Numbers = (),
+    accuracy: Numbers = (),
+    against: Annotated[
+        Path | None, Parameter(name="--against", help="other results, to say which differences are beyond noise")
+    ] = None,
+    mix: Annotated[
+        bool, Parameter(name="--mix", negative=(), help="let runs of different machines share a timing table")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Write Tables 1 and 2, Figures 1 and 2 and report.html from run directories.
+
+    Parameters
+    ----------
+    epsilon
+        bounds on both squared norms of Definition 1; unset: chosen from the data
+    loss
+        target losses on the fixed tasks; unset: chosen from the data
+    accuracy
+        target accuracies on the fixed tasks, between 0 and 1; unset: chosen from the data
+    """
+    from harness.report.console import console, print_json, report_lines
+    from harness.report.costs import targets_of
+    from harness.report.progress import show_lines
+    from harness.report.write import write_report
+
+    targets = targets_of(epsilon, loss, accuracy)
+    with show_lines(console(to_stderr=True)) as say:
+        document = write_report(runs, out, targets=targets, against=against, mix=mix, say=say)
+    if json:
+        print_json(document)
+    for line in report_lines(document):
+        console(to_stderr=json).print(line, soft_wrap=True)
     return 0

@@ -198,3 +198,11 @@ def _cell(cell: object) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     return f"{cell:.2e}" if isinstance(cell, float) else str(cell)
+
+
+def report_lines(document: Mapping[str, Any]) -> list[str]:
+    """What a report found, what weakens it, and where it is."""
+    lines = list(document["findings"])
+    lines += document["differences"] or []
+    lines += [f"warning: {warning}" for warning in document["warnings"]]
+    return [*lines, f"report: {document['files'][0]}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,25 @@ class Target:
         return {"epsilon": "ε = {:g}", "loss": "loss ≤ {:g}", "accuracy": "accuracy ≥ {:.1%}"}[self.kind].format(
             self.value
         )
+
+
+def targets_of(
+    epsilons: Sequence[float] = (), losses: Sequence[float] = (), accuracies: Sequence[float] = ()
+) -> list[Target] | None:
+    """Targets from numbers that a person gave, None where there are none; raises :class:`InputError`."""
+    for name, values, most in (
+        ("epsilon", epsilons, math.inf),
+        ("loss", losses, math.inf),
+        ("accuracy", accuracies, 1),
+    ):
+        for value in values:
+            if not 0 < value <= most or not math.isfinite(value):
+                allowed = "a number > 0" if most == math.inf else "a number > 0 and <= 1"
+                raise InputError(f"--{name} {value:g}: allowed: {allowed}")
+    found = [Target("epsilon", value) for value in epsilons]
+    found += [Target("loss", value) for value in losses]
+    found += [Target("accuracy", value) for value in accuracies]
+    return found or None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""A whole report: tables, figures and report.html, written from run directories alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.report.against import compare_sets
+from harness.report.comparison import Comparison, compare_runs
+from harness.report.costs import Target
+from harness.report.figures import write_figures
+from harness.report.page import write_page
+from harness.report.runs import read_runs
+from harness.report.tables import tables_of
+from harness.report.writers import write_tables
+
+
+def write_report(
+    paths: Iterable[str | Path],
+    out: str | Path,
+    *,
+    targets: Sequence[Target] | None = None,
+    against: str | Path | None = None,
+    mix: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Compare the runs at or below ``paths`` and write tables, figures and ``report.html`` into ``out``.
+
+    Args:
+        paths: run directories, or folders of them.
+        out: folder for the report, made if need be.
+        targets: what has to be reached; chosen from the data and said so by default.
+        against: folder of other results; the report says which differences to them are beyond noise.
+        mix: let runs of different machines share a timing table.
+        say: is told what is being done.
+
+    Returns:
+        ``{"out", "files", "findings", "claims", "warnings", "differences"}``.
+
+    Raises:
+        InputError: nothing to report, runs that do not belong in one table, or ``out`` cannot be written.
+    """
+    say("reading runs")
+    runs, skipped = read_runs([Path(path) for path in paths])
+    say(f"comparing {len(runs)} runs")
+    comparison = compare_runs(runs, targets, mix, skipped)
+    tables = tables_of(comparison)
+    other = None
+    if against is not None:
+        others, more = read_runs([Path(against)])
+        other = compare_sets(runs, others, targets, mix)
+        comparison.warnings.extend([*other.warnings, *more])
+        tables.append(other.table)
+    folder = _writable(Path(out))
+    files = write_tables(tables, folder)
+    say("drawing figures")
+    files += write_figures(comparison, folder / "figures")
+    say("writing report.html")
+    write_page(comparison, tables, folder / "report.html")
+    return {
+        "out": str(folder),
+        "files": [str(path) for path in [folder / "report.html", *files]],
+        "findings": comparison.findings,
+        "claims": _claims(comparison),
+        "warnings": comparison.warnings,
+        "differences": other.sentences if other else None,
+    }
+
+
+def _claims(comparison: Comparison) -> list[dict[str, str]]:
+    return [
+        {
+            "sentence": claim.sentence,
+            "verdict": claim.verdict,
+            "interval": claim.interval_text,
+            "detail": claim.detail,
+        }
+        for claim in comparison.claims
+    ]
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: {error.strerror}; allowed: a writable folder") from error
+    return folder
