@@ -139,6 +139,8 @@ def test_theorem_1_decays_in_w_and_saturates_in_phi():
     assert rates[1].w / rates[0].w == pytest.approx(1 - xi(mu, L))
     assert rates[2].phi == pytest.approx(mu**-3 / 100 + mu**-2 / 10)
     assert rates[0].phi > rates[1].phi > rates[2].phi
+    forever = theorem_1_rate(4, 1e300, 1, mu, L)
+    assert (forever.w, forever.phi) == (pytest.approx(0.75**2 / mu), pytest.approx(0.75**6 / mu + mu**-2))
 
 
 def test_theorem_1_complexity_grows_linearly_once_saturated():
@@ -188,6 +190,18 @@ def test_propositions_bound_a_meta_loss_of_known_constants(proposition, mu, N):
     assert without.phi_phi < measured[1, 1] <= bound.phi_phi
 
 
+def test_proposition_2_for_two_steps_by_hand():
+    alpha, mu, L, M, rho, tau = 0.25, 0.4, 2.0, 3.0, 5.0, 7.0
+    found = proposition_2(2, alpha, mu, L, M=M, rho=rho, tau=tau)
+    q, d1 = 0.9, 0.5  # 1 - alpha mu, and how far w_1 moves with phi
+    d2 = d1 + 0.5 * q
+    assert found.w_w == pytest.approx(L * q**4 + M * alpha * rho * q * (1 + q))
+    assert found.w_phi == pytest.approx(q**2 * L * (1 + d2) + M * alpha * rho * q * (1 + 1 + d1))
+    first = q * (tau * M + L**2 * (1 + d2)) + L * M * alpha * rho * (1 + d1)
+    second = tau * M * (1 + d1) + L**2 * (1 + d2)
+    assert found.phi_phi == pytest.approx(L * (1 + d2) + alpha * (first + second))
+
+
 # --- Lanczos ---------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +229,13 @@ def test_lanczos_goes_on_where_the_krylov_space_is_exhausted():
     found = of_matrix(few_values.double())
     torch.testing.assert_close(found.largest, torch.tensor([2.0, 3.0, 0.0, 7.0]).double())
     torch.testing.assert_close(found.smallest, torch.tensor([-1.0, 3.0, 0.0, 1.0]).double())
+
+
+def test_lanczos_leaves_an_eigenvector_that_it_happens_to_start_from():
+    matrix = torch.diag_embed(torch.tensor([[5.0, 1.0, 2.0, -4.0]]).double())
+    start = torch.tensor([[0.0, 0.0, 1.0, 0.0]]).double()
+    found = lanczos(lambda u: u @ matrix[0], start, steps=4, tolerance=1e-8, generator=generator())
+    assert (float(found.largest), float(found.smallest)) == (pytest.approx(5), pytest.approx(-4))
 
 
 def test_lanczos_says_when_it_has_not_converged_and_how_far_off_it_is():
@@ -327,7 +348,7 @@ class Known(Oracle):
 
 def test_sampled_constants_reach_the_known_ones_and_never_pass_them():
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    along_w = sampled_lipschitz(Known, [(Point(zero, one), Point(one, one))], generator=generator())
+    along_w = sampled_lipschitz(Known, [(Point(zero, one), Point(4 * one, one))], generator=generator())
     assert (along_w.M, along_w.rho, along_w.tau) == (pytest.approx(5), pytest.approx(Known.rho), 0)
     along_phi = sampled_lipschitz(Known, [(Point(one, zero), Point(one, 3 * one))], generator=generator())
     assert (along_phi.rho, along_phi.tau) == (0, pytest.approx(Known.tau))
@@ -491,6 +512,12 @@ def test_targets_that_were_never_reached_are_left_out_and_named():
 
 def test_a_curve_that_has_not_begun_to_saturate_does_not_hold():
     assert not fit_convex(STEPS, [100 - 3 * N for N in STEPS]).holds
+
+
+def test_a_drop_at_the_first_N_alone_does_not_determine_a_curve():
+    fit = fit_convex(STEPS, [500, 100, 101, 99, 100, 100])
+    assert not fit.holds
+    assert "the interval of a contains 0" in fit.reason
 
 
 def test_unequal_lengths_are_refused():

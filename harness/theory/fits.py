@@ -19,8 +19,6 @@ Parameter = tuple[float, float, float]
 
 #: share of the variance that a form has to explain
 MIN_R_SQUARED = 0.8
-#: chance that data without any dependence on N pass the F test against a constant
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,9 @@ class Fit:
 def fit_convex(inner_steps: Sequence[float], iterations: Sequence[float]) -> Fit:
     """K(N) = a (1-xi)^{N/2} + c, the form of Theorem 1: falls exponentially, then saturates at c.
 
-    Holds where a > 0 and 0 < xi < 1 with 95 % intervals that exclude no effect (a = 0, xi = 0), R^2 is at least
-    :data:`MIN_R_SQUARED`, and an F test prefers it to a constant K. At least four points, and four different N.
+    Holds where 0 < xi < 1 and a > 0 with 95 % intervals that exclude a constant K (a = 0 or xi = 0), and R^2 is at
+    least :data:`MIN_R_SQUARED`. Noise around a constant passes less often than once in a hundred. At least four
+    different N, one more than parameters.
     Infinite K (a target never reached) are left out and named.
     """
     form = "a (1-xi)^(N/2) + c"
@@ -60,7 +59,7 @@ def fit_convex(inner_steps: Sequence[float], iterations: Sequence[float]) -> Fit
     if fit is None:
         return _unfitted(form, "the data do not determine the parameters", left_out)
     (a, a_low, _), (xi, xi_low, _) = fit.parameters["a"], fit.parameters["xi"]
-    faults = _faults(N, K, fit)
+    faults = [] if _explains(fit) else [_poor(fit)]
     if a < 0:
         faults.insert(0, "K rises with N")
     elif not a_low > 0:
@@ -157,17 +156,6 @@ def _curve_fit(
     }
     r_squared = 1 - float(((curve(N, *values) - K) ** 2).sum() / ((K - K.mean()) ** 2).sum())
     return Fit(form, parameters, r_squared, False, "", curve)
-
-
-def _faults(N: Array, K: Array, fit: Fit) -> list[str]:
-    """What speaks against ``fit`` beside a constant K, of which it is an extension."""
-    faults = [] if _explains(fit) else [_poor(fit)]
-    more, free = len(fit.parameters) - 1, len(N) - len(fit.parameters)
-    ratio = fit.r_squared / max(1 - fit.r_squared, 1e-300) * free / more
-    chance = float(stats.f.sf(ratio, more, free))
-    if not chance < LEVEL:
-        faults.append(f"no better than a constant K (F test, p = {chance:.2g})")
-    return faults
 
 
 def _explains(fit: Fit) -> bool:

@@ -44,8 +44,8 @@ def lanczos(
     """At most ``steps`` products with ``[B, n]`` vectors, with full reorthogonalisation.
 
     Ends as soon as the residual of the largest Ritz value, and with ``smallest`` that of the smallest, is at most
-    ``tolerance`` times its magnitude. ``start`` ``[B, n]`` is to be random: an eigenvector orthogonal to it is only
-    found where the Krylov space is exhausted first, which goes on with a fresh random vector from ``generator``.
+    ``tolerance`` times its magnitude, but not before the second product. Where the Krylov space of ``start`` ``[B, n]``
+    is exhausted it goes on with a fresh random vector from ``generator``.
     """
     tasks, n = start.shape
     basis = [_normalised(start)]
@@ -61,7 +61,8 @@ def lanczos(
         exhausted = beta <= 100 * torch.finfo(beta.dtype).eps * scale
         beta = torch.where(exhausted, 0.0, beta) if step < n else torch.zeros_like(beta)
         extremes = _ritz(diagonal, off_diagonal, beta, tolerance, smallest)
-        if extremes.converged or step == min(steps, n):
+        # An eigenvector as start has residual 0 and need not belong to an end of the spectrum.
+        if (extremes.converged and step > 1) or step == min(steps, n):
             break
         off_diagonal.append(beta)
         if exhausted.any():

@@ -54,7 +54,7 @@ def _constants(document: Mapping[str, Any]) -> Table:
         f"{document['tasks']} tasks at initialisation, N = {document['inner_steps']}, alpha = {document['inner_lr']:g}"
     )
     how = {
-        "xi": "μ²/L²" if constants["xi"] is not None else "none: the inner objective is not strongly convex here",
+        "xi": "μ²/L²" if constants["xi"] is not None else "the inner objective is not strongly convex here",
         "kappa_L": "κ = alpha, and L of the Hessian in all parameters",
         "M": "of |∇L_D|; sampled, a lower bound",
         "rho": "of the Hessian in w; sampled, a lower bound",
@@ -64,7 +64,10 @@ def _constants(document: Mapping[str, Any]) -> Table:
         [symbol, _number(constants[symbol]["value"]), f"{words}, {_error(constants[symbol])}"]
         for symbol, words in (("L", "largest |eigenvalue| of the Hessian in w"), ("mu", "smallest eigenvalue"))
     ]
-    rows += [[symbol, _number(constants[symbol]), words] for symbol, words in how.items()]
+    rows += [
+        [symbol, _number(constants[symbol], "none" if symbol == "xi" else "not finite"), words]
+        for symbol, words in how.items()
+    ]
     rows.append(["n_w, n_phi", f"{document['n_w']:,}, {document['n_phi']:,}", f"λ = {document['lambda']:g}"])
     return table(f"{name}, {place}", ("constant", "estimate", ""), rows)
 
