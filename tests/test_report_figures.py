@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 import report_data
+from fabricated import write_run
 from numpy.testing import assert_allclose
 
 import harness
@@ -13,6 +14,8 @@ from harness.report import figures
 from harness.report.charts import charts_of
 from harness.report.charts.accuracy import front
 from harness.report.charts.curves import POINTS, average, trailing_mean
+from harness.report.comparison import compare_runs
+from harness.report.costs import Target
 from harness.report.figures import draw, write_figures
 
 ANIL = report_data.METHODS[:2]
@@ -44,7 +47,7 @@ def real(tmp_path_factory):
             threads=1,
         )
         harness.run(config, results=folder)
-    return report_data.compare(folder, targets=[report_data.Target("loss", 1e9), report_data.Target("epsilon", 1e-12)])
+    return report_data.compare(folder, [Target("loss", 1e9), Target("epsilon", 1e-12)])
 
 
 def lines_of(chart, quantity):
@@ -63,8 +66,8 @@ def test_real_runs_give_figures_and_leave_the_settings_of_matplotlib_alone(real,
     written = write_figures(real, tmp_path / "new" / "folder")
     assert [path.name for path in written] == [
         "figure1.svg",
-        "cost-loss-1e+09.svg",
         "cost-epsilon-1e-12.svg",
+        "cost-loss-1e+09.svg",
         "resources.svg",
     ]
     assert dict(matplotlib.rcParams) == before
@@ -79,7 +82,7 @@ def test_the_same_runs_give_the_same_bytes_in_every_format(real, tmp_path):
 
 def test_text_in_a_pdf_is_text_in_an_embedded_truetype_font(real, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "FORMATS", {"pdf": figures.FORMATS["pdf"]})
-    first = report_data.StandIn(real.groups[:1], [], None, real.results[:1])
+    first = compare_runs(real.groups[0].runs)
     content = write_figures(first, tmp_path)[0].read_bytes()
     assert b"/FontFile2" in content
     assert b"/ToUnicode" in content
@@ -89,8 +92,7 @@ def test_text_in_a_pdf_is_text_in_an_embedded_truetype_font(real, tmp_path, monk
 
 def test_a_curve_of_one_real_seed_is_the_trailing_mean_of_its_losses(real):
     alone = real.groups[0].runs[:1]
-    comparison = report_data.compare_these(list(alone), targets=[])
-    (chart, *_) = charts_of(comparison)
+    (chart, *_) = charts_of(compare_runs(alone, []))
     panel, lines = lines_of(chart, "meta-iterations")
     (line,) = lines.values()
     loss = alone[0].metrics["loss"]
@@ -114,7 +116,7 @@ def test_a_loss_figure_names_its_mean_its_band_its_seeds_and_its_smoothing(grid)
     assert "interquartile mean over 5 seeds" in statistic
     assert "95 % bootstrap interval" in statistic
     assert "mean of the last 3 meta-iterations" in statistic
-    assert "their range" in grid["loss-methods", "N = 5"].statistic
+    assert "Band of fewer than 5 seeds: their range." in grid["loss-methods", "N = 5"].statistic
 
 
 def test_diverged_runs_end_with_a_cross_and_are_named_and_stay_out_of_the_mean(grid):
@@ -132,7 +134,10 @@ def test_diverged_runs_end_with_a_cross_and_are_named_and_stay_out_of_the_mean(g
 
 
 def test_methods_stand_side_by_side_where_they_share_n(grid):
-    assert [variant for family, variant in grid if family == "loss-methods"] == [f"N = {n}" for n in (1, 3, 5, 10, 30)]
+    assert [(variant, chart.on_paper) for (family, variant), chart in grid.items() if family == "loss-methods"] == [
+        ("N = 5", True),
+        *((f"N = {n}", False) for n in (1, 3, 10, 30)),
+    ]
     assert grid["loss-methods", "N = 5"].names == tuple(
         f"{method}, N = 5" for method in ("MAML", "FOMAML", "ANIL convex", "ANIL nonconvex")
     )
@@ -141,20 +146,20 @@ def test_methods_stand_side_by_side_where_they_share_n(grid):
 def test_without_a_shared_n_methods_share_one_figure(tmp_path):
     report_data.write_grid(tmp_path, steps=(5,), seeds=1, methods=ANIL[:1])
     report_data.write_grid(tmp_path, steps=(3,), seeds=1, methods=ANIL[1:])
-    charts = charts_of(report_data.compare(tmp_path, targets=[]))
+    charts = charts_of(report_data.compare(tmp_path, []))
     (methods,) = [chart for chart in charts if chart.family == "loss-methods"]
     assert methods.names == ("ANIL convex, N = 5", "ANIL nonconvex, N = 3")
 
 
 def test_what_was_never_reached_is_named_and_stands_at_the_top_edge(grid):
-    chart = grid["cost", "ε = 0.05"]
+    chart = grid["cost", "ε = 0.01"]
     panel, lines = lines_of(chart, "gradient entries")
-    line = lines["ANIL nonconvex (not reached at N = 1, 3, 30)"]
-    assert line.unreached.tolist() == [1, 3, 30]
+    line = lines["ANIL nonconvex (not reached at N = 1, 30)"]
+    assert line.unreached.tolist() == [1, 30]
     assert "Triangles at the top edge: never reached." in chart.statistic
     axes = draw(chart).axes[1]
     at_top = [marks.get_offsets()[:, 0].tolist() for marks in axes.collections if top_edge(marks)]
-    assert [1.0, 3.0, 30.0] in at_top
+    assert [1.0, 30.0] in at_top
     assert np.isfinite(panel.y_limits).all()
 
 
@@ -163,14 +168,14 @@ def top_edge(marks):
 
 
 def test_fomaml_without_second_order_stands_at_the_bottom_edge_of_a_logarithmic_axis(grid):
-    panel, lines = lines_of(grid["cost", "ε = 0.3"], "second-order entries")
+    panel, lines = lines_of(grid["cost", "ε = 0.1"], "second-order entries")
     assert panel.y_log
-    assert panel.zeros(lines["FOMAML"]).tolist() == [1, 5]
-    assert "bottom edge: zero" in grid["cost", "ε = 0.3"].statistic
+    assert panel.zeros(lines["FOMAML (not reached at N = 1)"]).tolist() == [5]
+    assert "bottom edge: zero" in grid["cost", "ε = 0.1"].statistic
 
 
 def test_a_fit_that_does_not_hold_says_so_in_the_legend_and_why_below(grid):
-    chart = grid["cost", "ε = 0.3"]
+    chart = grid["cost", "ε = 0.1"]
     (nonconvex,) = [name for name in chart.names if name.startswith("theory, ANIL nonconvex")]
     assert nonconvex.endswith("(does not hold)")
     assert "Theory does not hold for ANIL nonconvex: R²" in chart.statistic
@@ -181,10 +186,10 @@ def test_a_fit_that_does_not_hold_says_so_in_the_legend_and_why_below(grid):
 
 
 def test_a_fit_carries_over_to_entries_by_what_an_iteration_costs(grid):
-    chart = grid["cost", "ε = 0.3"]
+    chart = grid["cost", "ε = 0.1"]
     name = next(name for name in chart.names if name.startswith("theory, ANIL convex"))
     fits = {panel.quantity: lines_of(chart, panel.quantity)[1][name].y for panel in chart.panels}
-    each = 8 * (5 * 165 + 28485)  # B (N n_w + n)
+    each = 4 * (5 * 10 + 100)  # B (N n_w + n)
     at_5 = np.argmin(np.abs(lines_of(chart, "seconds")[1][name].x - 5))
     assert_allclose(fits["gradient entries"][at_5] / fits["meta-iterations"][at_5], each, rtol=1e-2)
 
@@ -194,7 +199,7 @@ def test_memory_and_time_are_given_with_their_units_from_zero(grid):
     assert [panel.y_label for panel in panels] == ["peak memory (MiB)", "seconds per meta-iteration"]
     assert panels[0].y_limits[0] == 0
     _, lines = lines_of(grid["resources", ""], "memory")
-    assert lines["MAML"].y.tolist() == [69, 105]
+    assert lines["MAML"].y.tolist() == [50, 50]
 
 
 def test_the_front_keeps_what_nothing_beats_in_both():
@@ -205,16 +210,15 @@ def test_the_front_keeps_what_nothing_beats_in_both():
 def test_points_of_the_accuracy_figure_are_labelled_by_n_and_the_front_is_drawn(grid):
     chart = grid["accuracy-cost", ""]
     _, lines = lines_of(chart, "gradient entries")
-    assert lines["MAML, by N"].labels == ("1", "5")
+    assert lines["MAML"].labels == ("1", "5")
     assert lines["Pareto front"].y.tolist() == sorted(lines["Pareto front"].y.tolist())
     assert "95 % bootstrap interval" in chart.statistic
 
 
-def test_several_benchmarks_have_a_file_each_and_regression_has_no_accuracy_figure(only_svg, tmp_path):
-    for benchmark in ("fc100", "sinusoid"):
-        settings = {"steps": (1,), "seeds": 1, "methods": ANIL[:1], "accuracy": benchmark == "fc100"}
-        report_data.write_grid(tmp_path / "runs", benchmark=benchmark, **settings)
-    written = write_figures(report_data.compare(tmp_path / "runs", targets=[]), tmp_path / "out")
+def test_several_problems_have_a_file_each_and_regression_has_no_accuracy_figure(only_svg, tmp_path):
+    for benchmark, accuracy in (("fc100", 0.5), ("sinusoid", None)):
+        write_run(tmp_path / "runs", benchmark=benchmark, accuracy=accuracy)
+    written = write_figures(report_data.compare(tmp_path / "runs", []), tmp_path / "out")
     assert [path.stem for path in written] == [
         "figure1-fc100",
         "resources-fc100",
@@ -224,23 +228,40 @@ def test_several_benchmarks_have_a_file_each_and_regression_has_no_accuracy_figu
     ]
 
 
-def test_names_with_mathematics_line_breaks_and_slashes_are_drawn_as_they_are(only_svg, tmp_path):
-    folder = tmp_path / "runs"
-    name = "../$x_{\n\x07</b>"
-    report_data.write_run(folder, "run", benchmark=name, algo="anil", geometry="convex", accuracy=False)
-    comparison = report_data.compare(folder, targets=[])
+def test_names_with_mathematics_and_slashes_are_drawn_as_they_are_and_stay_in_the_folder(only_svg, tmp_path):
+    write_run(tmp_path / "runs", name="a", benchmark="../$x_{\n</b>", accuracy=None)
+    write_run(tmp_path / "runs", name="b", benchmark="../$y", accuracy=None)
+    comparison = report_data.compare(tmp_path / "runs", [])
     written = write_figures(comparison, tmp_path / "out")
     assert {path.parent for path in written} == {tmp_path / "out"}
     title = draw(charts_of(comparison)[0]).texts[0].get_text()
-    assert title == r"Figure 1: ANIL convex (../\$x_{ </b>)"
+    assert title == r"Figure 1: ANIL convex (../\$x_{\n</b>)"
 
 
 def test_a_group_without_metrics_is_named(tmp_path):
-    path = report_data.write_run(tmp_path, algo="anil", geometry="convex")
-    (path / "metrics.jsonl").unlink()
-    (chart, *_) = charts_of(report_data.compare(tmp_path, targets=[]))
+    (write_run(tmp_path) / "metrics.jsonl").unlink()
+    (chart, *_) = charts_of(report_data.compare(tmp_path, []))
     assert chart.names == ("N = 5 (no metrics.jsonl)",)
     draw(chart)
+
+
+def test_runs_that_did_not_measure_definition_1_are_named_in_the_cost_figure(tmp_path):
+    for n in (1, 3):
+        write_run(tmp_path, inner_steps=n, stationarity_every=0)
+        write_run(tmp_path, inner_steps=n, algo="maml")
+    charts = {chart.family: chart for chart in charts_of(report_data.compare(tmp_path))}
+    assert "ANIL convex (not measured)" in charts["cost"].names
+    draw(charts["cost"])
+
+
+def test_step_sizes_that_vary_with_n_make_another_line_than_a_constant_one(tmp_path):
+    for n in (1, 2, 4):
+        for rate in {0.1, 0.1 / n}:
+            write_run(tmp_path, inner_steps=n, inner_lr=rate, geometry="nonconvex", rate=0.2)
+    charts = {chart.family: chart for chart in charts_of(report_data.compare(tmp_path))}
+    _, lines = lines_of(charts["cost"], "seconds")
+    assert lines["ANIL nonconvex, α = 0.1"].x.tolist() == [1, 2, 4]
+    assert lines["ANIL nonconvex, α differs between N"].x.tolist() == [2, 4]
 
 
 def test_smoothing_never_looks_ahead():

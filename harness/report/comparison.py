@@ -36,6 +36,8 @@ class Comparison:
     findings: list[str]
     #: whatever weakens the comparison
     warnings: list[str]
+    #: those warnings that name a folder that was left out (see :func:`read_runs`)
+    skipped: list[str]
 
     @property
     def groups(self) -> list[Group]:
@@ -104,9 +106,8 @@ def compare_runs(
         rows += (found := factors(mine, epsilon.target))
         claimed += claims(problem, mine, epsilon, found)
     warnings = [*machines, *caveats(results, headlines, rows), *skipped]
-    return Comparison(
-        used, headlines, results, rows, claimed, findings(results, headlines, rows, claimed), list(warnings)
-    )
+    sentences = findings(results, headlines, rows, claimed)
+    return Comparison(used, headlines, results, rows, claimed, sentences, warnings, list(skipped))
 
 
 def blocks_of(groups: Iterable[Group]) -> dict[str, list[str]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from harness.report.charts import view
 from harness.report.charts.accuracy import accuracy_charts
-from harness.report.charts.against_steps import cost_charts, resource_charts
 from harness.report.charts.chart import Chart, Line, Panel
+from harness.report.charts.cost import cost_charts
 from harness.report.charts.loss import loss_charts
+from harness.report.charts.resources import resource_charts
+from harness.report.comparison import Comparison
 
 __all__ = ["Chart", "Line", "Panel", "charts_of"]
 
 
-def charts_of(comparison: view.Comparison) -> list[Chart]:
-    """Every chart of every benchmark: losses, cost to each target, resources, accuracy against cost."""
+def charts_of(comparison: Comparison) -> list[Chart]:
+    """Every chart of every problem: losses, cost to each target, resources, accuracy against cost."""
     makers = (loss_charts, cost_charts, resource_charts, accuracy_charts)
-    return [
-        chart for benchmark in view.benchmarks(comparison) for make in makers for chart in make(comparison, benchmark)
-    ]
+    return [chart for problem in comparison.problems for make in makers for chart in make(comparison, problem)]

@@ -9,25 +9,28 @@ import numpy as np
 
 from harness.report.charts import view
 from harness.report.charts.chart import Array, Chart, Line, Panel, wide
-from harness.report.charts.style import method_styles
+from harness.report.charts.style import BLACK, method_styles
+from harness.report.comparison import Comparison
+from harness.report.names import method_name
+from harness.report.results import GroupResult
 from harness.report.runs import Run
 
 
-def accuracy_charts(comparison: view.Comparison, benchmark: str) -> list[Chart]:
+def accuracy_charts(comparison: Comparison, problem: str) -> list[Chart]:
     """Accuracy against seconds and against gradient entries; nothing for benchmarks without accuracy."""
-    results = [result for result in view.results(comparison, benchmark) if view.accuracy(result) is not None]
+    results = [result for result in comparison.of(problem) if result.accuracy is not None]
     if not results:
         return []
     panels = (
-        _panel(results, "seconds", "training time (s)", lambda run: run.summary["seconds"]["train"]),
-        _panel(results, "gradient entries", "gradient entries", lambda run: run.summary["counts"]["gradient_entries"]),
+        _panel(results, "seconds", "training time (s)", lambda run: run.number("seconds", "train")),
+        _panel(results, "gradient entries", "gradient entries", lambda run: run.number("counts", "gradient_entries")),
     )
-    counts = view.seeds_text([len(result.group.runs) for result in results])
+    counts = view.seeds_text(len(view.completed(result.group)) for result in results)
     statistic = (
         f"Height: interquartile mean over {counts}, bars: 95 % bootstrap interval. Cost: median. "
-        "Front: no setting is both cheaper and more accurate."
+        "Numbers beside points: N. Front: no setting is both cheaper and more accurate."
     )
-    return [Chart("accuracy-cost", "Accuracy against cost", benchmark, statistic, panels)]
+    return [Chart("accuracy-cost", "Accuracy against cost", problem, statistic, panels)]
 
 
 def front(cost: Array, value: Array) -> Array:
@@ -36,29 +39,34 @@ def front(cost: Array, value: Array) -> Array:
     >>> front(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.4, 0.6])).tolist()
     [0, 2]
     """
-    order = np.lexsort((-value, cost))
     best, kept = -math.inf, []
-    for index in order:
+    for index in np.lexsort((-value, cost)):
         if value[index] > best:
             best = value[index]
             kept.append(index)
     return np.array(kept, dtype=int)
 
 
-def _panel(results: Sequence[view.Result], quantity: str, label: str, spent: Callable[[Run], float]) -> Panel:
+def _panel(results: Sequence[GroupResult], quantity: str, label: str, spent: Callable[[Run], float]) -> Panel:
     points = [
-        (result.group, bar, cost.value)
+        (result.group, view.bar(result.accuracy), cost.value)
         for result in results
-        if (bar := view.accuracy(result)) and (cost := view.over_runs(result.group, spent))
+        if result.accuracy is not None and not math.isnan((cost := _cost(result, spent)).value)
     ]
     look = method_styles([group.method for group, _, _ in points])
     lines = []
-    for method in dict.fromkeys(group.method for group, _, _ in points):
-        own = [(cost, *bar) for group, bar, cost in points if group.method == method]
-        labels = tuple(f"{group.inner_steps}{view.extras(group)}" for group, _, _ in points if group.method == method)
-        x, y, low, high = np.array(own, float).T
-        lines.append(Line(f"{view.shown(method)}, by N", look[method], "markers", x, y, low, high, labels))
+    for method in look:
+        own = [(group, (cost, *bar)) for group, bar, cost in points if group.method == method]
+        if own:
+            labels = tuple(f"{group.inner_steps}{view.extras(group)}" for group, _ in own)
+            x, y, low, high = np.array([values for _, values in own], float).T
+            lines.append(Line(method_name(method), look[method], "markers", x, y, low, high, labels))
     costs, values = np.array([(cost, bar.value) for _, bar, cost in points], float).reshape(-1, 2).T
     best = front(costs, values)
-    lines.append(Line("Pareto front", 6, "front", costs[best], values[best]))
+    lines.append(Line("Pareto front", BLACK, "front", costs[best], values[best]))
     return Panel(quantity, label, "accuracy on held-out tasks", tuple(lines), x_log=wide([costs]))
+
+
+def _cost(result: GroupResult, spent: Callable[[Run], float]) -> view.Bar:
+    """What its completed runs spent: the accuracy is theirs."""
+    return view.over_runs(result.group, lambda run: spent(run) if run.summary["status"] == "completed" else math.nan)

@@ -90,15 +90,18 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of one benchmark. Charts of one ``family`` differ in ``variant`` alone: the target, or N."""
+    """A figure of one problem. Charts of one ``family`` differ in ``variant`` alone: the target, or N."""
 
     family: str
     title: str
-    benchmark: str
+    #: see :attr:`Group.problem`
+    problem: str
     #: what a line, its band or bars and its marks mean: one sentence each
     statistic: str
     panels: tuple[Panel, ...]
     variant: str = ""
+    #: whether it becomes a figure in files, or is on the page alone
+    on_paper: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import trim_mean
 
 from harness.report.charts.chart import Array
-from harness.report.runs import Columns
+from harness.report.columns import Columns
+from harness.report.statistics import ENOUGH, interquartile_mean
 
 POINTS = 200
-#: fewer seeds than this have no bootstrap interval worth the name: their band is their range
-ENOUGH = 5
 _RESAMPLES = 500
 
 
@@ -60,11 +58,11 @@ def average(seeds: Sequence[tuple[Array, Array]], whole: bool, generator: np.ran
     values = np.stack([np.interp(grid, x, y) for x, y in seeds], axis=1)
     if len(seeds) == 1:
         return Curve(grid, values[:, 0], None, None)
-    centre = trim_mean(values, 0.25, axis=-1)
+    centre = interquartile_mean(values)
     if len(seeds) < ENOUGH:
         return Curve(grid, centre, values.min(1), values.max(1))
     drawn = generator.integers(len(seeds), size=(_RESAMPLES, len(seeds)))
-    low, high = np.quantile(trim_mean(values[:, drawn], 0.25, axis=-1), (0.025, 0.975), axis=1)
+    low, high = np.quantile(interquartile_mean(values[:, drawn]), (0.025, 0.975), axis=1)
     return Curve(grid, centre, low, high)
 
 

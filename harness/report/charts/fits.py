@@ -10,12 +10,14 @@ import numpy as np
 
 from harness.report.charts import view
 from harness.report.charts.chart import Array
-from harness.report.costs import MEASURES, Target
+from harness.report.costs import Measure, Target
+from harness.report.results import GroupResult, seconds_per_iteration
 from harness.report.runs import Run
 from harness.theory.fits import fit_convex, fit_linear
 
 _FITS = {"anil convex": fit_convex, "anil nonconvex": fit_linear}
 _POINTS = 60
+_MEASURES: tuple[Measure, ...] = ("iterations", "gradient_entries", "second_order_entries", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +31,10 @@ class Prediction:
     reason: str
     inner_steps: Array
     iterations: Array
-    per_iteration: dict[str, Array]
+    per_iteration: dict[Measure, Array]
 
 
-def prediction(name: str, members: Sequence[view.Result], target: Target) -> Prediction | None:
+def prediction(name: str, members: Sequence[GroupResult], target: Target) -> Prediction | None:
     """The fit to the results of the series ``name``, in order of N; None where theory has no form for its method."""
     form = _FITS.get(members[0].group.method)
     if form is None:
@@ -44,24 +46,23 @@ def prediction(name: str, members: Sequence[view.Result], target: Target) -> Pre
     reached = [member for member in members if math.isfinite(view.cost(member, target, "iterations").value)]
     usable = [member.group.inner_steps for member in reached] if fit.parameters else []
     grid = np.linspace(min(usable), max(usable), _POINTS) if usable else np.empty(0)
-    each = {measure: [_each(member, measure) for member in reached] for measure in MEASURES}
+    each = {measure: [_each(member, measure) for member in reached] for measure in _MEASURES}
     return Prediction(
         f"theory, {name}: {fit.form} ({verdict})",
         reason,
         grid,
         np.array([fit.predict(n) for n in grid]),
-        {measure: np.interp(grid, usable, each[measure]) if usable else grid for measure in MEASURES},
+        {measure: np.interp(grid, usable, each[measure]) if usable else grid for measure in _MEASURES},
     )
 
 
-def _each(member: view.Result, measure: str) -> float:
+def _each(member: GroupResult, measure: Measure) -> float:
     """What one meta-iteration costs; linear in N between the measured ones."""
     if measure == "iterations":
         return 1.0
 
     def spent(run: Run) -> float:
-        done = run.summary.get("iterations_done")
-        return run.summary["counts"].get(measure, math.nan) / done if done else math.nan
+        done = run.summary["iterations_done"]
+        return run.number("counts", measure) / done if done else math.nan
 
-    found = view.over_runs(member.group, view.seconds_per_iteration if measure == "seconds" else spent)
-    return math.nan if found is None else found.value
+    return view.over_runs(member.group, seconds_per_iteration if measure == "seconds" else spent).value

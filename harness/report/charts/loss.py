@@ -3,101 +3,105 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harness.report.charts import view
 from harness.report.charts.chart import Chart, Line, Panel, listed, wide
-from harness.report.charts.curves import ENOUGH, average, loss_of, thin
-from harness.report.charts.style import method_styles
+from harness.report.charts.curves import average, loss_of, thin
+from harness.report.charts.style import COLOURS, method_styles
+from harness.report.comparison import Comparison
 from harness.report.groups import Group
+from harness.report.names import method_name
+from harness.report.statistics import ENOUGH, generator
 
 _CLOCKS = (("iteration", "meta-iterations", "meta-iterations"), ("seconds", "running time", "running time (s)"))
 #: the smoothing window is this share of the longest run
 _SHARE = 20
 
 
-def loss_charts(comparison: view.Comparison, benchmark: str) -> list[Chart]:
+@dataclass(frozen=True)
+class _Member:
+    """A group with its style and its name in the legend."""
+
+    group: Group
+    style: int
+    name: str
+
+
+def loss_charts(comparison: Comparison, problem: str) -> list[Chart]:
     """Figure 1 (convex), figure 2 (nonconvex), and one chart of methods for each N that several share."""
-    groups = [result.group for result in view.results(comparison, benchmark)]
+    groups = [result.group for result in comparison.of(problem)]
     charts = []
     for family, method in (("figure1", "anil convex"), ("figure2", "anil nonconvex")):
-        members = [group for group in groups if group.method == method]
+        own = [group for group in groups if group.method == method]
+        members = [
+            _Member(group, index, f"N = {group.inner_steps}{view.extras(group)}{_stopped(group)}")
+            for index, group in enumerate(own)
+        ]
         if members:
-            charts.append(
-                _chart(family, f"Figure {family[-1]}: {view.shown(method)}", benchmark, members, lambda i, _: i, _steps)
-            )
-    return charts + _methods(groups, benchmark)
+            charts.append(_chart(family, f"Figure {family[-1]}: {method_name(method)}", problem, members))
+    return charts + _method_charts(groups, problem)
 
 
-def _methods(groups: list[Group], benchmark: str) -> list[Chart]:
-    """Methods side by side at each N that two of them have; all in one chart where no N is shared."""
-    look = method_styles([group.method for group in groups])
+def _method_charts(groups: list[Group], problem: str) -> list[Chart]:
+    """Methods side by side at each N that two of them have; all in one chart where no N is shared.
+
+    On paper is the N that most methods have, of several the middle one.
+    """
     sharing = Counter(n for _, n in {(group.method, group.inner_steps) for group in groups})
     shared = sorted(n for n, methods in sharing.items() if methods > 1)
-
-    def make(members: list[Group], variant: str) -> Chart:
-        seen: Counter[str] = Counter()
-
-        def pick(_: int, group: Group) -> int:
-            seen[group.method] += 1
-            return look[group.method] + 7 * (seen[group.method] - 1)
-
-        return _chart("loss-methods", "Methods side by side", benchmark, members, pick, _method, variant)
-
-    if shared:
-        return [make([group for group in groups if group.inner_steps == n], listed([n])) for n in shared]
-    return [make(groups, "")] if len({group.method for group in groups}) > 1 else []
+    if not shared:
+        several = len({group.method for group in groups}) > 1
+        return [_methods_chart(groups, problem, "", True)] if several else []
+    most = [n for n in shared if sharing[n] == max(sharing.values())]
+    paper = most[len(most) // 2]
+    at = {n: [group for group in groups if group.inner_steps == n] for n in (paper, *shared)}
+    return [_methods_chart(members, problem, listed([n]), n == paper) for n, members in at.items()]
 
 
-def _steps(group: Group) -> str:
-    return f"N = {group.inner_steps}{view.extras(group)}"
+def _methods_chart(groups: list[Group], problem: str, variant: str, on_paper: bool) -> Chart:
+    look = method_styles([group.method for group in groups])
+    seen: Counter[str] = Counter()
+    members = []
+    for group in groups:
+        name = f"{method_name(group.method)}, N = {group.inner_steps}{view.extras(group)}{_stopped(group)}"
+        members.append(_Member(group, look[group.method] + COLOURS * seen[group.method], name))
+        seen[group.method] += 1
+    return replace(_chart("loss-methods", "Methods side by side", problem, members), variant=variant, on_paper=on_paper)
 
 
-def _method(group: Group) -> str:
-    return f"{view.shown(group.method)}, N = {group.inner_steps}{view.extras(group)}"
-
-
-def _chart(
-    family: str,
-    title: str,
-    benchmark: str,
-    groups: Sequence[Group],
-    style: Callable[[int, Group], int],
-    name: Callable[[Group], str],
-    variant: str = "",
-) -> Chart:
-    longest = max((len(run.metrics["loss"]) for group in groups for run in group.runs), default=0)
-    window = max(1, longest // _SHARE)
-    drawn = [(group, style(index, group), name(group) + _stopped(group)) for index, group in enumerate(groups)]
+def _chart(family: str, title: str, problem: str, members: Sequence[_Member]) -> Chart:
+    lengths = [len(run.metrics["loss"]) for member in members for run in member.group.by_seed.values()]
+    window = max(1, max(lengths) // _SHARE)
     panels = []
     for clock, quantity, label in _CLOCKS:
-        lines = tuple(line for group, look, text in drawn for line in _lines(group, look, text, clock, window))
-        y_log = wide(line.y for line in lines)
-        panels.append(Panel(quantity, label, "training loss", lines, y_log=y_log))
-    return Chart(family, title, benchmark, _statistic(groups, window), tuple(panels), variant)
+        lines = tuple(line for member in members for line in _lines(member, clock, window))
+        panels.append(Panel(quantity, label, "training loss", lines, y_log=wide(line.y for line in lines)))
+    return Chart(family, title, problem, _statistic([member.group for member in members], window), tuple(panels))
 
 
-def _lines(group: Group, style: int, name: str, clock: str, window: int) -> list[Line]:
+def _lines(member: _Member, clock: str, window: int) -> list[Line]:
     """The curve of its completed runs, and each other run by itself."""
     lines = []
-    seeds = [loss_of(run.metrics, clock, window) for run in view.completed(group)]
-    if seeds := [seed for seed in seeds if len(seed[0])]:
-        curve = average(seeds, clock == "iteration", np.random.default_rng(0))
-        lines.append(Line(name, style, "curve", curve.x, curve.y, curve.low, curve.high))
-    for run in group.runs:
+    completed = [loss_of(run.metrics, clock, window) for run in view.completed(member.group)]
+    if seeds := [seed for seed in completed if len(seed[0])]:
+        curve = average(seeds, clock == "iteration", generator())
+        lines.append(Line(member.name, member.style, "curve", curve.x, curve.y, curve.low, curve.high))
+    for run in member.group.by_seed.values():
         x, y = loss_of(run.metrics, clock, window)
         if run.summary["status"] != "completed" and len(x):
-            lines.append(Line(name, style, "stopped", *thin(x, y)))
-    return lines or [Line(name, style, "curve", np.empty(0), np.empty(0))]
+            lines.append(Line(member.name, member.style, "stopped", *thin(x, y)))
+    return lines or [Line(member.name, member.style, "curve", np.empty(0), np.empty(0))]
 
 
 def _stopped(group: Group) -> str:
     """`` (2 of 5 diverged)``, or what else happened to its runs."""
-    counts = Counter(run.summary["status"].replace("_", " ") for run in group.runs)
-    notes = [f"{count} of {len(group.runs)} {status}" for status, count in counts.items() if status != "completed"]
-    if not any(len(run.metrics["loss"]) for run in group.runs):
+    counts = Counter(run.summary["status"].replace("_", " ") for run in group.by_seed.values())
+    notes = [f"{count} of {len(group.by_seed)} {status}" for status, count in counts.items() if status != "completed"]
+    if not any(len(run.metrics["loss"]) for run in group.by_seed.values()):
         notes.append("no metrics.jsonl")
     return f" ({', '.join(notes)})" if notes else ""
 
@@ -115,6 +119,6 @@ def _statistic(groups: Sequence[Group], window: int) -> str:
         text.append("Line: a single seed.")
     if window > 1:
         text.append(f"Smoothed: mean of the last {window} meta-iterations.")
-    if any(len(view.completed(group)) < len(group.runs) for group in groups):
+    if any(len(view.completed(group)) < len(group.by_seed) for group in groups):
         text.append("Thin line to a cross: a run that stopped there.")
     return " ".join(text)

@@ -8,11 +8,14 @@ from typing import NamedTuple
 LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#3B3B3B")
 # The same hues, lighter: at least 3 : 1 against a dark page.
 DARK = ("#4BA3E3", "#FF8C42", "#2FC79A", "#EBA2CB", "#F3BB45", "#A8DCFB", "#E4E4E4")
+#: how many colours there are: a style as many further on has the same colour and another dash
+COLOURS = len(LIGHT)
+BLACK = COLOURS - 1
 DASHES = ("solid", "dash", "dashdot", "dot")
 # no triangles and no x: those stand for targets never reached and for runs that diverged
 MARKERS = ("circle", "square", "diamond", "pentagon", "cross", "star", "hexagon")
 
-_METHODS = {"anil convex": 0, "maml": 1, "anil nonconvex": 2, "fomaml": 4}
+_METHODS = {"maml": 1, "fomaml": 4, "anil convex": 0, "anil nonconvex": 2}
 _OTHERS = (3, 5, 6)
 
 
@@ -26,11 +29,11 @@ class Style(NamedTuple):
 
 def style(index: int) -> Style:
     """The look of the ``index``-th line; 28 in a row differ in colour or dash."""
-    return Style(index % len(LIGHT), DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)])
+    return Style(index % COLOURS, DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)])
 
 
 def method_styles(methods: list[str]) -> dict[str, int]:
     """A style for each method, the same in every figure."""
     others = sorted(set(methods) - set(_METHODS))
-    free = [*_OTHERS, *range(len(LIGHT), len(LIGHT) + len(others))]
+    free = [*_OTHERS, *range(COLOURS, COLOURS + len(others))]
     return _METHODS | dict(zip(others, free, strict=False))

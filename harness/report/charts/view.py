@@ -1,125 +1,95 @@
-"""A comparison as charts see it: every attribute of it that they use is looked up here."""
+"""A comparison as charts see it: costs, accuracies and what they are called."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from harness.report.costs import Target
+from harness.report.comparison import Comparison
+from harness.report.costs import Measure, Target
 from harness.report.groups import Group
+from harness.report.names import extra_of, method_name
+from harness.report.results import GroupResult
 from harness.report.runs import Run
+from harness.report.series import series_of
+from harness.report.statistics import Interval
 
-Comparison = Any
-Result = Any
+Series = dict[str, list[GroupResult]]
 
 
 class Bar(NamedTuple):
-    """A value between two bounds."""
+    """A value between two bounds; NaN where it was not measured."""
 
     value: float
     low: float
     high: float
 
 
-def results(comparison: Comparison, benchmark: str) -> list[Result]:
-    """The results of one benchmark, a group each, in the report's order."""
-    return [result for result in comparison.results if result.group.benchmark == benchmark]
+def targets(comparison: Comparison, problem: str) -> tuple[list[Target], list[Target]]:
+    """The headlines of ``problem`` (epsilon, loss, accuracy, where it has them), and the other targets."""
+    found = [headline.target for headline in comparison.headlines[problem].values()]
+    headlines = [target for target in found if target is not None]
+    return headlines, [target for target in comparison.targets if target not in headlines]
 
 
-def benchmarks(comparison: Comparison) -> list[str]:
-    """The names of the benchmarks, in the report's order."""
-    return list(dict.fromkeys(group.benchmark for group in comparison.groups))
+def cost(result: GroupResult, target: Target, measure: Measure) -> Bar:
+    """Median cost of ``result``, infinite where half of the seeds or more never got there.
+
+    Methods without phi are taken on the (w, phi) on which they need most iterations.
+    """
+    longest = max(result.all_costs(target), key=lambda found: _known(found.median.iterations))
+    return bar(longest.interval(measure))
 
 
-def targets(comparison: Comparison) -> list[Target]:
-    """The targets, the headline first."""
-    first = [] if comparison.headline is None else [comparison.headline]
-    return [*first, *(target for target in comparison.targets if target != comparison.headline)]
-
-
-def cost(result: Result, target: Target, measure: str) -> Bar:
-    """Median cost of ``result`` to ``target``; infinite where half of the seeds or more never got there."""
-    found = getattr(result.costs[target], measure)
-    return Bar(found.value, found.low, found.high)
-
-
-def accuracy(result: Result) -> Bar | None:
-    """Held-out accuracy over seeds."""
-    found = result.accuracy
-    return None if found is None else Bar(found.value, found.low, found.high)
+def bar(interval: Interval) -> Bar:
+    """An interval over seeds."""
+    return Bar(interval.value, interval.low, interval.high)
 
 
 def completed(group: Group) -> list[Run]:
-    """Its runs that came to their last iteration."""
-    return [run for run in group.runs if run.summary["status"] == "completed"]
+    """Its runs that came to their last iteration, one a seed."""
+    return [run for run in group.by_seed.values() if run.summary["status"] == "completed"]
 
 
 def extras(group: Group) -> str:
-    """What sets ``group`` apart from others of its method and N, such as `` inner_lr=0.01``; mostly empty."""
-    return group.label.removeprefix(f"{group.method} N={group.inner_steps}").rstrip()
+    """``, inner_lr=0.01``: what sets ``group`` apart from others of its method and N; mostly empty."""
+    found = extra_of(group)
+    return f", {found}" if found else ""
 
 
-def over_runs(group: Group, quantity: Callable[[Run], float]) -> Bar | None:
-    """Median and range over the runs of ``group`` of a quantity that each has; None where none has it."""
-    values = [value for run in group.runs if math.isfinite(value := quantity(run))]
-    return Bar(float(np.median(values)), min(values), max(values)) if values else None
+def series(results: Sequence[GroupResult]) -> Series:
+    """Results that differ in N alone, N ascending, by a name; as the claims about N know them for ANIL."""
+    found: Series = {}
+    taken: set[int] = set()
+    for geometry in ("convex", "nonconvex"):
+        members = series_of(results, geometry)
+        for each in members:
+            name = method_name(each.results[0].group.method) + (f", {each.name}" if len(members) > 1 else "")
+            found.setdefault(name, []).extend(each.results)
+            taken |= {id(result) for result in each.results}
+    for result in results:
+        if id(result) not in taken:
+            found.setdefault(method_name(result.group.method) + extras(result.group), []).append(result)
+    order = list(dict.fromkeys(result.group.method for result in results))
+    ordered = sorted(found.items(), key=lambda item: order.index(item[1][0].group.method))
+    return {name: sorted(members, key=lambda result: result.group.inner_steps) for name, members in ordered}
 
 
-def seconds_per_iteration(run: Run) -> float:
-    """Training seconds of one meta-iteration, evaluation off the clock."""
-    done = run.summary.get("iterations_done")
-    return run.summary["seconds"]["train"] / done if done else math.nan
+def over_runs(group: Group, quantity: Callable[[Run], float]) -> Bar:
+    """Median and range over the seeds of ``group`` of a quantity; NaN where none has it."""
+    values = [value for run in group.by_seed.values() if math.isfinite(value := quantity(run))]
+    return Bar(float(np.median(values)), min(values), max(values)) if values else Bar(math.nan, math.nan, math.nan)
 
 
-def seeds_text(counts: Sequence[int]) -> str:
+def seeds_text(counts: Iterable[int]) -> str:
     """``5 seeds``, ``3 to 5 seeds``."""
-    low, high = min(counts, default=0), max(counts, default=0)
+    found = list(counts)
+    low, high = min(found, default=0), max(found, default=0)
     return (f"{low}" if low == high else f"{low} to {high}") + (" seed" if high == 1 else " seeds")
 
 
-def shown(method: str) -> str:
-    """``ANIL convex`` for ``anil convex``; the names of other people's algorithms stay as they are."""
-    first, _, rest = method.partition(" ")
-    return " ".join(filter(None, [first.upper() if first in ("maml", "fomaml", "anil") else first, rest]))
-
-
-class Overview(NamedTuple):
-    """What the page says before any plot."""
-
-    findings: list[str]
-    claims: list[Any]
-    warnings: list[str]
-    skipped: list[str]
-    benchmarks: list[str]
-    #: the methods, as a list in words
-    title: str
-    settings: int
-    runs: int
-    statuses: dict[str, int]
-    targets: list[str]
-
-
-def overview(comparison: Comparison) -> Overview:
-    """Findings, claims and warnings of a comparison, and how much it rests on."""
-    groups = comparison.groups
-    runs = [run for group in groups for run in group.runs]
-    return Overview(
-        list(comparison.findings),
-        list(comparison.claims),
-        list(comparison.warnings),
-        list(comparison.skipped),
-        benchmarks(comparison),
-        _in_words(list(dict.fromkeys(shown(group.method) for group in groups))),
-        len(groups),
-        len(runs),
-        dict(Counter(str(run.summary["status"]).replace("_", " ") for run in runs)),
-        [str(target) for target in targets(comparison)],
-    )
-
-
-def _in_words(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+def _known(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from harness.report.charts import Chart, charts_of
-from harness.report.charts.view import Comparison
+from harness.report.comparison import Comparison
 from harness.report.figures.draw import draw
 from harness.report.figures.look import SETTINGS
 
@@ -29,12 +29,12 @@ _DPI = 200
 def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
     """Write every chart of ``comparison`` into ``folder`` (made if need be); returns the files written.
 
-    Files are called ``FAMILY[-BENCHMARK][-VARIANT].{pdf,png,svg}``: ``figure1.pdf``, or
-    ``figure1-fc100.pdf`` where there are several benchmarks.
+    Files are called ``FAMILY[-PROBLEM][-VARIANT].{pdf,png,svg}``: ``figure1.pdf``, or
+    ``figure1-fc100.pdf`` where there are several problems.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    charts = charts_of(comparison)
-    several = len({chart.benchmark for chart in charts}) > 1
+    charts = [chart for chart in charts_of(comparison) if chart.on_paper]
+    several = len({chart.problem for chart in charts}) > 1
     written: list[Path] = []
     stems: set[str] = set()
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
@@ -58,7 +58,7 @@ def _write(figure: Figure, folder: Path, stem: str) -> list[Path]:
 def _stem(chart: Chart, several: bool) -> str:
     """A file name that every system takes; what stands in it may come from a plugin's name."""
     variant = chart.variant.replace("ε", "epsilon")
-    parts = [chart.family, chart.benchmark if several else "", variant]
+    parts = [chart.family, chart.problem if several else "", variant]
     return "-".join(slug for part in parts if (slug := re.sub(r"[^A-Za-z0-9.+]+", "-", part).strip("-.")))[:100]
 
 

@@ -38,7 +38,7 @@ def draw(chart: Chart) -> Figure:
     for panel, axes in zip(chart.panels, figure.subplots(rows, 2, squeeze=False).flat, strict=True):
         _draw_panel(axes, panel)
     variant = "" if chart.variant in chart.title else f", {chart.variant}"
-    title = plain(f"{chart.title}{variant} ({chart.benchmark})")
+    title = plain(f"{chart.title}{variant} ({chart.problem})")
     figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=10)
     foot = _CAPTION * len(caption) + 0.06
     anchor = (0.5, foot / height)

@@ -6,16 +6,17 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from harness.report.cells import Table
 from harness.report.charts import charts_of
 from harness.report.charts.style import DARK, LIGHT
-from harness.report.charts.view import Comparison, overview
+from harness.report.comparison import Comparison
 from harness.report.page.cells import body, numeric
+from harness.report.page.overview import overview
 from harness.report.page.plots import cards, plot_data
 from harness.report.page.runs import run_data
 from harness.report.page.script_safe import script_safe
@@ -26,7 +27,7 @@ _HERE = Path(__file__).parent
 _SCRIPTS = ("plots.js", "runs.js")
 
 
-def write_page(comparison: Comparison, tables: Sequence[Any], path: Path) -> None:
+def write_page(comparison: Comparison, tables: Sequence[Table], path: Path) -> None:
     """Write the whole report of ``comparison`` to ``path``, UTF-8.
 
     All scripts, styles and data are inside. A content security policy forbids every connection and every script
@@ -41,7 +42,7 @@ def write_page(comparison: Comparison, tables: Sequence[Any], path: Path) -> Non
             overview=overview(comparison),
             tables=tables,
             cards=found,
-            benchmarks=list(dict.fromkeys(card.benchmark for card in found)),
+            problems=comparison.problems,
             plot_data=Markup(script_safe(plot_data(found))),
             run_data=Markup(script_safe(run_data(comparison))),
             scripts=[Markup(script) for script in scripts],

@@ -1,4 +1,4 @@
-"""Cells of the page's tables: numbers that can be read at a glance, exact in the tooltip."""
+"""Cells of the page's tables: as in the other formats, with the exact number in the tooltip."""
 
 from __future__ import annotations
 
@@ -6,56 +6,35 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-Value = str | int | float | None
-
-_PLAIN_BELOW = 10**7
-_NOTHING, _TIMES = "\u2013", "\u00d7"  # an en dash, a multiplication sign
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+from harness.report.cells import Cell, shown
 
 
-class Cell(NamedTuple):
+class Shown(NamedTuple):
     """``text`` as shown, ``exact`` where that says less than the value."""
 
     text: str
     exact: str = ""
 
 
-def cell(value: Value) -> Cell:
-    r"""A value as it is shown: four digits, ∞, a dash for nothing.
+def cell(value: Cell) -> Shown:
+    """A cell for people.
 
-    >>> cell(56_400_300_000).text, cell(0.123456).text, cell(float("inf")).text
-    ('5.64 \u00d7 10¹⁰', '0.1235', '∞')
+    >>> cell(0.123456)
+    Shown(text='0.123', exact='0.123456')
     """
-    if value is None or value == "":
-        return Cell(_NOTHING)
-    if isinstance(value, str):
-        return Cell(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return (
-            Cell(_NOTHING, "not a number") if math.isnan(value) else Cell("∞" if value > 0 else "-∞", "never reached")
-        )
-    if isinstance(value, int) and abs(value) < _PLAIN_BELOW:
-        return Cell(f"{value:,}")
-    text = _scientific(value) if abs(value) >= _PLAIN_BELOW or 0 < abs(value) < 1e-3 else _decimal(value)
-    exact = f"{value:,}" if isinstance(value, int) else repr(value)
-    return Cell(text, "" if exact == text else exact)
+    text = shown(value)
+    if not isinstance(value, float):
+        return Shown(text)
+    exact = repr(value) if math.isfinite(value) else "never reached"
+    return Shown(text, "" if exact.removesuffix(".0") == text else exact)
 
 
-def body(rows: Sequence[Sequence[Value]]) -> Iterator[list[Cell]]:
+def body(rows: Sequence[Sequence[Cell]]) -> Iterator[list[Shown]]:
     """The cells of a table, row by row."""
     return ([cell(value) for value in row] for row in rows)
 
 
-def numeric(rows: Sequence[Sequence[Value]], column: int) -> bool:
+def numeric(rows: Sequence[Sequence[Cell]], column: int) -> bool:
     """Whether a column holds numbers and nothing else."""
-    values = [row[column] for row in rows if row[column] not in (None, "")]
+    values = [row[column] for row in rows if row[column] is not None]
     return bool(values) and not any(isinstance(value, str) for value in values)
-
-
-def _decimal(value: float) -> str:
-    return f"{float(f'{value:.4g}'):,}".removesuffix(".0")
-
-
-def _scientific(value: float) -> str:
-    digits, exponent = f"{value:.2e}".split("e")
-    return f"{digits} {_TIMES} 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"

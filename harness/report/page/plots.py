@@ -15,27 +15,25 @@ from harness.report.charts.style import style
 
 @dataclass(frozen=True)
 class Card:
-    """Charts of one family and benchmark: one place on the page, with a choice between them."""
+    """Charts of one family and problem: one place on the page, with a choice between them."""
 
     id: str
-    benchmark: str
+    problem: str
     charts: tuple[Chart, ...]
 
     @property
     def title(self) -> str:
         """What all its charts are called; they say more themselves."""
-        titles = {chart.title for chart in self.charts}
-        return titles.pop() if len(titles) == 1 else "Cost to a target"
+        return self.charts[0].title if self.charts[0].family != "cost" else "Cost to a target"
 
 
 def cards(charts: Iterable[Chart]) -> list[Card]:
-    """Charts by benchmark and family, in order."""
+    """Charts by problem and family, in order."""
     found: dict[tuple[str, str], list[Chart]] = {}
     for chart in charts:
-        found.setdefault((chart.benchmark, chart.family), []).append(chart)
+        found.setdefault((chart.problem, chart.family), []).append(chart)
     return [
-        Card(f"plot-{index}", benchmark, tuple(members))
-        for index, ((benchmark, _), members) in enumerate(found.items())
+        Card(f"plot-{index}", problem, tuple(members)) for index, ((problem, _), members) in enumerate(found.items())
     ]
 
 

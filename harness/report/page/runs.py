@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from harness.report.charts import view
+from harness.report.comparison import Comparison
 from harness.report.page.script_safe import plain
 from harness.report.runs import Run
 
@@ -25,7 +25,7 @@ _RESULT = (
 _MISSING = object()
 
 
-def run_data(comparison: view.Comparison) -> dict[str, Any]:
+def run_data(comparison: Comparison) -> dict[str, Any]:
     """``runs``, the configuration ``common`` to all of them, and ``environments`` that runs point into."""
     members = [(group.label, run) for group in comparison.groups for run in group.runs]
     common = _common([run.config for _, run in members])
