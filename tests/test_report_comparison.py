@@ -123,10 +123,10 @@ def test_maml_of_another_model_or_n_is_no_partner(tmp_path):
 def test_the_partner_is_the_maml_with_the_same_settings(tmp_path):
     for rate in (0.1, 0.01):
         write_seeds(tmp_path, {5: 0.05}, algo="maml", inner_lr=rate)
-    write_seeds(tmp_path, {5: 0.1}, inner_lr=0.01)
-    (row,) = compare(tmp_path, EPSILON).factors
-    assert row.maml.same("inner_lr") == 0.01
-    assert row.differing == ()
+        write_seeds(tmp_path, {5: 0.1}, inner_lr=rate)
+    rows = compare(tmp_path, EPSILON).factors
+    assert [(row.anil.same("inner_lr"), row.maml.same("inner_lr")) for row in rows] == [(0.01, 0.01), (0.1, 0.1)]
+    assert [row.differing for row in rows] == [(), ()]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,7 @@ def test_the_partner_is_the_maml_with_the_same_settings(tmp_path):
     [
         ({1: 0.02, 3: 0.05, 10: 0.055}, "held"),
         ({1: 0.1, 3: 0.05, 10: 0.02}, "refuted"),
+        ({1: 0.05, 3: 0.1, 10: 0.02}, "refuted"),
         ({1: 0.05, 3: 0.05, 10: 0.05}, "undecided"),
     ],
 )
@@ -287,6 +288,17 @@ def test_accuracy_is_that_of_the_completed_runs(tmp_path):
     (result,) = compare(tmp_path).results
     assert result.accuracy.value == pytest.approx(0.25)
     assert (result.accuracy.seeds, result.diverged) == (4, 1)
+
+
+def test_seconds_per_iteration_leave_the_warm_up_out(tmp_path):
+    folder = write_run(tmp_path, seconds=0.01)
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["seconds"] |= {"train": 7 + 99 * 0.01, "first_iteration": 7.0}
+    path.write_text(json.dumps(summary))
+    (result,) = compare(tmp_path).results
+    assert result.seconds["train"] == pytest.approx(0.01)
+    assert result.seconds["second_order"] == pytest.approx(0.003)
 
 
 def test_the_order_of_runs_changes_nothing(tmp_path):

@@ -68,7 +68,8 @@ def test_a_fabricated_run_has_the_files_and_keys_of_a_real_one(tmp_path):
 def test_runs_are_found_below_a_folder_once_each_and_in_order(tmp_path):
     for name in ("b/second", "a/deep/first", "b/third"):
         write_run(tmp_path, name=name)
-    found, skipped = read_runs([tmp_path, tmp_path / "b", tmp_path / "b" / "third"])
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    found, skipped = read_runs([tmp_path, tmp_path / "link", tmp_path / "b" / "third"])
     assert [run.path.name for run in found] == ["first", "second", "third"]
     assert skipped == []
 

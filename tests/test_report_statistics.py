@@ -135,4 +135,5 @@ def test_profiles_count_problems_that_nobody_solves_for_nobody():
         [0, 1 / 3, 1 / 3, 2 / 3, 2 / 3]
     )
     assert profiles["anil"].at(1) == pytest.approx(1 / 3)
+    assert performance_profiles({"a": {"maml": 1, "anil": 0}})["maml"].at(1e9) == 0
     assert performance_profiles({}) == {}

@@ -113,7 +113,7 @@ def test_several_problems_get_a_column_and_tables_over_them(tmp_path):
     assert {row["problem"] for row in records(found["table2"])} == {"fc100 shots=1", "fc100 shots=5"}
     assert {row["method"]: row["problems"] for row in records(found["over_problems"])}["MAML"] == 2
     profile = {row["method"]: row["within 1× of the cheapest"] for row in records(found["profiles"])}
-    assert (profile["ANIL convex"], profile["MAML"]) == (1, 0)
+    assert profile == {"ANIL convex": 1, "ANIL nonconvex": 0, "FOMAML": 0, "MAML": 0}
 
 
 def test_columns_that_nobody_fills_are_left_out():
@@ -160,7 +160,7 @@ def test_text_in_a_csv_file_is_no_formula(start):
 
 def test_markdown_shows_names_as_they_are():
     text = to_markdown([table("name", EVIL, ["a", "b"], [[EVIL, 1]], [EVIL])])
-    assert "<script>" not in text
+    assert "<" not in text
     assert r"\[a\](b)" in text
     row = next(line for line in text.splitlines() if line.startswith("| ") and "input" in line)
     assert row.replace(r"\|", "").count("|") == 3

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.report.documents import number, one_line, read_lines
+from harness.report.documents import number, numbers, one_line, read_lines
 
 _PLAIN = ("iteration", "loss", "accuracy", "seconds")
 _COUNTS = ("gradient_entries", "second_order_entries")
@@ -33,10 +33,10 @@ class Log:
 def read_log(path: Path, keep_lines: bool) -> Log:
     """The trusted lines of a file; ``keep_lines``: also as dictionaries of finite numbers and None."""
     found, faults = read_lines(path)
-    records = [record for _, record in found]
-    columns = {name: np.array([number(record.get(name)) for record in records]) for name in _PLAIN}
+    records = list(found.values())
+    columns = {name: numbers([record.get(name) for record in records]) for name in _PLAIN}
     counts = [part if isinstance(part := record.get("counts"), dict) else {} for record in records]
-    columns |= {name: np.array([number(part.get(name)) for part in counts]) for name in _COUNTS}
+    columns |= {name: numbers([part.get(name) for part in counts]) for name in _COUNTS}
     trusted = _trusted(columns)
     lines: list[dict[str, Any]] = []
     if keep_lines:
@@ -45,7 +45,7 @@ def read_log(path: Path, keep_lines: bool) -> Log:
         lines = [line for line, good in zip(cleaned, trusted, strict=True) if good and line is not None]
     faults |= {
         index: "out of order, or iteration, seconds, counts or norms are missing or negative"
-        for (index, _), good in zip(found, trusted, strict=True)
+        for index, good in zip(found, trusted, strict=True)
         if not good
     }
     return Log({name: column[trusted] for name, column in columns.items()}, lines, _fault(path, faults))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 # Deeper nesting than a file of so many bytes can hold overflows the C stack in libyaml's composer.
 _MOST_BYTES, _MOST_NODES = 4096, 10_000
@@ -23,6 +26,18 @@ def number(value: object) -> float:
     except OverflowError:
         return math.nan
     return found if math.isfinite(found) else math.nan
+
+
+def numbers(values: Sequence[object]) -> NDArray[np.float64]:
+    """:func:`number` of each value ``[len(values)]``."""
+    if not set(map(type, values)) <= {int, float, type(None)}:
+        return np.array([number(value) for value in values])
+    try:
+        found = np.array(values, dtype=np.float64)
+    except OverflowError:
+        return np.array([number(value) for value in values])
+    found[~np.isfinite(found)] = math.nan
+    return found
 
 
 def one_line(text: object) -> str:
@@ -43,13 +58,14 @@ def read_object(path: Path) -> tuple[dict[str, Any], str | None]:
     return (found, None) if isinstance(found, dict) else ({}, "not a JSON object")
 
 
-def read_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], dict[int, str]]:
-    """The objects of a JSONL file with their line numbers from 1, and the reason for each other line."""
+def read_lines(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """The objects of a JSONL file by line number from 1, and the reason for each other line."""
     try:
-        *whole, torn = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+        content = path.read_bytes() if path.is_file() else b""
     except OSError as error:
-        return [], {1: error.strerror or "not readable"}
-    found, faults = [], {}
+        return {}, {1: error.strerror or "not readable"}
+    *whole, torn = _split(content)
+    found, faults = {}, {}
     for index, line in enumerate(whole, start=1):
         try:
             record = json.loads(line)
@@ -57,12 +73,20 @@ def read_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], dict[int, 
             faults[index] = "not readable as JSON"
             continue
         if isinstance(record, dict):
-            found.append((index, record))
+            found[index] = record
         else:
             faults[index] = "not a JSON object"
     if torn:
         faults[len(whole) + 1] = "torn"
     return found, faults
+
+
+def _split(content: bytes) -> Sequence[str | bytes]:
+    """Lines as text, which is read faster; as bytes where some line is not UTF-8."""
+    try:
+        return content.decode().split("\n")
+    except UnicodeDecodeError:
+        return content.split(b"\n")
 
 
 def read_mapping(path: Path) -> tuple[dict[str, Any], str | None]:
