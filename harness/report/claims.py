@@ -12,7 +12,7 @@ from harness.report.factors import Factor, FactorRow, fair
 from harness.report.results import GroupResult
 from harness.report.series import Series, series_of
 from harness.report.statistics import share
-from harness.report.targets import Headline
+from harness.report.targets import Headline, Headlines
 from harness.report.trends import Costs, Tested, falls_then_rises, rises, saturates
 from harness.report.verdicts import Verdict, all_of, at_least, seeds_text, verdict
 
@@ -55,10 +55,15 @@ _TRENDS = (
 
 
 def claims(
-    problem: str, results: Sequence[GroupResult], headline: Headline, factors: Sequence[FactorRow]
+    problem: str, results: Sequence[GroupResult], headlines: Headlines, factors: Sequence[FactorRow]
 ) -> list[Claim]:
-    """Every claim of the theorems, section 4 and Table 2 of Ji et al. on one problem."""
-    trends = [claim for trend in _TRENDS for claim in _trend(problem, trend, results, headline)]
+    """Every claim of the theorems, section 4 and Table 2 of Ji et al. on one problem.
+
+    The theorems are about epsilon; section 4 shows losses, so what has a direction is asked of a loss too.
+    """
+    headline = headlines["epsilon"]
+    asked = [headline, headlines["loss"]] if headlines["loss"].target is not None else [headline]
+    trends = [claim for trend in _TRENDS for each in asked for claim in _trend(problem, trend, results, each)]
     fewer = [
         _fewer(problem, geometry, kind, [row for row in factors if row.geometry == geometry], headline)
         for geometry in ("convex", "nonconvex")
@@ -85,7 +90,10 @@ def _trend(problem: str, trend: _Trend, results: Sequence[GroupResult], headline
         )
         if len(series.budgets) > 1 and any(math.isinf(value) for cost in costs for value in cost.values()):
             decided, detail = "undecided", f"{detail}; meta-iterations differ, so misses do not compare"
-        made.append(Claim(trend.sentence, decided, text, detail, problem))
+        sentence = trend.sentence.replace("the target", str(headline.target)).replace(
+            "K falls", f"K({headline.target}) falls"
+        )
+        made.append(Claim(sentence, decided, text, detail, problem))
     return made
 
 

@@ -104,7 +104,7 @@ def compare_runs(
         epsilon = headlines[problem]["epsilon"]
         results += mine
         rows += (found := factors(mine, epsilon.target))
-        claimed += claims(problem, mine, epsilon, found)
+        claimed += claims(problem, mine, headlines[problem], found)
     warnings = [*machines, *caveats(results, headlines, rows), *skipped]
     sentences = findings(results, headlines, rows, claimed)
     return Comparison(used, headlines, results, rows, claimed, sentences, warnings, list(skipped))
