@@ -152,7 +152,7 @@ def open_page(browser, path):
 def drawn(page, card="#plot-0"):
     """What a plot shows: the names of its lines, and its axes."""
     page.locator(card).scroll_into_view_if_needed()
-    page.wait_for_function("card => document.querySelector(card + ' .plot').data", arg=card)
+    page.locator(f"{card} .plot.js-plotly-plot").wait_for()
     return page.evaluate(
         """card => { const plot = document.querySelector(card + " .plot"); return {
             names: plot.data.filter((trace) => trace.name).map((trace) => trace.name),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from harness.report.charts.accuracy import accuracy_charts
 from harness.report.charts.chart import Chart, Line, Panel
 from harness.report.charts.cost import cost_charts
@@ -12,7 +14,11 @@ from harness.report.comparison import Comparison
 __all__ = ["Chart", "Line", "Panel", "charts_of"]
 
 
-def charts_of(comparison: Comparison) -> list[Chart]:
-    """Every chart of every problem: losses, cost to each target, resources, accuracy against cost."""
+@lru_cache(maxsize=1)
+def charts_of(comparison: Comparison) -> tuple[Chart, ...]:
+    """Every chart of every problem: losses, cost to each target, resources, accuracy against cost.
+
+    Figures and page ask for the same ones, so the last are kept.
+    """
     makers = (loss_charts, cost_charts, resource_charts, accuracy_charts)
-    return [chart for problem in comparison.problems for make in makers for chart in make(comparison, problem)]
+    return tuple(chart for problem in comparison.problems for make in makers for chart in make(comparison, problem))

@@ -79,11 +79,12 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_xscale("log" if panel.x_log else "linear")
     axes.set_yscale("log" if panel.y_log else "linear")
     axes.set_ylim(*panel.y_limits)
+    if panel.ticks:
+        axes.set_xlim(*panel.x_limits)
     for line in panel.lines:
         _draw_line(axes, panel, line)
     axes.xaxis.set_major_formatter(_short)
     if panel.ticks:
-        axes.set_xlim(*panel.x_limits)
         axes.xaxis.set_major_locator(FixedLocator(panel.ticks))
         axes.xaxis.set_minor_locator(NullLocator())
     if panel.y_log:

@@ -34,7 +34,8 @@ def write_page(comparison: Comparison, tables: Sequence[Table], path: Path) -> N
     but these; whatever came from a file is escaped as text.
     """
     found = cards(charts_of(comparison))
-    scripts = [get_plotlyjs(), *((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)]
+    plotly = get_plotlyjs()
+    scripts = [(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     page = (
         _environment()
         .get_template("report.html.j2")
@@ -45,10 +46,11 @@ def write_page(comparison: Comparison, tables: Sequence[Table], path: Path) -> N
             problems=comparison.problems,
             plot_data=Markup(script_safe(plot_data(found))),
             run_data=Markup(script_safe(run_data(comparison))),
+            plotly=Markup(plotly),
             scripts=[Markup(script) for script in scripts],
             style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
             palettes={"light": LIGHT, "dark": DARK},
-            policy=_policy(scripts),
+            policy=_policy([plotly, *scripts]),
         )
     )
     path.write_text(page, encoding="utf-8", errors="replace", newline="\n")

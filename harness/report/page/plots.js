@@ -40,6 +40,17 @@
     return `rgba(${value >> 16}, ${(value >> 8) & 255}, ${value & 255}, ${share})`;
   }
 
+  // The library takes longer to start than the whole page to show: it lies there as text until a plot is near or
+  // the browser has nothing else to do.
+  function library() {
+    const source = document.getElementById("plotly");
+    if (source) {
+      source.remove();
+      document.head.append(element("script", {}, source.textContent));
+    }
+    return Plotly;
+  }
+
   // ---- traces
 
   function band(line, colour) {
@@ -94,12 +105,16 @@
   }
 
   function traces(panel, hidden, look) {
+    const missing = panel.lines.filter((line) => line.unreached).map((line) => line.name);
     return panel.lines.filter((line) => !hidden.has(line.name)).flatMap((line) => {
       const colour = look.colours[line.colour];
       const made = [];
       if (line.kind === "curve" && line.low) made.push(band(line, colour));
       made.push(main(line, panel, colour));
-      if (line.unreached) made.push(edge(line, line.unreached, "triangle-up", 1, "never reached", colour));
+      if (line.unreached) {
+        const height = 1 - 0.05 * missing.indexOf(line.name); // one below the other, so that none hides another
+        made.push(edge(line, line.unreached, "triangle-up", height, "never reached", colour));
+      }
       if (line.zeros) made.push(edge(line, line.zeros, "triangle-down", 0, "zero", colour));
       return made;
     });
@@ -198,7 +213,7 @@
       this.place.setAttribute("role", "img");
       this.place.setAttribute("aria-label", label);
       const shape = layout(this.panel, this.state, look);
-      Plotly.react(this.place, traces(this.panel, this.state.hidden, look), shape, { displayModeBar: false, responsive: true });
+      library().react(this.place, traces(this.panel, this.state.hidden, look), shape, { displayModeBar: false, responsive: true });
     }
 
     // Controls are made once and then brought up to date, so that the keyboard's focus stays where it is.
@@ -331,6 +346,7 @@
   }
 
   dark.addEventListener("change", redraw);
+  addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(library));
 
   function onPaper(now) {
     printing = now;

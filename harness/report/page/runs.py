@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from harness.report.comparison import Comparison
+from harness.report.groups import Group
+from harness.report.names import group_name
 from harness.report.page.script_safe import plain
 from harness.report.runs import Run
 
@@ -27,7 +29,7 @@ _MISSING = object()
 
 def run_data(comparison: Comparison) -> dict[str, Any]:
     """``runs``, the configuration ``common`` to all of them, and ``environments`` that runs point into."""
-    members = [(group.label, run) for group in comparison.groups for run in group.runs]
+    members = [(_name(comparison, group), run) for group in comparison.groups for run in group.runs]
     common = _common([run.config for _, run in members])
     environments: dict[str, int] = {}
     runs = []
@@ -45,6 +47,10 @@ def run_data(comparison: Comparison) -> dict[str, Any]:
             }
         )
     return {"runs": runs, "common": plain(common), "environments": [json.loads(text) for text in environments]}
+
+
+def _name(comparison: Comparison, group: Group) -> str:
+    return " on ".join(filter(None, [group_name(group), comparison.shown_problem(group.problem)]))
 
 
 def _common(configs: list[dict[str, Any]]) -> dict[str, Any]:
