@@ -69,7 +69,7 @@ def claims(
         for geometry in ("convex", "nonconvex")
         for kind in ("gradient", "second-order")
     ]
-    return [*trends, *_divergence(problem, results), *fewer]
+    return [*dict.fromkeys(trends), *_divergence(problem, results), *fewer]
 
 
 def _trend(problem: str, trend: _Trend, results: Sequence[GroupResult], headline: Headline) -> list[Claim]:
