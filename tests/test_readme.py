@@ -21,10 +21,7 @@ def blocks(language: str = "") -> list[str]:
 def test_ci_runs_exactly_the_test_command():
     install_and_run, install_and_test = blocks()[:2]
     assert install_and_run.strip() == "pip install . && harness run --algo anil --geometry convex"
-    lines = [
-        line for line in (ROOT / ".ci" / "run").read_text().splitlines() if not line.startswith(("#", "set ", "cd "))
-    ]
-    assert lines == install_and_test.strip().splitlines()
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == install_and_test.strip()
 
 
 def test_example_runs(tmp_path):
