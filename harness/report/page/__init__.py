@@ -24,7 +24,7 @@ from harness.report.page.script_safe import script_safe
 __all__ = ["write_page"]
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("plots.js", "runs.js")
+_SCRIPTS = ("drawing.js", "plots.js", "runs.js")
 
 
 def write_page(comparison: Comparison, tables: Sequence[Table], path: Path) -> None:
@@ -72,4 +72,8 @@ def _policy(scripts: Sequence[str]) -> str:
     """Nothing may be fetched, and no script may run but these, known by their hashes."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    # some versions of the library try at once which kinds of images a browser knows, on images inside themselves
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
