@@ -140,7 +140,7 @@ def test_the_partner_is_the_maml_with_the_same_settings(tmp_path):
 )
 def test_convex_k_falls_and_saturates(tmp_path, rates, verdict):
     write_seeds(tmp_path, rates, iterations=200)
-    found = claim(compare(tmp_path, EPSILON), "K falls with N")
+    found = claim(compare(tmp_path, EPSILON), "falls with N")
     assert found.verdict == verdict
     assert "5 shared seeds" in found.interval_text
 
