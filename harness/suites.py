@@ -79,6 +79,11 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     return Plan(suite, tuple(runs.values()), tuple(map(str, missing.values())))
 
 
+def published() -> list[Published]:
+    """Every number in print that the project's suites know."""
+    return [entry for path in suites() for entry in validate_as(Suite, *read(path)).published]
+
+
 def find(name: str) -> Path:
     """The file of a suite that comes with the project, or a file of one's own."""
     path = Path(name)

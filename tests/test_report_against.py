@@ -6,10 +6,8 @@ import pytest
 from fabricated import write_run
 
 from harness.errors import InputError
-from harness.report.runs import read_runs
-
-pytest.importorskip("harness.theory.bounds")
 from harness.report.against import compare_sets
+from harness.report.runs import read_runs
 
 
 def write_set(folder, seeds=5, **options):

@@ -10,11 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InputError
+from harness.report.comparison import compare_runs
 from harness.report.costs import Target
 from harness.report.runs import read_runs
-
-pytest.importorskip("harness.theory.bounds")
-from harness.report.comparison import compare_runs
 
 EPSILON = Target("epsilon", 0.1)
 

@@ -12,17 +12,15 @@ import pytest
 from fabricated import first_below, write_grid, write_run
 
 from harness.report.cells import Math, shown, table
+from harness.report.comparison import compare_runs
 from harness.report.runs import read_runs
+from harness.report.tables import tables_of
 from harness.report.writers import to_csv, to_json, to_latex, to_markdown, write_tables
 
 EVIL = r"\input{/etc/passwd} <script>alert('x')</script> $x_1^2$ & 100% #1 ~ | `a` [a](b) * ¡é 中 😀"
 
 
 def tables(folder: Path, **options):
-    pytest.importorskip("harness.theory.bounds")
-    from harness.report.comparison import compare_runs
-    from harness.report.tables import tables_of
-
     runs, skipped = read_runs([folder])
     return {each.name: each for each in tables_of(compare_runs(runs, skipped=skipped, **options))}
 
@@ -206,3 +204,12 @@ def test_every_table_has_its_files(grid, tmp_path):
     first = list(csv.reader((tmp_path / "new" / "folder" / "table2.csv").open(encoding="utf-8")))
     assert first[0] == grid["table2"].columns
     assert len(first) == len(grid["table2"].rows) + 1
+
+
+def test_accuracies_in_print_stand_beside_those_of_the_same_tasks(tmp_path):
+    for algo in ("maml", "anil"):
+        write_run(tmp_path, algo=algo, benchmark="fc100", ways=5, shots=5, accuracy=0.47)
+    tables = {each.name: each for each in tables_of(compare_runs(read_runs([tmp_path])[0]))}
+    (row,) = tables["in_print"].rows
+    shown = dict(zip(tables["in_print"].columns, row, strict=True))
+    assert (shown["group"], shown["accuracy"], shown["in print"]) == ("MAML (N = 5)", 0.47, 0.49)

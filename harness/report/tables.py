@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.report.cells import Cell, Table, ends_text, table
 from harness.report.comparison import Comparison
+from harness.report.in_print import in_print_table
 from harness.report.latex import to_latex
 from harness.report.names import group_name, method_name
 from harness.report.paper_tables import factor_table, measured_tables, theory_tables
@@ -24,6 +25,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
         _claims(comparison),
         _targets(comparison),
         _timing(comparison),
+        in_print_table(comparison.results),
         *theory_tables(),
     ]
     if len(comparison.problems) > 1:
