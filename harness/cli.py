@@ -45,7 +45,7 @@ def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = 
         seed of the problems
     """
     from harness.proof import verify as verify_gradients
-    from harness.report.console import console, print_json, table
+    from harness.terminal.console import console, print_json, table
 
     log = logging.getLogger("harness")
     report = verify_gradients(algo or None, engine or None, seed=seed, progress=log.debug)
@@ -61,7 +61,7 @@ def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = 
 def list_(*, json: Json = False) -> int:
     """Show algorithms, geometries, benchmarks, engines and suites."""
     from harness.listing import listing
-    from harness.report.console import console, listing_tables, print_json
+    from harness.terminal.console import console, listing_tables, print_json
 
     document = listing()
     if json:
@@ -98,7 +98,7 @@ def verify_data(name: str, *, json: Json = False) -> int:
 
 
 def _show(document: Any, json: bool) -> int:
-    from harness.report.console import console, data_table, print_json
+    from harness.terminal.console import console, data_table, print_json
 
     if json:
         print_json(document)

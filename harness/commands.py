@@ -43,8 +43,8 @@ def run(
 
     settings, origins = gather(config, flags, set_)
     from harness.experiment import run as run_experiment
-    from harness.report.console import console, print_json, run_table
-    from harness.report.progress import ConsoleProgress
+    from harness.terminal.console import console, print_json, run_table
+    from harness.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(console(to_stderr=True))
     summary = run_experiment(settings, results=results, resume=resume, fresh=fresh, progress=progress, origins=origins)
@@ -66,9 +66,9 @@ def time(
     from harness.settings import gather_as
 
     settings, _ = gather_as(TimeConfig, config, flags)
-    from harness.report.console import console, print_json, time_tables
-    from harness.report.progress import show_lines
     from harness.store import write_json
+    from harness.terminal.console import console, print_json, time_tables
+    from harness.terminal.progress import show_lines
     from harness.timing import time_meta_gradients
 
     with show_lines(console(to_stderr=True)) as show:
@@ -105,8 +105,8 @@ def compare(
     """Do every run of a suite that is not finished yet; SUITE is a name of harness list, or a YAML file."""
     from harness.compare import compare as run_grid
     from harness.compare import grid
-    from harness.report.console import console, print_json
-    from harness.report.grid import GridView, grid_document, outcome_lines, plan_table
+    from harness.terminal.console import console, print_json
+    from harness.terminal.grid import GridView, grid_document, outcome_lines, plan_table
 
     if dry_run:
         entries = grid(suite, results, set_)
@@ -139,9 +139,9 @@ def theory(
     from harness.settings import gather
 
     settings, origins = gather(config, flags, set_)
-    from harness.report.console import console, print_json
+    from harness.terminal.console import console, print_json
+    from harness.terminal.theory import theory_tables
     from harness.theory.estimate import estimate
-    from harness.theory.show import theory_tables
 
     document = estimate(settings, smooth=smoothness, origins=origins)
     if json:
@@ -177,10 +177,10 @@ def report(
     accuracy
         target accuracies on the fixed tasks, between 0 and 1; unset: chosen from the data
     """
-    from harness.report.console import console, print_json, report_lines
     from harness.report.costs import targets_of
-    from harness.report.progress import show_lines
     from harness.report.write import write_report
+    from harness.terminal.console import console, print_json, report_lines
+    from harness.terminal.progress import show_lines
 
     targets = targets_of(epsilon, loss, accuracy)
     with show_lines(console(to_stderr=True)) as say:

@@ -1,1 +1,1 @@
-"""What people see: progress and tables on the terminal."""
+"""Reports: from run directories alone to tables, figures and one HTML page."""

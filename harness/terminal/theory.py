@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harness.report.console import table
+from harness.terminal.console import table
 
 
 def theory_tables(document: Mapping[str, Any]) -> list[Table]:

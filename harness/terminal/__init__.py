@@ -1,0 +1,1 @@
+"""What people see while they wait and when it is done: progress and tables on the terminal."""
