@@ -50,7 +50,9 @@ def test_where_no_epsilon_is_reached_by_all_the_headline_is_what_somebody_reache
     found = compare(tmp_path)
     assert found.headline == Target("epsilon", 1e-4)
     assert "no target is reached by every method" in found.headlines["fc100"]["epsilon"].reason
-    assert "MAML at that N did not" in found.findings[0]
+    (row,) = found.factors
+    assert row.target.value > 0.1  # what MAML comes to, exp(-0.001 K), and not the headline
+    assert f"to reach {row.target} " in found.findings[0]
 
 
 def test_given_targets_are_kept_and_the_headline_is_one_of_them(tmp_path):
@@ -358,3 +360,12 @@ def test_no_mixture_of_runs_leads_to_a_traceback(tmp_path, runs):
     assert to_latex(tables)
     assert json.loads(to_json(tables))
     assert [to_csv(table) for table in tables]
+
+
+def test_trends_are_asked_at_a_target_that_every_n_reaches(tmp_path):
+    write_seeds(tmp_path, {1: 0.02, 3: 0.05, 10: 0.055}, iterations=200)
+    found = claim(compare(tmp_path), "K(ε", "falls with N")
+    reached = float(found.sentence.split("ε = ")[1].split(")")[0])
+    slowest = math.exp(-0.02 * 200)
+    assert slowest <= reached < 2 * slowest
+    assert found.verdict == "held"

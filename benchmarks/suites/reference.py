@@ -118,6 +118,7 @@ def factors() -> str:
     rows = [
         [
             f"{row['geometry']}, N = {row['N']}",
+            row["target"],
             f"{_short(row['gradient factor'])} ({row['gradient, 95 %']})",
             _short(row["gradient, predicted"]),
             _short(row["gradient, at equal K"]),
@@ -126,9 +127,9 @@ def factors() -> str:
             _short(row["second-order, at equal K"]),
         ]
         for row in _table("fc100-cpu", "factors")
+        if "0.1" in (row["settings"] or "inner_lr=0.1")
     ]
-    target = _table("fc100-cpu", "factors")[0]["target"]
-    head = [f"ANIL, to {target}", "gradient entries", "predicted", "at equal K", "second-order entries"]
+    head = ["ANIL", "until", "gradient entries", "predicted", "at equal K", "second-order entries"]
     return _markdown([*head, "predicted", "at equal K"], rows)
 
 

@@ -14,6 +14,7 @@ from harness.report.groups import PROBLEM, Group
 from harness.report.results import GroupResult, median_cost
 from harness.report.runs import Run
 from harness.report.statistics import Interval, generator, paired_ratio
+from harness.report.targets import reached_by_all
 
 # What makes ANIL of MAML, and what is compared at equal values anyway.
 _METHOD = {"algo", "geometry", "adapt", "algo_options", "inner_steps", *PROBLEM}
@@ -56,11 +57,26 @@ class FactorRow:
         return self.geometry == "convex" and math.isnan(self.kappa_L)
 
 
-def factors(results: Sequence[GroupResult], target: Target | None) -> list[FactorRow]:
-    """A row for every ANIL group on one problem that has a MAML of the same N and model."""
+def factors(results: Sequence[GroupResult], target: Target | None, given: bool = True) -> list[FactorRow]:
+    """A row for every ANIL group on one problem that has a MAML of the same N and model.
+
+    Where one of the two does not reach ``target`` and it was not ``given``, the strictest epsilon that the
+    median runs of both reach takes its place.
+    """
     groups = [result.group for result in results]
     pairs = ((group, _partner(group, groups)) for group in groups if group.algorithm == "anil" and group.inner_steps)
-    return [_row(anil, maml, target) for anil, maml in pairs if maml is not None]
+    return [
+        _row(anil, maml, target if given else _of_both(anil, maml, target)) for anil, maml in pairs if maml is not None
+    ]
+
+
+def _of_both(anil: Group, maml: Group, target: Target | None) -> Target | None:
+    w = frozenset(anil.same("w"))
+    if target is not None:
+        costs = [median_cost(anil.by_seed, target), median_cost(maml.by_seed, target, w)]
+        if all(math.isfinite(cost.median.iterations) for cost in costs):
+            return target
+    return reached_by_all("epsilon", [(anil.by_seed.values(), None), (maml.by_seed.values(), w)]) or target
 
 
 def differing(anil: Group, maml: Group) -> tuple[str, ...]:

@@ -48,7 +48,8 @@ def _factors(rows: Sequence[FactorRow], results: Sequence[GroupResult], target: 
     for geometry in ("convex", "nonconvex"):
         mine = [row for row in rows if row.geometry == geometry]
         if mine:
-            sentences.append(_factor(min(mine, key=lambda row: _or_infinity(entries[row.anil])), target))
+            best = min(mine, key=lambda row: _or_infinity(entries[row.anil]))
+            sentences.append(_factor(best, best.target or target))
     return sentences
 
 

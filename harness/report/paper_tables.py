@@ -91,7 +91,8 @@ def factor_table(comparison: Comparison) -> Table:
     notes = [
         "MAML's entries over ANIL's at the same N, both until ε on ANIL's (w, φ): ratio of medians over the shared "
         "seeds; ∞: MAML's median run did not get there. Predicted: Table 2's quotient. At equal K: exact entries of "
-        "one meta-iteration.",
+        "one meta-iteration. Where one of the two does not reach the report's ε, the target is the strictest that the "
+        "median runs of both reach, to two digits.",
         "κ is MAML's inner step size and L the largest eigenvalue of the inner Hessian measured along its runs; where "
         "L was not measured, (1 + κL)^N is taken as 1 and the convex prediction is a lower bound.",
     ]

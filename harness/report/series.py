@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.report.costs import Measure, Target
-from harness.report.results import GroupResult
+from harness.report.results import GroupResult, median_cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Series:
 
     def costs(self, target: Target, measure: Measure) -> list[dict[int, float]]:
         """For every N the cost of each seed."""
-        return [result.costs[target].by_seed(measure) for result in self.results]
+        return [median_cost(result.group.by_seed, target).by_seed(measure) for result in self.results]
 
 
 def series_of(results: Iterable[GroupResult], geometry: str) -> list[Series]:

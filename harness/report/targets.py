@@ -6,10 +6,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from harness.report.costs import Target, course, larger_norms
+from harness.report.costs import Target, cost_to, course, larger_norms
 from harness.report.groups import Group
 from harness.report.results import GroupResult, result_of
 from harness.report.runs import Run
@@ -17,6 +18,10 @@ from harness.report.runs import Run
 _DECADES, _SHOWN = 12, 9
 _KINDS: tuple[str, ...] = ("epsilon", "loss", "accuracy")
 _WORDS = {"epsilon": "smallest ε", "loss": "lowest loss", "accuracy": "highest accuracy"}
+
+
+#: kinds of target that a run comes down to
+Falling = Literal["epsilon", "loss"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,26 @@ def choose(
     shown = [target for target in candidates if target.kind == "epsilon" and _useful(target, results)]
     kept = [headline.target for headline in headlines.values() if headline.target is not None]
     return [*_thinned(shown, kept), *(target for target in kept if target.kind != "epsilon")], headlines
+
+
+def reached_by_all(kind: Falling, members: Iterable[tuple[Iterable[Run], frozenset[str] | None]]) -> Target | None:
+    """The strictest target, to two digits, that the median run of every member reaches; None where there is none.
+
+    A member is the runs of a group and the w that norms are taken on (None: its own). A target that some
+    median run meets before training says nothing, and is none.
+    """
+    measured = [([run for run in runs if run.stationarity], w) for runs, w in members]
+    if not all(runs for runs, _ in measured):
+        return None
+    # The upper of two middle runs: half the seeds would leave the median at infinity.
+    floors = [sorted(_least(run, kind, w) for run in runs)[len(runs) // 2] for runs, w in measured]
+    target = Target(kind, _rounded_up(max(floors)))
+    costs = [_middle(cost_to(run, target, w).iterations for run in runs) for runs, w in measured]
+    return target if target.value and all(0 < cost < math.inf for cost in costs) else None
+
+
+def _least(run: Run, kind: Falling, w: frozenset[str] | None) -> float:
+    return -_best(-(larger_norms(run, w) if kind == "epsilon" else course(run, "loss")))
 
 
 def _headline(kind: str, candidates: Sequence[Target], results: Sequence[GroupResult], given: bool) -> Headline:
