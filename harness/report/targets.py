@@ -63,8 +63,8 @@ def choose(
 def reached_by_all(kind: Falling, members: Iterable[tuple[Iterable[Run], frozenset[str] | None]]) -> Target | None:
     """The strictest target, to two digits, that the median run of every member reaches; None where there is none.
 
-    A member is the runs of a group and the w that norms are taken on (None: its own). A target that some
-    median run meets before training says nothing, and is none.
+    A member is the runs of a group and the w that norms are taken on (None: its own). An epsilon that some
+    median run meets before training says nothing, and is none; so is a loss that all of them do.
     """
     measured = [([run for run in runs if run.stationarity], w) for runs, w in members]
     if not all(runs for runs, _ in measured):
@@ -73,7 +73,9 @@ def reached_by_all(kind: Falling, members: Iterable[tuple[Iterable[Run], frozens
     floors = [sorted(_least(run, kind, w) for run in runs)[len(runs) // 2] for runs, w in measured]
     target = Target(kind, _rounded_up(max(floors)))
     costs = [_middle(cost_to(run, target, w).iterations for run in runs) for runs, w in measured]
-    return target if target.value and all(0 < cost < math.inf for cost in costs) else None
+    late = [cost > 0 for cost in costs]
+    told = all(late) if kind == "epsilon" else any(late)
+    return target if target.value and told and max(costs) < math.inf else None
 
 
 def _least(run: Run, kind: Falling, w: frozenset[str] | None) -> float:
