@@ -131,6 +131,5 @@ def _values(values: Any) -> str:
 
 
 def _params(params: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items()
-    )
+    texts = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in params.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())

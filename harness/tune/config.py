@@ -21,7 +21,7 @@ class TuneConfig(RunConfig):
     iterations: int = Field(
         default=TRIAL_ITERATIONS,
         ge=1,
-        description="K, meta-iterations of a trial; fewer where its meta-batch is larger",
+        description="K, meta-iterations of a trial, fewer at a larger meta-batch",
     )
     eval_tasks: int = Field(default=TRIAL_EVAL_TASKS, ge=2, description="validation tasks of a trial")
     trials: int = Field(default=20, ge=1, description="finished trials of each study, over all processes")
@@ -31,7 +31,7 @@ class TuneConfig(RunConfig):
     objective: str = Field(
         default="loss",
         min_length=1,
-        description="loss, accuracy, seconds@accuracy=0.8, gradient_entries@epsilon=0.01, ...; accuracy,seconds: a front",
+        description="loss, accuracy, seconds@accuracy=0.8, gradient_entries@epsilon=0.01, …; two with a comma: a front",
     )
     sampler: Literal["tpe", "random", "qmc", "cmaes", "nsga2"] = Field(default="tpe", description="how to search")
     pruner: Literal["auto", "median", "hyperband", "none"] = Field(

@@ -116,7 +116,7 @@ def _study(
         raise InputError("--space: every parameter is fixed; allowed: at least one range or choice")
     if "accuracy" in str(objective) and run.benchmark.loss == "mse":
         raise InputError(
-            f"--objective {objective}: {run.config.benchmark} is regression; allowed: loss, seconds@loss=…"
+            f"--objective {objective}: {run.config.benchmark} is regression; allowed: loss, seconds@loss=1"
         )
     base = put(run.config.model_dump(mode="json"), fixed)
     c = run.config

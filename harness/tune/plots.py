@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from harness.tune.plan import StudyPlan
 
 def write_plots(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial], path: Path) -> Path:
     """Write every plot that the finished trials allow; plotly's own script is in the file."""
-    parts = []
+    parts: list[str] = []
     for title, figure in _figures(study, plan, done):
         script: bool | str = not parts
         parts.append(f"<h2>{html.escape(title)}</h2>" + figure.to_html(full_html=False, include_plotlyjs=script))
@@ -53,11 +54,11 @@ def _figures(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> I
         values = {trial.values[index] for trial in complete}
         target = None if plan.objective.single else _value(index)
         options: dict[str, Any] = {"target": target, "target_name": str(part)}
-        yield from _tried(f"History: {part}", lambda o=options: plot_optimization_history(study, **o))
+        plots = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel": plot_parallel_coordinate}
         if len(values) > 1:
-            yield from _tried(f"Importance for {part}", lambda o=options: plot_param_importances(study, **o))
-        yield from _tried(f"Slice: {part}", lambda o=options: plot_slice(study, **o))
-        yield from _tried(f"Parallel coordinates: {part}", lambda o=options: plot_parallel_coordinate(study, **o))
+            plots["Importance"] = plot_param_importances
+        for title, draw in plots.items():
+            yield from _tried(f"{title}: {part}", functools.partial(draw, study, **options))
     if plan.objective.single:
         yield from _tried("Along the way", lambda: plot_intermediate_values(study))
 

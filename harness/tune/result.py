@@ -73,7 +73,7 @@ def result_of(
 
 
 def write_suite(out: Path, results: Iterable[dict[str, Any]]) -> Path | None:
-    """A suite for ``harness compare``: every algorithm at its default and at its tuned setting, with five fresh seeds."""
+    """A suite for ``harness compare``: every algorithm, default and tuned, with five fresh seeds."""
     found = [result for result in results if result["best"]]
     if not found:
         return None

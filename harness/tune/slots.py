@@ -53,7 +53,7 @@ def finished(study: optuna.Study, trials: int) -> list[FrozenTrial]:
 def spent(study: optuna.Study) -> float:
     """Seconds of all trials of a study, added up, those of dead processes too."""
     trials = study.get_trials(deepcopy=False)
-    return sum(trial.duration.total_seconds() for trial in trials if trial.duration is not None)
+    return float(sum(trial.duration.total_seconds() for trial in trials if trial.duration is not None))
 
 
 def claim(
@@ -80,7 +80,7 @@ def claim(
             state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attrs
         )
         study_id = storage.get_study_id_from_name(study.study_name)
-        trial_id = storage.create_new_trial(study_id, template_trial=template)
+        trial_id: int = storage.create_new_trial(study_id, template_trial=template)
         number = storage.get_trial(trial_id).number
         if filled(study)[slot].number == number:
             return trial_id
