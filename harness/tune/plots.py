@@ -23,6 +23,8 @@ from optuna.visualization import (
 from harness.store import write
 from harness.tune.plan import StudyPlan
 
+_PLOTS = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel coordinates": plot_parallel_coordinate}
+
 
 def write_plots(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial], path: Path) -> Path:
     """Write every plot that the finished trials allow; plotly's own script is in the file."""
@@ -51,26 +53,26 @@ def _figures(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> I
         names = [str(part) for part in plan.objective.parts]
         yield from _tried("Pareto front", lambda: plot_pareto_front(study, target_names=names))
     for index, part in enumerate(plan.objective.parts):
-        values = {trial.values[index] for trial in complete}
         target = None if plan.objective.single else _value(index)
         options: dict[str, Any] = {"target": target, "target_name": str(part)}
-        plots = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel": plot_parallel_coordinate}
-        if len(values) > 1:
-            plots["Importance"] = plot_param_importances
-        for title, draw in plots.items():
+        for title, draw in _PLOTS.items():
             yield from _tried(f"{title}: {part}", functools.partial(draw, study, **options))
+        if len({trial.values[index] for trial in complete}) > 1:
+            # PED-ANOVA asks what makes a value low
+            options["target"] = _value(index, -1 if part.direction == "maximize" else 1)
+            yield from _tried(f"Importance for {part}", functools.partial(plot_param_importances, study, **options))
     if plan.objective.single:
         yield from _tried("Along the way", lambda: plot_intermediate_values(study))
 
 
-def _value(index: int) -> Callable[[FrozenTrial], float]:
-    return lambda trial: float(trial.values[index])
+def _value(index: int, sign: int = 1) -> Callable[[FrozenTrial], float]:
+    return lambda trial: sign * float(trial.values[index])
 
 
 def _tried(title: str, draw: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
     """A plot that too few trials do not allow is left out."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore")  # experimental, or too few trials
         try:
             figure = draw()
         except (ValueError, RuntimeError, KeyError, IndexError):

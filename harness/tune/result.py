@@ -104,7 +104,7 @@ def _settings(plan: StudyPlan, trial: FrozenTrial, trials: int) -> bytes:
 def _front(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> list[FrozenTrial]:
     """The best trial, or all that no other beats in both objectives, best in the first one first."""
     complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
-    signs = [-1 if direction == "maximize" else 1 for direction in plan.objective.directions]
+    signs = _signs(plan)
     costs = {
         trial.number: tuple(sign * value for sign, value in zip(signs, trial.values, strict=True)) for trial in complete
     }
@@ -116,6 +116,11 @@ def _front(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> lis
         if not front or costs[trial.number][1] < costs[front[-1].number][1]:
             front.append(trial)
     return front
+
+
+def _signs(plan: StudyPlan) -> list[int]:
+    """Factors that make every objective one to minimise."""
+    return [-1 if direction == "maximize" else 1 for direction in plan.objective.directions]
 
 
 def _trial(trial: FrozenTrial) -> dict[str, Any]:
@@ -154,17 +159,18 @@ def _tested(plan: StudyPlan, trial: FrozenTrial, folder: Path, seeds: int, place
 def _importances(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> dict[str, dict[str, float]]:
     """Share of each parameter in what the trials differ by (PED-ANOVA), for each objective; empty with too few."""
     complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
-    found = {}
+    found, signs = {}, _signs(plan)
     for index, part in enumerate(plan.objective.parts):
         if len({trial.values[index] for trial in complete}) < 2:
             continue
+        sign = signs[index]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore")  # that low values count as good, which the sign sees to
             try:
                 shares = optuna.importance.get_param_importances(
                     study,
                     evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-                    target=None if plan.objective.single else lambda trial, index=index: trial.values[index],
+                    target=lambda trial, index=index, sign=sign: sign * trial.values[index],
                 )
             except (ValueError, RuntimeError):  # too few trials, or all alike
                 continue

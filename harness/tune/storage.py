@@ -118,6 +118,6 @@ def _without_password(url: str) -> str:
     from sqlalchemy.engine import make_url
 
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        return str(make_url(url).render_as_string(hide_password=True))
     except Exception:  # not a URL at all
         return url.partition("://")[0] + "://…"

@@ -36,9 +36,12 @@ def check(storage: optuna.storages.BaseStorage, plan: StudyPlan) -> None:
 def enter(storage: optuna.storages.BaseStorage, plan: StudyPlan) -> optuna.Study:
     """Make or join the study of ``plan``; two processes may do so at once."""
     check(storage, plan)
-    study = optuna.create_study(
-        study_name=plan.name, storage=storage, directions=plan.objective.directions, load_if_exists=True
-    )
+    if plan.name in optuna.get_all_study_names(storage):
+        study = optuna.load_study(study_name=plan.name, storage=storage)
+    else:
+        study = optuna.create_study(
+            study_name=plan.name, storage=storage, directions=plan.objective.directions, load_if_exists=True
+        )
     if ATTRIBUTE not in study.user_attrs:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
