@@ -105,6 +105,8 @@ def run_trial(
     send("claimed", number=trial.number, slot=trial.user_attrs["slot"], params=params)
     with get_heartbeat_thread(trial_id, storage):
         outcome, message, values = _run(trial, plan, params, results, device, send)
+        if outcome == "out_of_memory":
+            _free_memory()
         if outcome == "interrupted":
             storage.set_trial_state_values(trial_id, TrialState.FAIL)
         else:
@@ -130,10 +132,6 @@ def _run(
         log.debug("trial %d", trial.number, exc_info=True)
         kind = "out_of_memory" if is_out_of_memory(error) else "crashed"
         return kind, f"{type(error).__name__}: {error}", None
-    finally:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
     status = summary["status"]
     if status == "interrupted" or (status == "stopped" and summary["stopped"] == PRUNED):
         return ("interrupted" if status == "interrupted" else "pruned"), None, None
@@ -151,6 +149,13 @@ def _run_alone(config: RunConfig, results: Path, watch: Watch) -> dict[str, Any]
             return run(config, results=results, resume=True, progress=watch)
         except Locked:
             time.sleep(_LOCKED_SECONDS)
+
+
+def _free_memory() -> None:
+    """What a run that ran out of memory held is not the next one's loss."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _tell(
