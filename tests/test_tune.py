@@ -10,10 +10,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from harness.cli import main
 from harness.config import RunConfig
+from harness.errors import InputError
+from harness.experiment import run
+from harness.report.runs import read_runs
 from harness.resolve import resolve
 from harness.settings import gather, gather_as
 from harness.store import read_json
@@ -217,6 +221,21 @@ def test_of_two_trials_that_take_one_place_the_earlier_has_it(tmp_path, monkeypa
     assert claim(study, storage, made, "c", 2) is None
 
 
+def test_a_trial_that_takes_its_processes_with_it_is_given_up_in_the_end(tmp_path):
+    made = study_plan()
+    storage = open_storage(str(tmp_path / "journal.log"))
+    study = enter(storage, made)
+    for _ in range(3):
+        assert filled(study) == {}
+        owner = Owner(tmp_path)
+        claim(study, storage, made, owner.name, 1)
+        os.close(owner._file)
+        recover(study, storage, tmp_path, lambda owner: "killed by signal 9")
+    [trial] = finished(study, 1)
+    assert trial.user_attrs["message"] == "killed by signal 9"
+    assert trial.params == made.default
+
+
 @pytest.mark.parametrize("glued", [False, True])
 def test_a_torn_journal_is_repaired_and_nothing_whole_is_lost(glued, tmp_path, caplog):
     made = study_plan()
@@ -231,8 +250,9 @@ def test_a_torn_journal_is_repaired_and_nothing_whole_is_lost(glued, tmp_path, c
     assert b'{"op_code":6,"wor' in (tmp_path / "journal.log.torn").read_bytes()
 
 
-def test_a_bad_trial_is_pruned_its_run_says_so_and_can_be_gone_on_with(tmp_path):
-    made = study_plan(["inner_steps=1", "inner_lr=0.001..10"], iterations=8, eval_tasks=20)
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_bad_trial_is_pruned_its_run_says_so_and_can_be_gone_on_with(pruner, tmp_path):
+    made = study_plan(["inner_steps=1", "inner_lr=0.001..10"], iterations=8, eval_tasks=20, pruner=pruner)
     study = done(tmp_path, made, 12)
     pruned = [trial for trial in study.trials if trial.user_attrs["outcome"] == "pruned"]
     assert pruned
@@ -241,6 +261,12 @@ def test_a_bad_trial_is_pruned_its_run_says_so_and_can_be_gone_on_with(tmp_path)
         assert (summary["status"], summary["stopped"]) == ("stopped", "pruned")
         assert summary["iterations_done"] < summary["iterations"]
         assert trial.state == TrialState.PRUNED
+    folder = Path(pruned[0].user_attrs["run_dir"])
+    with pytest.raises(InputError, match=r"stopped \('pruned'\) after"):
+        read_runs([folder])
+    summary = run(RunConfig(**yaml.safe_load((folder / "config.yaml").read_text())), results=folder.parent, resume=True)
+    assert (summary["status"], summary["stopped"]) == ("completed", None)
+    assert len(read_runs([folder])[0]) == 1
 
 
 def test_seconds_to_a_target_are_those_of_the_first_validation_that_meets_it(tmp_path):

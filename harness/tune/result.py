@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -174,5 +175,5 @@ def _importances(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) 
                 )
             except (ValueError, RuntimeError):  # too few trials, or all alike
                 continue
-        found[str(part)] = {name: float(share) for name, share in shares.items()}
+        found[str(part)] = {name: float(share) for name, share in shares.items() if math.isfinite(share)}
     return found
