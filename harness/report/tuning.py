@@ -99,6 +99,7 @@ def tune_lines(results: list[dict[str, Any]]) -> Iterator[str]:
     for result in results:
         outcomes = ", ".join(f"{count} {name}" for name, count in result["outcomes"].items())
         yield f"{result['study']}: {result['trials']} trials ({outcomes}), {result['seconds']:.0f} s of trials"
+        completed = result["outcomes"].get("completed", 0)
         best, default, test = result["best"], result["default"], result["test"]
         if best is None:
             yield "  no trial completed; nothing is best"
@@ -117,7 +118,9 @@ def tune_lines(results: list[dict[str, Any]]) -> Iterator[str]:
             if failed := [status for status in test["status"] if status != "completed"]:
                 yield f"  with fresh seeds not completed: {', '.join(map(str, failed))}"
         for part, shares in result["importances"].items():
-            yield f"  what {part} depends on: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+            yield f"  what {part} depends on, from {completed} completed trials: " + ", ".join(
+                f"{name} {share:.0%}" for name, share in shares.items()
+            )
         yield f"  {result['best_yaml']}, {result['plots']}"
 
 
