@@ -6,6 +6,8 @@ import io
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -365,3 +367,11 @@ def test_several_algorithms_get_a_study_each_with_one_budget_and_seed():
     assert len({(study.tasks, study.rungs, study.base["seed"], str(study.space["inner_lr"])) for study in made}) == 1
     assert [study.base["algo_options"] for study in made] == [{}, {}, {"l2": 0.1}]
     assert all(math.isclose(study.config({}).inner_lr, RunConfig(**study.base).inner_lr) for study in made)
+
+
+def test_help_needs_neither_torch_nor_optuna():
+    code = "import sys; from harness.cli import main; main(['tune', '--help']); print(sorted(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "--objective" in shown
+    assert "'harness.commands'" in shown
+    assert not {"'torch'", "'optuna'"} & set(shown.replace("[", "").replace("]", "").split(", "))

@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.config import RunConfig
 
 #: settings of trials unless given: tuning compares many short runs, on the same held-out tasks
-TRIAL_ITERATIONS, TRIAL_EVAL_TASKS = 40, 100
+TRIAL_ITERATIONS, TRIAL_EVAL_TASKS = 30, 100
 
 
 class TuneConfig(RunConfig):
