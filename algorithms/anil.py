@@ -1,9 +1,11 @@
 """ANIL (Raghu et al. 2020; Ji et al. 2020): only the last layers are adapted, the body is shared."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from algorithms.maml import MAML
-from harness.problem.algorithm import Geometry
+from harness.problem.algorithm import Choice, Geometry, Range
 
 
 class ANILOptions(BaseModel):
@@ -23,6 +25,14 @@ class ANIL(MAML):
         "nonconvex": Geometry("last:2", "last two layers: last convolution block and classifier"),
     }
     Options = ANILOptions
+
+    @property
+    def search_space(self) -> Mapping[str, Range | Choice]:
+        """See :attr:`Algorithm.search_space`; lambda belongs to the convex geometry alone."""
+        space = dict(super().search_space)
+        if self.geometry == "convex":
+            space["algo_options.l2"] = Range(1e-5, 1e-1, log=True)
+        return space
 
     @property
     def l2(self) -> float:

@@ -27,6 +27,7 @@ Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 app.command("harness.commands:run", name="run", help="Train, evaluate on held-out tasks and write a run directory.")
 app.command("harness.commands:time", name="time", help="Time gradient and second-order evaluations beside the peers.")
 app.command("harness.commands:compare", name="compare", help="Do every run of a suite that is not finished yet.")
+app.command("harness.commands:tune", name="tune", help="Search the settings of each algorithm with Optuna.")
 app.command("harness.commands:report", name="report", help="Write Tables 1 and 2, the figures and report.html.")
 app.command("harness.commands:theory", name="theory", help="Print the paper's bounds and estimate their constants.")
 

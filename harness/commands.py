@@ -1,4 +1,4 @@
-"""The commands that take many options: ``harness run``, ``time``, ``theory``, ``compare`` and ``report``."""
+"""The commands that take many options: ``harness run``, ``time``, ``theory``, ``compare``, ``tune`` and ``report``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.config import RunConfig
 from harness.options import with_options
 from harness.store import FINISHED
 from harness.timing.config import TimeConfig
+from harness.tune.config import TuneConfig
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
 Set = Annotated[
@@ -122,6 +123,46 @@ def compare(
     if json:
         print_json(grid_document(suite, entries))
     return 0 if dry_run or all(entry.summary.get("status") in FINISHED for entry in entries) else 1
+
+
+@with_options(TuneConfig)
+def tune(
+    *,
+    config: Config = None,
+    set_: Set = (),
+    space: Annotated[
+        Path | None, Parameter(name="--space", help="YAML file of parameters: a range, a choice or a fixed value")
+    ] = None,
+    set_space: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set-space",
+            negative=(),
+            show_default=False,
+            help="NAME=LOW..HIGH, NAME=A,B,C or NAME=VALUE to fix it; over --space",
+        ),
+    ] = (),
+    out: Annotated[Path, Parameter(name="--out", help="folder of the journal and of what the studies find")] = Path(
+        "results/tune"
+    ),
+    json: Json = False,
+    **flags: Any,
+) -> int:
+    """Search the settings of each algorithm with Optuna: equal budgets, same seeds; the same command goes on."""
+    from harness.settings import gather_as
+
+    settings, origins = gather_as(TuneConfig, config, flags, set_)
+    from harness.report.console import console, print_json
+    from harness.report.tuning import TuneView, tune_lines
+    from harness.tune.tuning import tune as run_studies
+
+    with TuneView(console(to_stderr=True)).shown() as watch:
+        results = run_studies(settings, out=out, space=space, set_space=set_space, origins=origins, watch=watch)
+    if json:
+        print_json(results)
+    for line in tune_lines(results):
+        console(to_stderr=json).print(line, soft_wrap=True)
+    return 0 if all(result["best"] for result in results) else 1
 
 
 @with_options(RunConfig)

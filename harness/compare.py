@@ -114,13 +114,16 @@ def _follow(pool: Pool, todo: dict[int, tuple[Job, Entry]], entries: list[Entry]
 
 def places(entries: list[Entry], workers: int | None) -> list[Place]:
     """Where runs may compute side by side: a GPU each, or an equal share of the cores each."""
+    return shares(entries[0].config.device, max((entry.config.threads or 0) for entry in entries), workers)
+
+
+def shares(device: str, threads: int, workers: int | None) -> list[Place]:
+    """See :func:`places`; ``threads`` is what a run asks for, 0 if nothing."""
     import torch
 
-    device = torch.device(entries[0].config.device)
-    if device.type == "cuda":
+    if torch.device(device).type == "cuda":
         count = torch.cuda.device_count()
         return [Place(f"cuda:{index % count}") for index in range(workers or count)]
-    threads = max((entry.config.threads or 0) for entry in entries)
     cores = usable_cores()
     count = workers or (max(1, cores // threads) if threads else 1)
     return [Place(None, max(1, cores // count))] * count

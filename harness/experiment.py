@@ -58,7 +58,7 @@ def run(
 
     Returns:
         The content of ``summary.json``; seconds, bytes and counts of entries. Its ``status`` is
-        ``completed``, ``diverged``, ``out_of_memory`` or ``interrupted``.
+        ``completed``, ``diverged``, ``out_of_memory``, ``interrupted`` or, where ``progress`` ended it, ``stopped``.
 
     Raises:
         InputError: the request cannot be met; no directory has been made.

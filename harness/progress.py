@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
+
+Measured = Literal["validation", "stationarity"]
 
 
 class Progress(Protocol):
@@ -19,6 +21,9 @@ class Progress(Protocol):
 
     def evaluated(self, split: str, done: int, total: int) -> None:
         """``done`` of ``total`` tasks of ``split`` are evaluated."""
+
+    def measured(self, what: Measured, record: dict[str, Any]) -> str | None:
+        """A validation or a measurement of Definition 1 during training; a reason to stop here, or None."""
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -35,6 +40,10 @@ class Silent:
 
     def evaluated(self, split: str, done: int, total: int) -> None:
         """See :class:`Progress`."""
+
+    def measured(self, what: Measured, record: dict[str, Any]) -> str | None:
+        """See :class:`Progress`."""
+        return None
 
     def end(self) -> None:
         """See :class:`Progress`."""

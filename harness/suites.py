@@ -65,7 +65,7 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     runs: dict[str, Resolved] = {}
     missing: dict[str, MissingData] = {}
     for seed in suite.seeds:
-        for settings, places in _crossed(suite, origins):
+        for settings, places in _crossed(suite, origins, path.parent):
             settings = {**settings, "seed": seed, **over}
             where = {"seed": origins.get("seeds", "seeds"), **places, **over_origins}
             try:
@@ -95,13 +95,18 @@ def find(name: str) -> Path:
     return known[name]
 
 
-def _crossed(suite: Suite, origins: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    """Settings of one run each, with where every setting was given."""
+def _crossed(suite: Suite, origins: Mapping[str, str], folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Settings of one run each, with where every setting was given. ``config`` names a file of more of them."""
     base = {key: origins.get(f"base.{key}", key) for key in suite.base}
     for number, entry in enumerate(suite.grid):
         here = {key: origins.get(f"grid.{number}.{key}", key) for key in entry}
+        entry, filed, places = dict(entry), dict[str, Any](), dict[str, str]()
+        if (file := entry.pop("config", None)) is not None:
+            if not isinstance(file, str):
+                raise InputError(f"{here['config']}: {file!r} is not allowed; allowed: a YAML file of settings")
+            filed, places = read(folder / file)
         choices = [value if isinstance(value, list) else [value] for value in entry.values()]
         if empty := next((key for key, value in zip(entry, choices, strict=True) if not value), None):
             raise InputError(f"{here[empty]}: an empty list; allowed: a value or a list of values")
         for values in itertools.product(*choices):
-            yield {**suite.base, **dict(zip(entry, values, strict=True))}, {**base, **here}
+            yield {**suite.base, **filed, **dict(zip(entry, values, strict=True))}, {**base, **places, **here}

@@ -71,6 +71,7 @@ def summarise(
             "before_adaptation_ci95": seen.get("loss_before_adaptation_ci95"),
         },
         "diverged": trainer.divergence,
+        "stopped": trainer.stopped if status == "stopped" else None,
         "seconds": {
             "train": totals.seconds,
             "first_iteration": totals.first_iteration,

@@ -75,6 +75,7 @@ class Trainer:
         self.memory = PeakMemory(w.device)
         self.totals = Totals()
         self.divergence: dict[str, Any] | None = None
+        self.stopped: str | None = None
         self._earlier_phases: dict[str, float] = {}
         self._wall_since = time.monotonic()
         self._waiting: list[tuple[Tensor, dict[str, int]]] = []
@@ -108,7 +109,7 @@ class Trainer:
         }
 
     def train(self) -> str:
-        """Train to the last iteration; returns ``completed``, ``diverged`` or ``interrupted``."""
+        """Train to the last iteration; returns ``completed``, ``diverged``, ``stopped`` or ``interrupted``."""
         config = self.config
         self.progress.begin(config, self.totals.iteration)
         with deferred() as interrupt:
@@ -118,7 +119,7 @@ class Trainer:
             for iteration in range(self.totals.iteration + 1, config.iterations + 1):
                 self._iterate(iteration)
                 last = iteration == config.iterations
-                validate = config.eval_every and iteration % config.eval_every == 0
+                validate = config.eval_every and (last or iteration % config.eval_every == 0)
                 measure = self.stationarity and (last or iteration % config.stationarity_every == 0)
                 save = last or iteration % config.checkpoint_every == 0
                 full = len(self._waiting) >= _FLUSH_ITERATIONS or time.monotonic() - self._since > _FLUSH_SECONDS
@@ -127,31 +128,33 @@ class Trainer:
                     if self.divergence:
                         return "diverged"
                     if measure:
-                        self._measure()
+                        self.stopped = self.progress.measured("stationarity", self._measure())
                     if validate:
-                        self.evaluate("validation")
-                    stop = interrupt.pending
+                        validated = self.evaluate("validation")
+                        self.stopped = self.progress.measured("validation", validated) or self.stopped
+                    stop = interrupt.pending or (self.stopped and not last)
                     if save or stop:
                         self.directory.append("metrics.jsonl", [], durable=True)
                         if self.stationarity:
                             self.directory.append("stationarity.jsonl", [], durable=True)
                         self.directory.save_checkpoint(self.state())
                     if stop:
-                        return "interrupted"
+                        return "stopped" if self.stopped else "interrupted"
                     self._start_stretch()
         return "completed"
 
     def evaluate(self, split: str) -> dict[str, Any]:
-        """Evaluate on ``split``, off the clock, and write it to ``evaluations.jsonl``."""
+        """Evaluate on ``split``, off the clock; returns the line that goes to ``evaluations.jsonl``."""
         with self.memory.paused():
 
             def report(done: int, total: int) -> None:
                 self.progress.evaluated(split, done, total)
 
             result = evaluate(self.evaluator, self.w, self.phi, self.benchmark, self.config, split, report)
-        self.directory.append("evaluations.jsonl", [{"iteration": self.totals.iteration, **result}], durable=True)
+        record = {"iteration": self.totals.iteration, **result}
+        self.directory.append("evaluations.jsonl", [record], durable=True)
         self.totals.evaluations_lines += 1
-        return result
+        return record
 
     def count_wall(self) -> None:
         """Bring ``totals.wall`` up to now."""
@@ -166,14 +169,16 @@ class Trainer:
         with self.memory.paused():
             return flops_of(lambda: self.engine.meta_gradient(self.w, self.phi, batch))
 
-    def _measure(self) -> None:
-        """Measure Definition 1, off the clock, and write it to ``stationarity.jsonl``."""
+    def _measure(self) -> dict[str, Any]:
+        """Measure Definition 1, off the clock; returns the line that goes to ``stationarity.jsonl``."""
         assert self.stationarity is not None
         with self.memory.paused():
             measured = self.stationarity.measure(self.w, self.phi)
         so_far = {"counts": self.totals.counts, "seconds": self.totals.seconds}
-        self.directory.append("stationarity.jsonl", [{"iteration": self.totals.iteration, **measured, **so_far}])
+        record = {"iteration": self.totals.iteration, **measured, **so_far}
+        self.directory.append("stationarity.jsonl", [record])
         self.totals.stationarity_lines += 1
+        return record
 
     def _iterate(self, iteration: int) -> None:
         """One meta-iteration (lines 3 to 12 of Algorithm 1); nothing here waits for the device."""

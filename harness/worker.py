@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
+    from harness.progress import Measured
 
 _EVENT_SECONDS = 0.5
 
@@ -41,6 +42,10 @@ class Events:
     def evaluated(self, split: str, done: int, total: int) -> None:
         """See :class:`Progress`."""
         self._now_and_then("evaluated", done=done, total=total)
+
+    def measured(self, what: Measured, record: dict[str, Any]) -> str | None:
+        """See :class:`Progress`."""
+        return None
 
     def end(self) -> None:
         """See :class:`Progress`."""

@@ -12,16 +12,19 @@ from pydantic import BaseModel
 from harness.problem.benchmark import NoOptions
 from harness.problem.meta_gradient import exact, first_order, inner_loop, proposition_1
 from harness.problem.oracle import MetaGradient, Oracle
+from harness.problem.search_space import Choice, Range
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
     "Algorithm",
+    "Choice",
     "Geometry",
     "MetaGradient",
     "NoOptions",
     "Oracle",
+    "Range",
     "exact",
     "first_order",
     "inner_loop",
@@ -57,6 +60,19 @@ class Algorithm(ABC):
     def __init__(self, geometry: str, options: Any = None) -> None:
         self.geometry = geometry
         self.options = options if options is not None else self.Options()
+
+    @property
+    def search_space(self) -> Mapping[str, Range | Choice]:
+        """What ``harness tune`` searches: settings of a run, and options as ``algo_options.l2``."""
+        space: dict[str, Range | Choice] = {
+            "inner_lr": Range(1e-3, 1.0, log=True),
+            "inner_steps": Range(1, 10),
+            "meta_batch": Choice((4, 8, 16)),
+            "outer_lr_w": Range(1e-4, 1e-1, log=True),
+        }
+        if self.geometries[self.geometry].adapt != "all":  # otherwise phi is empty
+            space["outer_lr_phi"] = Range(1e-4, 1e-1, log=True)
+        return space
 
     @property
     def l2(self) -> float:

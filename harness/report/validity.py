@@ -9,7 +9,7 @@ from typing import Any
 from harness.report.documents import number
 from harness.summary import SCHEMA
 
-#: runs of these are shown; an interrupted one is no result
+#: runs of these are shown; an interrupted or stopped one is no result
 SHOWN = ("completed", "diverged", "out_of_memory")
 #: kinds of work whose seconds add up over a run, as the summary names them
 PHASES = ("features", "inner_gradient", "outer_gradient", "second_order", "outer_update")
@@ -25,9 +25,10 @@ def fault_of(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str | Non
     if summary.get("schema") != SCHEMA:
         return f"schema {_short(summary.get('schema'))} of another version; this one reads {SCHEMA}"
     status = summary.get("status")
-    if status == "interrupted":
+    if status in ("interrupted", "stopped"):
         done, of = _short(summary.get("iterations_done")), _short(summary.get("iterations"))
-        return f"interrupted after {done} of {of} meta-iterations; go on with --resume"
+        why = f" ({_short(summary['stopped'])})" if summary.get("stopped") else ""
+        return f"{status}{why} after {done} of {of} meta-iterations; go on with --resume"
     for name, (holds, allowed) in _NEEDED.items():
         if not holds(summary.get(name)):
             return f"summary.json: {name} is {_short(summary.get(name))}; allowed: {allowed}"

@@ -173,6 +173,8 @@ def _status(summary: Mapping[str, Any]) -> str:
     divergence = summary["diverged"]
     if summary["status"] == "interrupted":
         return "interrupted; add --resume to go on"
+    if summary["status"] == "stopped":
+        return f"stopped ({summary['stopped']}); add --resume to go on"
     if not divergence:
         return str(summary["status"])
     return f"diverged: {divergence['quantity']} is not finite at meta-iteration {divergence['iteration']}"

@@ -13,6 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
+    from harness.progress import Measured
 
 _LOG_SECONDS = 5.0
 
@@ -72,6 +73,10 @@ class ConsoleProgress:
     def evaluated(self, split: str, done: int, total: int) -> None:
         """``done`` of ``total`` tasks of ``split`` are evaluated."""
         self._show(f"evaluating on {split} tasks {done}/{total}", done == total)
+
+    def measured(self, what: Measured, record: dict[str, Any]) -> str | None:
+        """Nobody here stops a run."""
+        return None
 
     def end(self) -> None:
         """Nothing more comes."""

@@ -1,0 +1,1 @@
+"""``harness tune``: Optuna studies that are fair, resumable and shared between processes."""

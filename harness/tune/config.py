@@ -1,0 +1,49 @@
+"""TuneConfig: what ``harness tune`` is asked for. Free of torch and of Optuna."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.config import RunConfig
+
+#: settings of trials unless given: tuning compares many short runs, on the same held-out tasks
+TRIAL_ITERATIONS, TRIAL_EVAL_TASKS = 30, 100
+
+
+class TuneConfig(RunConfig):
+    """A run, whose settings every trial shares but for those searched; and how to search them."""
+
+    algo: str = Field(
+        default="anil", min_length=1, description="algorithms, NAME or NAME:GEOMETRY, commas between; a study each"
+    )
+    iterations: int = Field(
+        default=TRIAL_ITERATIONS,
+        ge=1,
+        description="K, meta-iterations of a trial, fewer at a larger meta-batch",
+    )
+    eval_tasks: int = Field(default=TRIAL_EVAL_TASKS, ge=2, description="validation tasks of a trial")
+    trials: int = Field(default=20, ge=1, description="finished trials of each study, over all processes")
+    budget_seconds: float | None = Field(
+        default=None, gt=0, description="begin no trial when those of a study have taken so long, added up"
+    )
+    objective: str = Field(
+        default="loss",
+        min_length=1,
+        description="loss, accuracy, seconds@accuracy=0.8, gradient_entries@epsilon=0.01, …; two with a comma: a front",
+    )
+    sampler: Literal["tpe", "random", "qmc", "cmaes", "nsga2"] = Field(default="tpe", description="how to search")
+    pruner: Literal["auto", "median", "hyperband", "none"] = Field(
+        default="auto", description="how to end bad trials early; auto: median with one objective, none with two"
+    )
+    storage: str | None = Field(
+        default=None, min_length=1, description="journal file or Optuna URL; unset: OUT/journal.log"
+    )
+    study: str | None = Field(default=None, min_length=1, description="name of the study; unset: after its settings")
+    workers: int = Field(default=1, ge=1, description="processes here: one a GPU, or equal shares of the cores")
+    test_seeds: int = Field(default=3, ge=0, description="fresh seeds to run the best setting with, for test figures")
+
+
+#: fields of TuneConfig that are no settings of a run
+OWN = frozenset(TuneConfig.model_fields) - frozenset(RunConfig.model_fields)

@@ -1,0 +1,80 @@
+"""Plots of a study in one HTML file that needs no network: history, importance, slice, parallel coordinates, front."""
+
+from __future__ import annotations
+
+import functools
+import html
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization import (
+    plot_intermediate_values,
+    plot_optimization_history,
+    plot_parallel_coordinate,
+    plot_param_importances,
+    plot_pareto_front,
+    plot_slice,
+)
+
+from harness.store import write
+from harness.tune.plan import StudyPlan
+
+_PLOTS = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel coordinates": plot_parallel_coordinate}
+
+
+def write_plots(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial], path: Path) -> Path:
+    """Write every plot that the finished trials allow; plotly's own script is in the file."""
+    parts: list[str] = []
+    for title, figure in _figures(study, plan, done):
+        script: bool | str = not parts
+        parts.append(f"<h2>{html.escape(title)}</h2>" + figure.to_html(full_html=False, include_plotlyjs=script))
+    name = html.escape(plan.name)
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
+    style = "<style>body{font:16px/1.5 system-ui;max-width:72rem;margin:2rem auto;padding:0 1rem}</style>"
+    about = f"<h1>{name}</h1><p>{html.escape(_about(study, plan, done))}</p>"
+    write(path, "\n".join([head, style, about, *parts, "</html>"]).encode())
+    return path
+
+
+def _about(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> str:
+    attrs = study.user_attrs
+    return (
+        f"{len(done)} trials, objective {plan.objective}, {attrs['sampler']}, {attrs['pruner']}. Figures: validation."
+    )
+
+
+def _figures(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> Iterator[tuple[str, Any]]:
+    complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
+    if not plan.objective.single:
+        names = [str(part) for part in plan.objective.parts]
+        yield from _tried("Pareto front", lambda: plot_pareto_front(study, target_names=names))
+    for index, part in enumerate(plan.objective.parts):
+        target = None if plan.objective.single else _value(index)
+        options: dict[str, Any] = {"target": target, "target_name": str(part)}
+        for title, draw in _PLOTS.items():
+            yield from _tried(f"{title}: {part}", functools.partial(draw, study, **options))
+        if len({trial.values[index] for trial in complete}) > 1:
+            # PED-ANOVA asks what makes a value low
+            options["target"] = _value(index, -1 if part.direction == "maximize" else 1)
+            yield from _tried(f"Importance for {part}", functools.partial(plot_param_importances, study, **options))
+    if plan.objective.single:
+        yield from _tried("Along the way", lambda: plot_intermediate_values(study))
+
+
+def _value(index: int, sign: int = 1) -> Callable[[FrozenTrial], float]:
+    return lambda trial: sign * float(trial.values[index])
+
+
+def _tried(title: str, draw: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
+    """A plot that too few trials do not allow is left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental, or too few trials
+        try:
+            figure = draw()
+        except (ValueError, RuntimeError, KeyError, IndexError):
+            return
+    yield title, figure

@@ -1,0 +1,82 @@
+"""What ``harness tune`` does, as a function: studies one after the other, with equal budgets and the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.compare import shares
+from harness.pool import Place
+from harness.setup import pick_device
+from harness.tune.config import TuneConfig
+from harness.tune.crew import Crew
+from harness.tune.plan import StudyPlan, folder, plan
+from harness.tune.result import result_of, write_suite
+from harness.tune.space import wishes
+from harness.tune.storage import open_storage
+from harness.tune.study import check, check_sampler, enter, load
+
+#: is told which study an event is of
+Watch = Callable[[StudyPlan, dict[str, Any]], None]
+
+
+def tune(
+    config: TuneConfig,
+    *,
+    out: str | Path = Path("results/tune"),
+    space: Path | None = None,
+    set_space: Iterable[str] = (),
+    origins: Mapping[str, str] | None = None,
+    watch: Watch = lambda plan, event: None,
+) -> list[dict[str, Any]]:
+    """Do one study for every algorithm of ``config`` and write what it found under ``out``; returns the results.
+
+    Args:
+        config: settings of the trials, and how to search.
+        out: folder of the journal, and of a folder for every study.
+        space: YAML file with parameters to narrow, widen or fix.
+        set_space: the same as ``NAME=VALUE``, ``NAME=LOW..HIGH`` or ``NAME=A,B,C``.
+        origins: where keys of ``config`` were given, for error messages.
+        watch: is told every event.
+
+    Raises:
+        InputError: the request cannot be met, or a study of that name is another one; nothing was changed.
+        KeyboardInterrupt: stopped by the user; the same command goes on.
+    """
+    out = Path(out)
+    plans = plan(config, origins or {}, wishes(space, set_space))
+    places = _places(config)
+    for study in plans:
+        check_sampler(study)
+    where = config.storage or str(out / "journal.log")
+    storage = open_storage(where)
+    for study in plans:
+        check(storage, study)
+    owners = out / "workers" if "://" in where else Path(f"{where}.workers")
+    for study in plans:
+        enter(storage, study)
+    results = []
+    for made in plans:
+        loaded, _ = load(storage, made.name)
+        request = {
+            "storage": where,
+            "study": made.name,
+            "owners": str(owners),
+            "results": str(folder(out, made) / "runs"),
+            "trials": config.trials,
+            "budget": config.budget_seconds,
+        }
+
+        def tell(event: dict[str, Any], made: StudyPlan = made) -> None:
+            watch(made, event)
+
+        tell({"event": "study", "study": loaded, "trials": config.trials})
+        Crew(loaded, storage, made, request, places, tell).work()
+        results.append(result_of(loaded, made, folder(out, made), config.trials, config.test_seeds, places, tell))
+    write_suite(out, results)
+    return results
+
+
+def _places(config: TuneConfig) -> list[Place]:
+    return shares(str(pick_device(config.device)), config.threads or 0, config.workers)
