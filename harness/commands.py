@@ -152,8 +152,8 @@ def tune(
     from harness.settings import gather_as
 
     settings, origins = gather_as(TuneConfig, config, flags, set_)
-    from harness.report.console import console, print_json
-    from harness.report.tuning import TuneView, tune_lines
+    from harness.terminal.console import console, print_json
+    from harness.terminal.tuning import TuneView, tune_lines
     from harness.tune.tuning import tune as run_studies
 
     with TuneView(console(to_stderr=True)).shown() as watch:
