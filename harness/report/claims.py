@@ -94,10 +94,13 @@ def _trend(
         target = (reached_by_all(own, members) if own else None) or headline.target
         costs = series.costs(target, trend.measure)
         decided, text = trend.test(series, costs)
+        medians = {steps: float(median(list(cost.values()))) for steps, cost in zip(series.steps, costs, strict=True)}
         detail = f"at {target}, {series.name}; medians: " + ", ".join(
-            f"{shown(float(median(list(cost.values()))))} (N = {steps})"
-            for steps, cost in zip(series.steps, costs, strict=True)
+            f"{shown(value)} (N = {steps})" for steps, value in medians.items()
         )
+        early = ", ".join(f"N = {steps}" for steps, value in medians.items() if value == 0)
+        if early and trend.measure != "iterations":
+            decided, detail = "undecided", f"{detail}; met before any training at {early}"
         if len(series.budgets) > 1 and any(math.isinf(value) for cost in costs for value in cost.values()):
             decided, detail = "undecided", f"{detail}; meta-iterations differ, so misses do not compare"
         sentence = trend.sentence.replace("the target", str(target)).replace("K falls", f"K({target}) falls")
