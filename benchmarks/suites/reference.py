@@ -140,7 +140,8 @@ def claims() -> str:
     rows = [[row["claim"], row["verdict"], row["95 % interval"], row["detail"].partition(";")[0]] for row in decided]
     head = ["claim", "verdict", "statistic (95 % interval)", "where"]
     found = _markdown(head, rows).replace("---:", "---")
-    return f"{found}\n\nThe other {len(table) - len(decided)} stay undecided on so short a budget; the report says why, one by one."
+    rest = len(table) - len(decided)
+    return f"{found}\n\nThe other {rest} stay undecided on so short a budget; the report says why, one by one."
 
 
 def _short(value: float | str | None) -> str:
