@@ -221,8 +221,10 @@ def _summary(config: dict[str, Any], extra: dict[str, Any], done: int, folder: P
         },
         "loss": {"mean": loss, "ci95": 0.01, "before_adaptation": 1.6, "before_adaptation_ci95": 0.01},
         "diverged": {"iteration": done, "quantity": "loss"} if extra["status"] == "diverged" else None,
+        "stopped": None,
         "seconds": {
             "train": train,
+            "wall": 1.5 * train,
             "first_iteration": extra["seconds"],
             **{name: share * train for name, share in shares.items()},
         },

@@ -278,10 +278,12 @@ def test_names_that_are_markup_are_shown_as_text_everywhere(open_page):
     row = page.locator("#run-list details")
     assert row.count() == 1
     row.locator("summary").click()
+    row.locator("dd").first.wait_for()
     terms = dict(zip(row.locator("dt").all_text_contents(), row.locator("dd").all_text_contents(), strict=True))
     assert terms["benchmark"] == LAST
     page.get_by_label("Filter").fill("other")
     row.locator("summary").click()
+    row.locator("dd").first.wait_for()
     assert EVIL in row.locator("dd").all_text_contents()
     assert page.locator("script:not([type])").count() == 4
     assert page.locator("main script, main img, main b").count() == 0

@@ -95,7 +95,7 @@ def test_a_resumed_run_measures_as_an_undisturbed_one(tmp_path, monkeypatch):
             if record["iteration"] == 5:
                 raise KeyboardInterrupt
 
-        begin = evaluated = end = lambda self, *_: None
+        begin = evaluated = measured = end = lambda self, *_: None
 
     stopped = harness.run(config, results=tmp_path / "stopped", progress=Stop())
     assert stopped["status"] == "interrupted"

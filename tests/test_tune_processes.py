@@ -109,7 +109,9 @@ def test_killed_workers_lose_no_trial_of_a_postgresql_server(tmp_path):
 
 def test_an_interrupt_saves_what_runs_and_the_same_command_goes_on(tmp_path):
     given = command(tmp_path, "--trials", "2", iterations=400)
-    first = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    # A shell that starts the tests in the background lets them ignore SIGINT, and their children with them.
+    first = subprocess.Popen(given, **quiet, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while not begun(tmp_path):
         time.sleep(0.05)
     time.sleep(0.3)
