@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.child import Place
 from harness.config import RunConfig
 from harness.errors import InputError
 from harness.measure.environment import environment, machine, usable_cores
-from harness.pool import Job, Place, Pool
+from harness.pool import Job, Pool
 from harness.resolve import Resolved
 from harness.store import read_json, write_json
 from harness.suites import plan

@@ -1,20 +1,16 @@
-"""Runs in processes of their own, a few at a time: what they tell, how they end, what they left when they crashed."""
+"""Runs in processes of their own, a few at a time: what they tell, and what became of them."""
 
 from __future__ import annotations
 
-import json
-import os
 import queue
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from harness.child import Child, Heard, Place
 
 _LOCKED_SECONDS = 2.0
 
@@ -29,22 +25,14 @@ class Job:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run may compute: a device, and a number of CPU threads (None: as torch chooses)."""
-
-    device: str | None = None
-    threads: int | None = None
-
-
 class Pool:
     """Runs jobs in as many processes as there are places, until all have ended or :meth:`stop` is called."""
 
     def __init__(self, jobs: list[Job], places: list[Place]) -> None:
         self._waiting = deque(jobs)
         self._places = list(places)
-        self._running: dict[int, _Process] = {}
-        self._events: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
+        self._running: dict[int, _Running] = {}
+        self._events: queue.Queue[Heard] = queue.Queue()
         self._not_before = 0.0
         self._stopping = False
 
@@ -59,90 +47,49 @@ class Pool:
                 number, event = self._events.get(timeout=0.5)
             except queue.Empty:
                 continue
-            process = self._running[number]
+            running = self._running[number]
             if event is not None:
-                process.last = event
+                running.last = event
                 if event["event"] in ("begin", "trained", "evaluated"):
-                    yield process.job, event
+                    yield running.job, event
                 continue
             del self._running[number]
-            self._places.append(process.place)
-            result = process.result()
+            self._places.append(running.child.place)
+            result = running.result()
             if result["status"] == "locked":  # another process does this very run: look again later
-                self._waiting.append(process.job)
+                self._waiting.append(running.job)
                 self._not_before = time.monotonic() + _LOCKED_SECONDS
                 continue
-            process.job.result = result
-            yield process.job, {"event": "end"}
+            if result["status"] == "crashed" and self._stopping:  # before it could save anything
+                result = {"status": "interrupted"}
+            running.job.result = result
+            yield running.job, {"event": "end"}
 
     def stop(self, at_once: bool = False) -> None:
         """Start nothing more; let the running jobs save a checkpoint, or kill them ``at_once``."""
         self._stopping = True
-        for process in self._running.values():
-            process.kill() if at_once else process.leave()
+        for running in self._running.values():
+            running.child.kill() if at_once else running.child.leave()
 
     def _start(self, job: Job, place: Place) -> None:
-        process = _Process(job, place)
-        number = process.popen.pid
-        self._running[number] = process
-        threading.Thread(target=self._listen, args=(number, process.popen.stdout), daemon=True).start()
-
-    def _listen(self, number: int, out: IO[str]) -> None:
-        for line in out:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            self._events.put((number, event))
-        self._events.put((number, None))
-
-
-class _Process:
-    def __init__(self, job: Job, place: Place) -> None:
-        self.job, self.place = job, place
-        self.last: dict[str, Any] = {}
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
-        environment = dict(os.environ)
-        if place.threads is not None:
-            environment["OMP_NUM_THREADS"] = str(place.threads)
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "harness.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env=environment,
-        )
         config = job.config if place.device is None else {**job.config, "device": place.device}
-        request = {
-            "config": config,
-            "results": str(job.directory.parent),
-            "fresh": job.fresh,
-            "threads": place.threads,
-        }
-        assert self.popen.stdin is not None
-        self.popen.stdin.write(json.dumps(request) + "\n")
-        self.popen.stdin.flush()
+        request = {"config": config, "results": str(job.directory.parent), "fresh": job.fresh}
+        child = Child("harness.worker", request, place, self._events)
+        self._running[child.number] = _Running(job, child)
 
-    def leave(self) -> None:
-        """Let it end by itself, soon."""
-        assert self.popen.stdin is not None
-        self.popen.stdin.close()
 
-    def kill(self) -> None:
-        """End it now."""
-        self.popen.kill()
+@dataclass
+class _Running:
+    job: Job
+    child: Child
+    last: dict[str, Any] = field(default_factory=dict)
 
     def result(self) -> dict[str, Any]:
         """The summary, or status ``refused``, ``locked`` or ``crashed`` with a message."""
-        code = self.popen.wait()
         kind = self.last.get("event")
         if kind == "end":
             summary: dict[str, Any] = self.last["summary"]
             return summary
         if kind in ("refused", "locked"):
             return {"status": kind, "message": self.last["message"]}
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-        return {"status": "crashed", "message": f"{how}: {lines[-1] if lines else 'no message'}", "stderr": lines[-50:]}
+        return {"status": "crashed", "message": self.child.how_it_ended(), "stderr": self.child.errors()[-50:]}

@@ -56,22 +56,30 @@ class Events:
             self.send(event, **content)
 
 
-def main() -> int:
-    """Do what the first line of stdin asks; the last event is ``end``, ``refused`` or ``locked``."""
+def accept() -> tuple[dict[str, Any], TextIO]:
+    """The request on stdin, and where events go: what plugins print is none.
+
+    Sets the threads that it asks for, and ends this process gently once stdin is closed.
+    """
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_when_left, daemon=True).start()
-    out, sys.stdout = sys.stdout, sys.stderr  # what plugins print is not an event
+    out, sys.stdout = sys.stdout, sys.stderr
+    if request["threads"] is not None:
+        import torch
 
+        torch.set_num_threads(request["threads"])
+    return request, out
+
+
+def main() -> int:
+    """Do what the first line of stdin asks; the last event is ``end``, ``refused`` or ``locked``."""
+    request, out = accept()
     from harness.config import RunConfig
     from harness.errors import InputError
     from harness.experiment import run
     from harness.store import Locked
 
     events = Events(out)
-    if request["threads"] is not None:
-        import torch
-
-        torch.set_num_threads(request["threads"])
     try:
         config = RunConfig(**request["config"])
         summary = run(config, results=request["results"], resume=True, fresh=request["fresh"], progress=events)

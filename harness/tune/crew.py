@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import queue
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import optuna
 
+from harness.child import Child, Heard, Place
 from harness.errors import HarnessError
-from harness.pool import Place
 from harness.tune.plan import StudyPlan
 from harness.tune.slots import filled, finished, recover, spent
 
@@ -40,7 +34,7 @@ class Crew:
         self._request, self._places = request, list(places)
         self._running: dict[int, _Worker] = {}
         self._ended: dict[str, str] = {}
-        self._events: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
+        self._events: queue.Queue[Heard] = queue.Queue()
         self._stopping = False
         self._false_starts = 0
 
@@ -59,7 +53,7 @@ class Crew:
                 self._work()
             except KeyboardInterrupt:
                 for worker in self._running.values():
-                    worker.popen.kill()
+                    worker.kill()
             raise
 
     def _work(self) -> None:
@@ -92,19 +86,9 @@ class Crew:
         free = sum(slot not in taken for slot in range(self._request["trials"]))
         idle = sum(not worker.busy for worker in self._running.values())
         while self._places and free > idle and not self._spent():
-            worker = _Worker(self._request, self._places.pop())
-            self._running[worker.popen.pid] = worker
-            threading.Thread(target=self._hear, args=(worker.popen.pid, worker.popen.stdout), daemon=True).start()
+            worker = _Worker(self._request, self._places.pop(), self._events)
+            self._running[worker.number] = worker
             free -= 1
-
-    def _hear(self, number: int, out: IO[str]) -> None:
-        for line in out:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            self._events.put((number, event))
-        self._events.put((number, None))
 
     def _listen(self, seconds: float) -> None:
         """Follow events until none comes for a while or a worker has ended."""
@@ -130,29 +114,14 @@ class Crew:
             raise HarnessError(f"workers end before they begin: {how}")
         if worker.owner is not None and how is not None and not self._stopping:
             self._ended[worker.owner] = how
-        self._watch({"event": "left", "worker": worker.popen.pid})
+        self._watch({"event": "left", "worker": worker.number})
 
 
-class _Worker:
-    def __init__(self, request: dict[str, Any], place: Place) -> None:
-        self.place = place
+class _Worker(Child):
+    def __init__(self, request: dict[str, Any], place: Place, heard: queue.Queue[Heard]) -> None:
+        super().__init__("harness.tune.worker", {**request, "device": place.device}, place, heard)
         self.owner: str | None = None
         self.busy = False
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
-        environment = dict(os.environ)
-        if place.threads is not None:
-            environment["OMP_NUM_THREADS"] = str(place.threads)
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "harness.tune.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=environment,
-        )
-        assert self.popen.stdin is not None
-        self.popen.stdin.write(json.dumps({**request, "threads": place.threads, "device": place.device}) + "\n")
-        self.popen.stdin.flush()
 
     def follow(self, event: dict[str, Any]) -> None:
         """Remember who it is and whether it has a trial."""
@@ -160,19 +129,8 @@ class _Worker:
             self.owner = event["name"]
         self.busy = event["event"] not in ("owner", "told")
 
-    def leave(self) -> None:
-        """Let it end by itself, soon."""
-        assert self.popen.stdin is not None
-        self.popen.stdin.close()
-
     def ended(self) -> str | None:
         """How it ended, in words; None where it had nothing more to do."""
         from harness.tune.worker import SPOILT
 
-        code = self.popen.wait()
-        if code in (0, SPOILT):
-            return None
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-        return f"{how}: {lines[-1]}" if lines else how
+        return None if self.exit_status() in (0, SPOILT) else self.how_it_ended()

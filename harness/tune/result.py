@@ -13,9 +13,10 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.child import Place
 from harness.compare import Entry
 from harness.config import RunConfig
-from harness.pool import Job, Place, Pool
+from harness.pool import Job, Pool
 from harness.resolve import resolve
 from harness.store import read_json, write, write_json
 from harness.tune.plan import StudyPlan

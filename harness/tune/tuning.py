@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.child import Place
 from harness.compare import shares
-from harness.pool import Place
 from harness.setup import pick_device
 from harness.tune.config import TuneConfig
 from harness.tune.crew import Crew

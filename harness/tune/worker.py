@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness.worker import Events
+from harness.worker import Events, accept
 
 #: exit status after a crash of a trial: whatever it left in this process shall not meet the next one
 SPOILT = 3
@@ -29,14 +25,7 @@ class Now(Events):
 
 def main() -> int:
     """Do trials until every place of the study is taken or its budget is spent."""
-    request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_stop_when_left, daemon=True).start()
-    out, sys.stdout = sys.stdout, sys.stderr
-    import torch
-
-    if request["threads"] is not None:
-        torch.set_num_threads(request["threads"])
-    return work(request, out)
+    return work(*accept())
 
 
 def work(request: dict[str, Any], out: TextIO) -> int:
@@ -63,12 +52,6 @@ def work(request: dict[str, Any], out: TextIO) -> int:
             return SPOILT
     owner.leave()
     return 0
-
-
-def _stop_when_left() -> None:
-    """The process that started this one has gone or wants it to stop: save a checkpoint and end."""
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
