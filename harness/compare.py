@@ -11,7 +11,8 @@ from typing import Any, Literal
 from harness.child import Place
 from harness.config import RunConfig
 from harness.errors import InputError
-from harness.measure.environment import environment, machine, usable_cores
+from harness.machines import machine_in
+from harness.measure.environment import environment, usable_cores
 from harness.pool import Job, Pool
 from harness.resolve import Resolved
 from harness.store import read_json, write_json
@@ -134,15 +135,14 @@ def _refuse_mixture(entries: list[Entry]) -> None:
     """Seconds from another GPU or another torch do not belong in one table."""
     import torch
 
-    here = machine(environment(torch.device(entries[0].config.device)))
-    for entry in entries:
-        if entry.state != "cached":
-            continue
-        there = machine(read_json(entry.directory / "environment.json") or {})
-        for part in ("torch", "gpu"):
-            if there[part] != here[part]:
+    cached = [entry.directory for entry in entries if entry.state == "cached"]
+    here = machine_in(environment(torch.device(entries[0].config.device))) if cached else {}
+    for directory in cached:
+        there = machine_in(read_json(directory / "environment.json"))
+        for part in ("torch", "GPU"):
+            if (found := there.get(part, "unknown")) != here[part]:
                 raise InputError(
-                    f"{entry.directory}: made with {part} {there[part]}, here it is {here[part]}; "
+                    f"{directory}: made with {part} {found}, here it is {here[part]}; "
                     "allowed: --mix, or another --results"
                 )
 

@@ -42,9 +42,8 @@ class Suite(BaseModel):
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite and its runs, in the order in which they are started; one seed of everything comes first."""
+    """The runs of a suite, in the order in which they are started; one seed of everything comes first."""
 
-    suite: Suite
     runs: tuple[Resolved, ...]
     #: why runs were left out: data sets that are not there
     missing: tuple[str, ...] = ()
@@ -76,7 +75,7 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
             runs[run.config.model_dump_json()] = run  # what two entries share is run once
     if not runs:
         raise next(iter(missing.values()))
-    return Plan(suite, tuple(runs.values()), tuple(map(str, missing.values())))
+    return Plan(tuple(runs.values()), tuple(map(str, missing.values())))
 
 
 def published() -> list[Published]:

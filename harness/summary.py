@@ -20,9 +20,9 @@ def summarise(
 ) -> dict[str, Any]:
     """Every number of a run; None for what was not measured or is not finite.
 
-    ``seconds.train`` is all training, the first iteration included, without evaluation, logging and
-    checkpoints, which ``seconds.wall`` has in it. Phases
-    stay None for engines on other libraries, whose inside no clock can see.
+    ``seconds.train`` is all training, the first iteration included; ``seconds.wall`` has evaluation,
+    logging and checkpoints in it too. Phases stay None for engines on other libraries, whose inside
+    no clock can see.
     """
     trainer.count_wall()
     config, totals = setup.config, trainer.totals

@@ -6,15 +6,18 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from harness.child import Place
 from harness.cli import main
 from harness.compare import compare, estimate, grid, places
 from harness.errors import InputError
+from harness.pool import Job, Pool
 from harness.suites import plan
 
 BASE = {"benchmark": "sinusoid", "iterations": 4, "meta_batch": 2, "eval_tasks": 4, "threads": 1}
@@ -74,6 +77,17 @@ def test_a_failure_stays_its_own_and_is_repeated_only_on_request(tmp_path, monke
     entries = compare(path, results=tmp_path / "runs", retry=True)
     assert [entry.summary["status"] for entry in entries] == ["completed", "diverged", "completed"]
     assert not (entries[0].directory / "failure.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_stopped_before_it_could_begin_is_interrupted_and_no_failure(tmp_path):
+    [entry] = grid(suite(tmp_path, {"algo": "anil"}), tmp_path / "runs")
+    job = Job(entry.asked, entry.directory)
+    pool = Pool([job], [Place(threads=1)])
+    threading.Timer(0.3, pool.stop).start()  # while its process still imports torch
+    assert [event for _, event in pool.events()] == [{"event": "end"}]
+    assert job.result == {"status": "interrupted"}
+    assert not entry.directory.exists()
 
 
 @pytest.mark.slow

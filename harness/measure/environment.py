@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,6 @@ def environment(device: torch.device, distributions: Iterable[str] = ()) -> dict
             "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
-    }
-
-
-def machine(found: Mapping[str, Any]) -> dict[str, str]:
-    """What seconds depend on, GPU, processor, threads and torch, from an environment; ``unknown`` where untold."""
-    cpu, gpu, packages = (found.get(key) or {} for key in ("cpu", "gpu", "packages"))
-    return {
-        "gpu": str(gpu.get("name", "none")),
-        "cpu": str(cpu.get("model", "unknown")),
-        "threads": str(cpu.get("threads", "unknown")),
-        "torch": str(packages.get("torch", "unknown")),
     }
 
 

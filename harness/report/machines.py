@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from harness.errors import InputError
+from harness.machines import PARTS, machine_in
 from harness.report.documents import one_line
 from harness.report.runs import Run
-
-_WHERE = {
-    "GPU": ("gpu", "name"),
-    "CPU": ("cpu", "model"),
-    "threads": ("cpu", "threads"),
-    "torch": ("packages", "torch"),
-}
-
-
-def machine_of(run: Run) -> dict[str, str]:
-    """GPU model, CPU model, threads and torch version of a run; ``none`` without a GPU; empty where unknown."""
-    if not run.environment:
-        return {}
-    return {name: _text(run.environment, *keys) for name, keys in _WHERE.items()}
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
     """What differs between the machines of ``runs``, such as ``torch: 2.14.0, 2.15.0``; unknown ones left out."""
-    machines = [machine for run in runs if (machine := machine_of(run))]
-    found = {name: sorted({machine[name] for machine in machines}) for name in _WHERE}
+    machines = [machine for run in runs if (machine := machine_in(run.environment))]
+    found = {name: sorted({one_line(machine[name]) for machine in machines}) for name in PARTS}
     return [f"{name}: {', '.join(values)}" for name, values in found.items() if len(values) > 1]
 
 
@@ -39,14 +25,8 @@ def check_machines(runs: Sequence[Run], mix: bool) -> list[str]:
             f"runs of different machines would share a timing table ({differing}); "
             "allowed: one GPU model, CPU model, thread count and torch version, or --mix"
         )
-    unknown = sum(not machine_of(run) for run in runs)
+    unknown = sum(not machine_in(run.environment) for run in runs)
     warnings = [f"machines are mixed ({differing}): seconds and memory do not compare"] if differing else []
     if unknown:
         warnings.append(f"environment.json of {unknown} run(s) cannot be read: their machine is unknown")
     return warnings
-
-
-def _text(environment: dict[str, Any], part: str, key: str) -> str:
-    found = environment.get(part)
-    value = found.get(key) if isinstance(found, dict) else None
-    return "none" if value is None else one_line(value)[:80]

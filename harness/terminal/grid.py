@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from harness.compare import FAILED, Entry, estimate
+from harness.terminal.live import LiveView
 
 _TITLES = ("method", "N", "seeds done", "accuracy", "now")
 
 
-class GridView:
+class GridView(LiveView):
     """Shows every event of a grid; a live table on a terminal, a line for each end elsewhere."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        super().__init__(console)
         self._now: dict[int, str] = {}
 
     def __call__(self, entries: list[Entry], entry: Entry, event: dict[str, Any]) -> None:
@@ -37,17 +34,6 @@ class GridView:
             self._now[id(entry)] = _doing(entry, event)
         if self._live:
             self._live.update(self._table(entries))
-
-    @contextmanager
-    def shown(self) -> Iterator[GridView]:
-        """The table is on the screen inside."""
-        if self._live:
-            self._live.start()
-        try:
-            yield self
-        finally:
-            if self._live:
-                self._live.stop()
 
     def _table(self, entries: list[Entry]) -> Table:
         table = Table(*_TITLES, title=_progress(entries))

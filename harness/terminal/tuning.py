@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from harness.terminal.live import LiveView
 
 _SHOWN = 15
 
 
-class TuneView:
+class TuneView(LiveView):
     """Shows every event of a study; a live table on a terminal, a line for each finished trial elsewhere."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        super().__init__(console)
         self._name, self._asked = "", 0
         self._rows: dict[int, dict[str, Any]] = {}
         self._at: dict[int, int] = {}
@@ -39,17 +38,6 @@ class TuneView:
             self._follow(row, self._at[event["worker"]], event)
         if self._live:
             self._live.update(self._table())
-
-    @contextmanager
-    def shown(self) -> Iterator[TuneView]:
-        """The table is on the screen inside."""
-        if self._live:
-            self._live.start()
-        try:
-            yield self
-        finally:
-            if self._live:
-                self._live.stop()
 
     def _begin(self, plan: Any, event: dict[str, Any]) -> None:
         self._name, self._asked = f"{plan.name}, {plan.objective}", event["trials"]

@@ -28,7 +28,8 @@ def accuracy_charts(comparison: Comparison, problem: str) -> list[Chart]:
     counts = view.seeds_text(len(view.completed(result.group)) for result in results)
     statistic = (
         f"Height: interquartile mean over {counts}, bars: 95 % bootstrap interval. Cost: median. "
-        "Numbers beside points: N. Front: no setting is both cheaper and more accurate."
+        "Numbers beside points: N; equal ones differ in another setting. "
+        "Front: no setting is both cheaper and more accurate."
     )
     return [Chart("accuracy-cost", "Accuracy against cost", problem, statistic, panels)]
 
@@ -58,7 +59,7 @@ def _panel(results: Sequence[GroupResult], quantity: str, label: str, spent: Cal
     for method in look:
         own = [(group, (cost, *bar)) for group, bar, cost in points if group.method == method]
         if own:
-            labels = tuple(f"{group.inner_steps}{view.extras(group)}" for group, _ in own)
+            labels = tuple(str(group.inner_steps) for group, _ in own)
             x, y, low, high = np.array([values for _, values in own], float).T
             lines.append(Line(method_name(method), look[method], "markers", x, y, low, high, labels))
     costs, values = np.array([(cost, bar.value) for _, bar, cost in points], float).reshape(-1, 2).T
