@@ -71,6 +71,9 @@ class RunConfig(BaseModel):
     )
     stationarity_tasks: int = Field(default=64, ge=1, description="fixed tasks that Definition 1 is measured on")
     checkpoint_every: int = Field(default=50, ge=1, description="meta-iterations between checkpoints")
+    label: str | None = Field(
+        default=None, min_length=1, max_length=40, description="what reports call this setting, such as tuned"
+    )
 
 
 def validate(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> RunConfig:

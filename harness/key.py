@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROTOCOL = 1
 
 # Settings that change neither the numbers nor how they were timed.
-_NOT_HASHED = {"checkpoint_every"}
+_NOT_HASHED = {"checkpoint_every", "label"}
 
 
 def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") -> str:

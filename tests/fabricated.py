@@ -107,6 +107,7 @@ def _config(settings: dict[str, Any]) -> dict[str, Any]:
         "stationarity_every": 5,
         "stationarity_tasks": 64,
         "checkpoint_every": 50,
+        "label": None,
         **settings,
     }
 

@@ -218,6 +218,14 @@ def test_groups_differ_in_nothing_but_the_seed_and_say_in_what_they_differ(tmp_p
     assert {group.problem for group in groups} == {"fc100"}
 
 
+def test_labelled_settings_go_by_their_label_alone(tmp_path):
+    for label, rate in (("default", 0.1), ("tuned", 0.02), ("tuned", 0.03)):
+        write_run(tmp_path, label=label, inner_lr=rate)
+    labels = [group.label for group in group_runs(read_runs([tmp_path])[0])]
+    found = ["anil convex N=5 default", "anil convex N=5 tuned inner_lr=0.02", "anil convex N=5 tuned inner_lr=0.03"]
+    assert labels == found
+
+
 def test_other_tasks_are_another_problem(tmp_path):
     write_run(tmp_path, shots=1)
     write_run(tmp_path, shots=5)

@@ -31,7 +31,7 @@ from harness.tune.result import result_of, write_suite
 from harness.tune.slots import claim, filled, finished, recover
 from harness.tune.space import wishes
 from harness.tune.storage import open_storage
-from harness.tune.study import enter, load
+from harness.tune.study import ATTRIBUTE, check, enter, load
 from harness.tune.worker import work
 
 TINY = {
@@ -358,6 +358,15 @@ def test_a_study_that_exists_with_another_objective_is_refused_and_left_alone(tm
         assert main(["tune", *flags, *space, "--trials", "1", "--out", str(tmp_path), *more]) == 2
         assert words in capsys.readouterr().err
     assert (tmp_path / "journal.log").read_bytes() == before
+
+
+def test_a_study_from_before_a_setting_was_there_goes_on(tmp_path):
+    made = study_plan()
+    storage = open_storage(str(tmp_path / "journal.log"))
+    older = made.document()
+    del older["base"]["label"]
+    optuna.create_study(study_name=made.name, storage=storage).set_user_attr(ATTRIBUTE, older)
+    check(storage, made)
 
 
 def test_several_algorithms_get_a_study_each_with_one_budget_and_seed():

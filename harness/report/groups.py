@@ -13,7 +13,7 @@ from harness.report.documents import one_line
 from harness.report.runs import Run
 
 # What may differ within a group, or says nothing about what was computed.
-_FREE = {"seed", "checkpoint_every", "device", "threads"}
+_FREE = {"seed", "checkpoint_every", "device", "threads", "label"}
 #: settings that make another problem of it, on which numbers of methods do not compare
 PROBLEM = (
     "benchmark",
@@ -88,7 +88,12 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     for run in runs:
         found[_text(setting_of(run))].append(run)
     settings = [setting_of(members[0]) for members in found.values()]
-    labels = _labels(settings, _METHOD)
+    given = [members[0].config.get("label") for members in found.values()]
+    labelled = [{**setting, "label": name} for setting, name in zip(settings, given, strict=True)]
+    labels = [
+        (f" {name}" if isinstance(name, str) else "") + label
+        for name, label in zip(given, _labels(labelled, (*_METHOD, "label")), strict=True)
+    ]
     problems = _labels([{name: setting.get(name) for name in PROBLEM} for setting in settings], ("benchmark",))
     groups = []
     for label, problem, members in zip(labels, problems, found.values(), strict=True):

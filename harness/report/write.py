@@ -13,6 +13,7 @@ from harness.report.costs import Target
 from harness.report.figures import write_figures
 from harness.report.page import write_page
 from harness.report.runs import read_runs
+from harness.report.studies import read_studies, studies_table
 from harness.report.tables import tables_of
 from harness.report.writers import write_tables
 
@@ -29,7 +30,7 @@ def write_report(
     """Compare the runs at or below ``paths`` and write tables, figures and ``report.html`` into ``out``.
 
     Args:
-        paths: run directories, or folders of them.
+        paths: run directories, or folders of them, and of studies of ``harness tune``.
         out: folder for the report, made if need be.
         targets: what has to be reached; chosen from the data and said so by default.
         against: folder of other results; the report says which differences to them are beyond noise.
@@ -43,10 +44,15 @@ def write_report(
         InputError: nothing to report, runs that do not belong in one table, or ``out`` cannot be written.
     """
     say("reading runs")
-    runs, skipped = read_runs([Path(path) for path in paths])
+    folders = [Path(path) for path in paths]
+    runs, skipped = read_runs(folders)
     say(f"comparing {len(runs)} runs")
     comparison = compare_runs(runs, targets, mix, skipped)
+    studies, left_out = read_studies(folders)
+    comparison.warnings.extend(left_out)
     tables = tables_of(comparison)
+    if studies:
+        tables.insert(0, studies_table(studies))
     other = None
     if against is not None:
         others, more = read_runs([Path(against)])
@@ -58,7 +64,7 @@ def write_report(
     say("drawing figures")
     files += write_figures(comparison, folder / "figures")
     say("writing report.html")
-    write_page(comparison, tables, folder / "report.html")
+    write_page(comparison, tables, folder / "report.html", studies)
     return {
         "out": str(folder),
         "files": [str(path) for path in [folder / "report.html", *files]],

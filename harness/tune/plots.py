@@ -1,9 +1,10 @@
-"""Plots of a study in one HTML file that needs no network: history, importance, slice, parallel coordinates, front."""
+"""Plots of a study, as a page and as reports take them: history, importance, slice, parallel coordinates, front."""
 
 from __future__ import annotations
 
 import functools
 import html
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,16 +21,21 @@ from optuna.visualization import (
     plot_slice,
 )
 
-from harness.store import write
+from harness.store import write, write_json
 from harness.tune.plan import StudyPlan
 
 _PLOTS = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel coordinates": plot_parallel_coordinate}
 
 
 def write_plots(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial], path: Path) -> Path:
-    """Write every plot that the finished trials allow; plotly's own script is in the file."""
+    """Write every plot that the finished trials allow, for reports to ``plots.json`` beside ``path``.
+
+    Plotly's own script is in the page, which needs no network.
+    """
     parts: list[str] = []
-    for title, figure in _figures(study, plan, done):
+    figures = list(_figures(study, plan, done))
+    write_json(path.with_suffix(".json"), {"figures": [_document(title, figure) for title, figure in figures]})
+    for title, figure in figures:
         script: bool | str = not parts
         parts.append(f"<h2>{html.escape(title)}</h2>" + figure.to_html(full_html=False, include_plotlyjs=script))
     name = html.escape(plan.name)
@@ -38,6 +44,12 @@ def write_plots(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial], p
     about = f"<h1>{name}</h1><p>{html.escape(_about(study, plan, done))}</p>"
     write(path, "\n".join([head, style, about, *parts, "</html>"]).encode())
     return path
+
+
+def _document(title: str, figure: Any) -> dict[str, Any]:
+    found = json.loads(figure.to_json())
+    del found["layout"]["template"], found["layout"]["title"]  # a report has its own colours and headings
+    return {"title": title, "data": found["data"], "layout": found["layout"]}
 
 
 def _about(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> str:

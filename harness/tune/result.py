@@ -82,7 +82,7 @@ def write_suite(out: Path, results: Iterable[dict[str, Any]]) -> Path | None:
     grid: list[dict[str, Any]] = []
     for result in found:
         default, best = (f"{result['study']}/{name}.yaml" for name in ("default", "best"))
-        grid += [{"config": default}, {"config": best}]
+        grid += [{"config": default, "label": "default"}, {"config": best, "label": "tuned"}]
     document = {"title": "default and tuned settings under equal budgets", "seeds": [_FRESH + n for n in range(5)]}
     path = out / "tuned.yaml"
     write(path, yaml.safe_dump({**document, "grid": grid}, sort_keys=False).encode())
@@ -92,7 +92,7 @@ def write_suite(out: Path, results: Iterable[dict[str, Any]]) -> Path | None:
 def best_config(plan: StudyPlan, params: dict[str, Any]) -> dict[str, Any]:
     """The settings of a trial without what only tuning needs: evaluated once, at the end, on as many tasks as a run."""
     config = plan.config(params).model_dump(mode="json")
-    for name in ("eval_every", "stationarity_every", "stationarity_tasks", "checkpoint_every", "eval_tasks"):
+    for name in ("eval_every", "stationarity_every", "stationarity_tasks", "checkpoint_every", "eval_tasks", "label"):
         del config[name]
     return {name: value for name, value in config.items() if value is not None}
 

@@ -129,10 +129,12 @@ def check_sampler(plan: StudyPlan) -> None:
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
     """The first thing in which two studies differ, in words; None where they agree."""
     for key in ("version", "objective", "sampler", "pruner", "space", "tasks", "rungs", "base", "default"):
-        if there.get(key) == here[key]:
-            continue
-        if isinstance(here[key], dict) and isinstance(there.get(key), dict):
-            name = min(n for n in {*there[key], *here[key]} if there[key].get(n) != here[key].get(n))
-            return f"another {key}: {name} {there[key].get(name)}, here {here[key].get(name)}"
-        return f"another {key}: {there.get(key)}, here {here[key]}"
+        before, now = there.get(key), here[key]
+        if isinstance(now, dict) and isinstance(before, dict):
+            # what neither sets is no difference, also where one was made before there was such a setting
+            names = sorted(n for n in {*before, *now} if before.get(n) != now.get(n))
+            if names:
+                return f"another {key}: {names[0]} {before.get(names[0])}, here {now.get(names[0])}"
+        elif before != now:
+            return f"another {key}: {before}, here {now}"
     return None

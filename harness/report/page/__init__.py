@@ -17,9 +17,10 @@ from harness.report.charts.style import DARK, LIGHT
 from harness.report.comparison import Comparison
 from harness.report.page.cells import body, numeric
 from harness.report.page.overview import overview
-from harness.report.page.plots import cards, plot_data
+from harness.report.page.plots import cards, plot_data, study_data
 from harness.report.page.runs import run_data
 from harness.report.page.script_safe import script_safe
+from harness.report.studies import Study
 
 __all__ = ["write_page"]
 
@@ -27,8 +28,8 @@ _HERE = Path(__file__).parent
 _SCRIPTS = ("drawing.js", "plots.js", "runs.js")
 
 
-def write_page(comparison: Comparison, tables: Sequence[Table], path: Path) -> None:
-    """Write the whole report of ``comparison`` to ``path``, UTF-8.
+def write_page(comparison: Comparison, tables: Sequence[Table], path: Path, studies: Sequence[Study] = ()) -> None:
+    """Write the whole report of ``comparison``, with the plots of ``studies``, to ``path``, UTF-8.
 
     All scripts, styles and data are inside. A content security policy forbids every connection and every script
     but these; whatever came from a file is escaped as text.
@@ -44,7 +45,8 @@ def write_page(comparison: Comparison, tables: Sequence[Table], path: Path) -> N
             tables=tables,
             cards=found,
             problems=comparison.problems,
-            plot_data=Markup(script_safe(plot_data(found))),
+            studies=studies,
+            plot_data=Markup(script_safe({**plot_data(found), **study_data(studies)})),
             run_data=Markup(script_safe(run_data(comparison))),
             plotly=Markup(plotly),
             scripts=[Markup(script) for script in scripts],

@@ -148,6 +148,21 @@ const Drawing = (() => {
     };
   }
 
+  // Somebody else's layout with the page's colours and letters, and as wide as there is room.
+  function dressed(layout, printing) {
+    const look = theme();
+    const made = {
+      ...layout, paper_bgcolor: look.card, plot_bgcolor: look.card, autosize: !printing, width: printing ? 660 : undefined,
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: look.ink },
+      margin: { t: 20, b: 60 },
+    };
+    for (const name of Object.keys(made).filter((key) => /^[xy]axis\d*$/.test(key))) {
+      const ticks = made[name].type === "log" ? { dtick: 1 } : {};
+      made[name] = { ...made[name], ...ticks, gridcolor: look.grid, linecolor: look.soft, zeroline: false, automargin: true };
+    }
+    return made;
+  }
+
   // ---- legend
 
   function swatch(line) {
@@ -170,5 +185,5 @@ const Drawing = (() => {
     return made;
   }
 
-  return { layout, swatch, theme, traces };
+  return { dressed, layout, swatch, theme, traces };
 })();

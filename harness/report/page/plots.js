@@ -157,6 +157,24 @@
     }
   }
 
+  // ---- a plot of a study, as Optuna made it, in the colours of the page
+
+  class StudyPlot {
+    constructor(card) {
+      this.card = card;
+      this.place = card.querySelector(".plot");
+      this.drawn = false;
+    }
+
+    draw() {
+      this.drawn = true;
+      const { data, layout } = DATA[this.card.id];
+      this.place.setAttribute("role", "img");
+      this.place.setAttribute("aria-label", this.card.querySelector("figcaption").textContent.trim());
+      library().react(this.place, data, Drawing.dressed(layout, printing), { displayModeBar: false, responsive: true });
+    }
+  }
+
   // ---- the page
 
   const redraw = () => plots.forEach((plot) => plot.drawn && plot.draw());
@@ -171,11 +189,16 @@
     plots.push(new Plot(card));
     seen.observe(card);
   });
+  document.querySelectorAll(".study").forEach((card) => {
+    plots.push(new StudyPlot(card));
+    seen.observe(card);
+  });
 
   const benchmark = document.getElementById("benchmark");
   if (benchmark) {
     benchmark.addEventListener("change", () => {
-      plots.forEach((plot) => { plot.card.hidden = plot.card.dataset.benchmark !== benchmark.value; });
+      const of = plots.filter((plot) => plot.card.dataset.benchmark);
+      of.forEach((plot) => { plot.card.hidden = plot.card.dataset.benchmark !== benchmark.value; });
     });
   }
 

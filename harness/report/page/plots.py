@@ -11,6 +11,8 @@ import numpy as np
 from harness.report.charts import Chart, Line, Panel
 from harness.report.charts.chart import Array
 from harness.report.charts.style import style
+from harness.report.page.script_safe import plain
+from harness.report.studies import Study
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ def cards(charts: Iterable[Chart]) -> list[Card]:
 def plot_data(found: Sequence[Card]) -> dict[str, Any]:
     """By the card's id, what its plots show."""
     return {card.id: [_chart(chart) for chart in card.charts] for card in found}
+
+
+def study_data(studies: Sequence[Study]) -> dict[str, Any]:
+    """By the id of its place on the page, every plot of every study."""
+    return {
+        f"study-{row}-{column}": {"data": plain(figure.data), "layout": plain(figure.plot)}
+        for row, study in enumerate(studies)
+        for column, figure in enumerate(study.figures)
+    }
 
 
 def _chart(chart: Chart) -> dict[str, Any]:

@@ -1,0 +1,142 @@
+"""Studies of ``harness tune`` among what is reported: what each found, and the plots that it left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AllowInfNan, BaseModel, Field, ValidationError
+
+from harness.report.cells import Cell, Table, shown, table
+from harness.report.documents import one_line, read_object
+from harness.report.groups import method_of
+from harness.report.names import method_name
+
+#: a study's plots are a few hundred kilobytes; a report with larger ones would not open
+_MOST_BYTES = 20_000_000
+Finite = Annotated[float, AllowInfNan(False)]
+
+
+class Tried(BaseModel):
+    """A trial: its parameters and the objective's values."""
+
+    number: int
+    params: dict[str, str | bool | int | Finite]
+    values: list[Finite] | None = None
+
+
+class Tested(BaseModel):
+    """What fresh seeds gave on test tasks."""
+
+    accuracy: list[Finite | None] = []
+    loss: list[Finite | None] = []
+
+
+class Result(BaseModel):
+    """What a report takes from a study's ``result.json``; everything else in it is left alone."""
+
+    study: str
+    algo: str
+    geometry: str
+    objective: str
+    sampler: str = ""
+    trials: int
+    best: Tried
+    default: Tried | None = None
+    test: Tested | None = None
+
+
+class Figure(BaseModel):
+    """A plot as Plotly takes it."""
+
+    title: str
+    data: list[dict[str, Any]]
+    plot: dict[str, Any] = Field(alias="layout")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study: its result, and its plots."""
+
+    result: Result
+    figures: tuple[Figure, ...]
+
+
+def read_studies(paths: Iterable[Path]) -> tuple[list[Study], list[str]]:
+    """Every study at or below ``paths``, and a line for each file that was left out."""
+    studies, skipped = [], []
+    for folder in sorted(set(_folders(paths))):
+        found, fault = read_object(folder / "result.json")
+        try:
+            result = Result.model_validate(found)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = fault or f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            skipped.append(one_line(f"{folder / 'result.json'}: {reason}"))
+            continue
+        try:
+            figures = tuple(map(Figure.model_validate, _plots(folder / "plots.json")))
+        except (ValueError, TypeError) as error:
+            skipped.append(one_line(f"{folder / 'plots.json'}: {str(error).splitlines()[0]}"))
+            figures = ()
+        studies.append(Study(result, figures))
+    return studies, skipped
+
+
+def studies_table(studies: Sequence[Study]) -> Table:
+    """Default beside tuned, on validation tasks that chose and test tasks that did not."""
+    columns = ["method", "objective", "trials", "default", "best", "test accuracy", "test loss", "best setting"]
+    rows: list[list[Cell]] = [
+        [
+            method_name(method_of(study.result.algo, study.result.geometry)),
+            study.result.objective,
+            study.result.trials,
+            _values(study.result.default),
+            _values(study.result.best),
+            _mean(study.result.test.accuracy if study.result.test else []),
+            _mean(study.result.test.loss if study.result.test else []),
+            ", ".join(f"{name} {_short(value)}" for name, value in study.result.best.params.items()),
+        ]
+        for study in studies
+    ]
+    notes = ["Default and best: the objective on the validation tasks that chose. Test: trained anew with fresh seeds."]
+    return table("studies", "Tuned settings", columns, rows, notes)
+
+
+def _folders(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        for name, folders, files in os.walk(path):
+            if "summary.json" in files or "metrics.jsonl" in files:  # a run
+                folders.clear()
+            elif "result.json" in files:
+                yield Path(name)
+
+
+def _plots(path: Path) -> list[Any]:
+    if not path.is_file():
+        return []
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"larger than {_MOST_BYTES} bytes")
+    found, fault = read_object(path)
+    if fault or not isinstance(figures := found.get("figures"), list):
+        raise ValueError(fault or "no list of figures")
+    return figures
+
+
+def _values(trial: Tried | None) -> str | None:
+    return ", ".join(map(shown, trial.values)) if trial and trial.values else None
+
+
+def _mean(values: Sequence[float | None]) -> str | None:
+    found = [value for value in values if value is not None]
+    if not found:
+        return None
+    spread = f" ({shown(min(found))} to {shown(max(found))})" if len(found) > 1 else ""
+    return f"{shown(sum(found) / len(found))}{spread}, {len(found)} seeds"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
