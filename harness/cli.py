@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 import harness
 from harness.errors import HarnessError
+from harness.interrupts import EXIT_STATUS as INTERRUPTED
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
 
@@ -109,7 +110,7 @@ def _show(document: Any, json: bool) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0 for success, 2 for bad input, 1 for failure."""
+    """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     for level in (logging.INFO, logging.WARNING):
@@ -127,9 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HarnessError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:
-        return _fail("interrupted", 1)
+        return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return 1
+    except OSError as error:  # a full disk, a folder that is gone: the machine's fault, not the program's
+        return _fail(str(error), 1)
 
 
 def _fail(message: str, status: int) -> int:

@@ -13,6 +13,7 @@ import torch
 import harness
 from harness import RunConfig
 from harness.errors import HarnessError, InputError
+from harness.lock import Locked
 from harness.store import RunDirectory, load_parameters
 
 SMALL = RunConfig(
@@ -130,9 +131,10 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
 
 
 def test_two_processes_do_not_share_a_directory(tmp_path):
-    directory = RunDirectory(tmp_path / "run")
-    directory.begin({}, {}, resume=False)
-    with pytest.raises(InputError, match="another process"):
-        RunDirectory(tmp_path / "run").begin({}, {}, resume=False)
-    directory.close()
-    RunDirectory(tmp_path / "run").begin({}, {}, resume=False)
+    with RunDirectory(tmp_path / "run").claim():
+        second = RunDirectory(tmp_path / "run").claim()
+        with pytest.raises(Locked, match=f"another process is working on this run: {os.getpid()} on .* since 20"):
+            second.__enter__()
+    with RunDirectory(tmp_path / "run").claim():
+        pass
+    assert list((tmp_path / "run").iterdir()) == []

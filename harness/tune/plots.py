@@ -20,7 +20,7 @@ from optuna.visualization import (
     plot_slice,
 )
 
-from harness.store import write
+from harness.files import write
 from harness.tune.plan import StudyPlan
 
 _PLOTS = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel coordinates": plot_parallel_coordinate}
