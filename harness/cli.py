@@ -16,7 +16,7 @@ from harness.interrupts import EXIT_STATUS as INTERRUPTED
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
 
-app = App(name="harness", help=_HELP, version=harness.__version__)
+app = App(name="harness", help=_HELP, version=harness.__version__, suppress_keyboard_interrupt=False)
 data = App(name="data", help="Data sets: what is there, fetch it, check it.")
 app.command(data)
 
@@ -122,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     try:
         status = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()  # a full disk shows here, and not after this program's last word
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
         return _fail(str(error), 2)
