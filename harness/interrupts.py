@@ -22,15 +22,18 @@ class Interrupt:
 
 @contextmanager
 def deferred() -> Iterator[Interrupt]:
-    """Turn the first SIGINT or SIGTERM inside into ``pending``; the second one interrupts at once.
+    """Turn the first SIGINT or SIGTERM inside into ``pending``; the second one of its kind interrupts at once.
 
+    Of its kind: a worker gets one of each where a terminal interrupts it and whoever started it.
     Python delivers signals to the main thread only: elsewhere this does nothing.
     """
     interrupt = Interrupt()
+    seen: set[int] = set()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if interrupt.pending:
+        if number in seen:
             raise KeyboardInterrupt
+        seen.add(number)
         interrupt.pending = True
 
     with _handled(handle):
@@ -58,4 +61,4 @@ def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -148,8 +147,8 @@ def start(target: Callable[..., None], *args: Any) -> Any:
     return process
 
 
-def signalled_at(iteration: int, times: int) -> ExitStack:
-    """In it, a run sends itself SIGINT so many times in this meta-iteration."""
+def signalled_at(iteration: int, *signals: int) -> ExitStack:
+    """In it, a run sends itself these signals in this meta-iteration."""
     from harness.train import Trainer
 
     original = Trainer._iterate
@@ -157,8 +156,8 @@ def signalled_at(iteration: int, times: int) -> ExitStack:
     def iterate(self: Trainer, number: int) -> None:
         original(self, number)
         if number == iteration:
-            for _ in range(times):
-                os.kill(os.getpid(), signal.SIGINT)
+            for signum in signals:
+                os.kill(os.getpid(), signum)
 
     stack = ExitStack()
     stack.enter_context(patch.object(Trainer, "_iterate", iterate))

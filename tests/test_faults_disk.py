@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -91,7 +92,7 @@ def lines(folder: Path, name: str) -> list[dict]:
 def begun(tmp_path_factory) -> tuple[Path, Path]:
     """A run that was interrupted in its fifth meta-iteration, and the same undisturbed."""
     folder = tmp_path_factory.mktemp("begun")
-    for name, harm, given in (("begun", signalled_at, (5, 1)), ("whole", None, ())):
+    for name, harm, given in (("begun", signalled_at, (5, signal.SIGINT)), ("whole", None, ())):
         forked(command, ["run", *FLAGS, "--results", str(folder / name)], folder / "said", harm, given)
     return folder / "begun", folder / "whole"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from faulty import FLAGS, command, forked, signalled_at, train
+from faulty import FLAGS, SETTINGS, command, forked, signalled_at, train
 
 from harness.errors import InputError
 from harness.report.runs import read_runs
@@ -119,18 +119,25 @@ def test_killed_at_any_moment_it_goes_on_and_ends_as_if_undisturbed(tmp_path, un
 
 
 @pytest.mark.slow
-def test_one_interrupt_ends_with_a_checkpoint_two_end_at_once(tmp_path):
-    for times, name in ((1, "once"), (2, "twice")):
-        arguments = ["run", *FLAGS, "--results", str(tmp_path / name)]
-        assert forked(command, arguments, tmp_path / "said", signalled_at, (5, times)) == 130
-        folder = only(tmp_path / name)
-        summary = json.loads((folder / "summary.json").read_text())
-        assert summary["status"] == "interrupted"
-        assert "--resume" in (tmp_path / "said").read_text()
-        # a checkpoint is due at even iterations; after one signal there is another
-        assert load_checkpoint(folder / "checkpoint.pt")["totals"]["iteration"] == (5 if times == 1 else 4)
-        assert forked(command, [*arguments, "--resume"], tmp_path / "said") == 0
-    assert outcome(tmp_path / "once") == {**outcome(tmp_path / "twice")}
+@pytest.mark.parametrize(
+    ("signals", "saved"),
+    [
+        ((signal.SIGINT,), 5),
+        ((signal.SIGTERM,), 5),
+        ((signal.SIGINT, signal.SIGTERM), 5),  # as a worker has it when Ctrl-C reaches it and its parent too
+        ((signal.SIGINT, signal.SIGINT), 4),
+    ],
+)
+def test_one_interrupt_ends_with_a_checkpoint_two_end_at_once(tmp_path, undisturbed, signals, saved):
+    arguments, said = ["run", *FLAGS, "--results", str(tmp_path / "runs")], tmp_path / "said"
+    assert forked(command, arguments, said, signalled_at, (5, *signals)) == 130
+    folder = only(tmp_path / "runs")
+    assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+    assert "interrupted; add --resume to go on" in said.read_text()
+    # a checkpoint is due at even meta-iterations; after one signal there is another
+    assert load_checkpoint(folder / "checkpoint.pt")["totals"]["iteration"] == saved
+    assert forked(command, [*arguments, "--resume"], said) == 0
+    assert outcome(tmp_path / "runs") == undisturbed[0]
 
 
 @pytest.mark.parametrize("name", ["run", "compare", "tune"])
@@ -144,3 +151,11 @@ def test_an_interrupted_command_exits_with_130_and_one_line(name, monkeypatch, c
         monkeypatch.setattr(target, interrupted)
     assert main([name, "quick"] if name == "compare" else [name]) == 130
     assert capsys.readouterr().err.strip().splitlines()[-1] == "error: interrupted"
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(tmp_path):
+    last = SETTINGS["iterations"] // SETTINGS["checkpoint_every"]
+    assert forked(train, tmp_path, "replace checkpoint.pt before", last, signal.SIGTERM) == 130
+    assert json.loads((only(tmp_path) / "summary.json").read_text())["status"] == "interrupted"
+    assert forked(train, tmp_path) == 0
