@@ -108,9 +108,9 @@ def _holder(path: Path) -> str:
 def _read(path: Path) -> tuple[int, str, str] | None:
     """Process, host and time; None where there is no such file, or it says something else."""
     try:
-        document = json.loads((path / HOLDER).read_bytes())
+        document = json.loads((path / HOLDER).read_bytes()) if (path / HOLDER).is_file() else {}
         pid, host, since = document["pid"], document["host"], document["since"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     known = isinstance(pid, int) and isinstance(host, str) and isinstance(since, str)
     return (pid, " ".join(host.split())[:80], " ".join(since.split())[:40]) if known else None

@@ -43,7 +43,15 @@ def _parts(environment: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The environments of a run's parts, the last one last."""
     earlier = environment.get(EARLIER)
     known = [part for part in earlier if isinstance(part, dict)] if isinstance(earlier, list) else []
-    return [*known, {name: value for name, value in environment.items() if name != EARLIER}]
+    last = {name: value for name, value in environment.items() if name != EARLIER}
+    return [{name: _shallow(value) for name, value in part.items()} for part in (*known, last)]
+
+
+def _shallow(value: Any, depth: int = 2) -> Any:
+    """``value`` without what is nested deeper than environments are: a damaged file may hold anything."""
+    if isinstance(value, dict):
+        return {name: _shallow(part, depth - 1) for name, part in value.items()} if depth else None
+    return None if isinstance(value, list) else value
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

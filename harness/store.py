@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,12 +55,12 @@ class RunDirectory:
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any], resume: bool) -> None:
         """Empty the directory of an earlier run's files unless ``resume``, and say what is run here, on what."""
-        with told(self.path):
+        if resume:
             for name in _FILES:
-                if not resume or name == "summary.json":
-                    (self.path / name).unlink(missing_ok=True)
-        for name in _FILES:
-            refuse_link(self.path / name)
+                refuse_link(self.path / name)
+        with told(self.path):
+            for name in ("summary.json",) if resume else _FILES:
+                (self.path / name).unlink(missing_ok=True)
         write(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
         write(self.path / "environment.json", _json(environment, indent=2))
 
@@ -120,6 +121,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     try:
+        with zipfile.ZipFile(path) as archive:  # torch compresses nothing: what grows is not its own
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise zipfile.BadZipFile
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds for a damaged file
         raise HarnessError(
@@ -153,7 +157,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is none that can be read."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes()) if path.is_file() else None  # a pipe would never end
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

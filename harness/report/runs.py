@@ -40,7 +40,10 @@ class Run:
         All its seconds and its memory are unknown then.
         """
         found = self.summary.get("resumed_elsewhere")
-        return one_line("; ".join(map(str, found)) if isinstance(found, list) else found or "")
+        if not found:
+            return ""
+        parts = [part for part in found if isinstance(part, str)] if isinstance(found, list) else []
+        return one_line("; ".join(parts)[:200]) or "unknown"
 
     @cached_property
     def environment(self) -> dict[str, Any]:
