@@ -12,10 +12,11 @@ from cyclopts import App, CycloptsError, Parameter
 
 import harness
 from harness.errors import HarnessError
+from harness.interrupts import EXIT_STATUS as INTERRUPTED
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
 
-app = App(name="harness", help=_HELP, version=harness.__version__)
+app = App(name="harness", help=_HELP, version=harness.__version__, suppress_keyboard_interrupt=False)
 data = App(name="data", help="Data sets: what is there, fetch it, check it.")
 app.command(data)
 
@@ -109,7 +110,7 @@ def _show(document: Any, json: bool) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0 for success, 2 for bad input, 1 for failure."""
+    """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     for level in (logging.INFO, logging.WARNING):
@@ -121,15 +122,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     try:
         status = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()  # a full disk shows here, and not after this program's last word
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
         return _fail(str(error), 2)
     except HarnessError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:
-        return _fail("interrupted", 1)
+        return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return 1
+    except OSError as error:  # a full disk, a folder that is gone: the machine's fault, not the program's
+        return _fail(str(error), 1)
 
 
 def _fail(message: str, status: int) -> int:

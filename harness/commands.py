@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from harness.config import RunConfig
+from harness.interrupts import EXIT_STATUS as INTERRUPTED
 from harness.options import with_options
 from harness.store import FINISHED
 from harness.timing.config import TimeConfig
@@ -52,7 +53,9 @@ def run(
     if json:
         print_json(summary)
     console(to_stderr=json).print(run_table(summary))
-    return 0 if summary["status"] in ("completed", "diverged") else 1
+    if summary["status"] == "interrupted":
+        return INTERRUPTED
+    return 0 if summary["status"] in FINISHED else 1
 
 
 @with_options(TimeConfig)

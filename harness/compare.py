@@ -11,6 +11,7 @@ from typing import Any, Literal
 from harness.child import Place
 from harness.config import RunConfig
 from harness.errors import InputError
+from harness.files import refuse_link
 from harness.machines import machine_in
 from harness.measure.environment import environment, usable_cores
 from harness.pool import Job, Pool
@@ -35,6 +36,7 @@ class Entry:
         completed, factory = complete(resolved)
         self.config = completed.config
         self.directory = results / f"{resolved.directory}-{run_key(completed, factory)}"
+        refuse_link(self.directory)
         self.summary = read_json(self.directory / "summary.json") or read_json(self.directory / "failure.json") or {}
         self.asked = resolved.config.model_dump()
 

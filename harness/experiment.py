@@ -12,7 +12,10 @@ import torch
 
 from harness import registry
 from harness.config import RunConfig
-from harness.errors import InputError
+from harness.errors import HarnessError, InputError
+from harness.files import refuse_link
+from harness.interrupts import terminable
+from harness.machines import changes, continued
 from harness.measure.environment import environment
 from harness.measure.memory import is_out_of_memory
 from harness.progress import Progress, Silent
@@ -61,7 +64,9 @@ def run(
         ``completed``, ``diverged``, ``out_of_memory``, ``interrupted`` or, where ``progress`` ended it, ``stopped``.
 
     Raises:
-        InputError: the request cannot be met; no directory has been made.
+        InputError: the request cannot be met; nothing has been changed.
+        Locked: another process is doing this run.
+        HarnessError: the disk is full or not writable, or a file is damaged; what was saved before is kept.
 
     >>> import harness
     >>> summary = harness.run(harness.RunConfig(algo="anil", inner_steps=3))  # doctest: +SKIP
@@ -71,32 +76,43 @@ def run(
     with _threads(resolved.config.threads):
         setup = set_up(resolved)
         directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key}")
-        earlier = directory.summary()
-        if earlier is not None and earlier.get("status") in FINISHED and not fresh:
-            log.info("%s was finished before; add --fresh to run it again", directory.path)
-            return {**earlier, "run_dir": str(directory.path)}
-        if directory.checkpoint_path.exists() and not (resume or fresh):
-            raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
-        try:
-            return _run(resolved, setup, directory, resume and directory.checkpoint_path.exists(), progress or Silent())
-        finally:
-            directory.close()
+        refuse_link(directory.path)
+        if not fresh and (finished := _finished(directory)):
+            return finished
+        with terminable(), directory.claim():
+            # Another process may have finished it, or left a checkpoint, until the directory became this one's.
+            if not fresh and (finished := _finished(directory)):
+                return finished
+            if directory.checkpoint_path.is_file() and not (resume or fresh):
+                raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
+            return _run(
+                resolved, setup, directory, resume and directory.checkpoint_path.is_file(), progress or Silent()
+            )
+
+
+def _finished(directory: RunDirectory) -> dict[str, Any] | None:
+    """The summary of a run that is not to be repeated."""
+    summary = directory.summary()
+    if summary is None or summary.get("status") not in FINISHED:
+        return None
+    log.info("%s was finished before; add --fresh to run it again", directory.path)
+    return {**summary, "run_dir": str(directory.path)}
 
 
 def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool, progress: Progress) -> dict[str, Any]:
     config = setup.config
     state = directory.load_checkpoint() if resume else None
-    directory.begin(config.model_dump(), environment(setup.device, _distributions(resolved)), resume)
+    place: dict[str, Any] = environment(setup.device, _distributions(resolved))
+    if resume:
+        place = continued(directory.environment(), place)
+    directory.begin(config.model_dump(), place, resume)
     trainer = Trainer(
         config, setup.engine, setup.evaluator, resolved.benchmark, directory, setup.w, setup.phi, progress
     )
     evaluation: dict[str, Any] | None = None
     try:
         if state is not None:
-            trainer.restore(state)
-            directory.cut("metrics.jsonl", trainer.totals.metrics_lines)
-            directory.cut("evaluations.jsonl", trainer.totals.evaluations_lines)
-            directory.cut("stationarity.jsonl", trainer.totals.stationarity_lines)
+            _restore(trainer, directory, state)
         status = trainer.train()
         if status == "completed":
             evaluation = trainer.evaluate("test")
@@ -112,9 +128,22 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
         raise
     finally:
         progress.end()
-    summary = summarise(status, directory.path, setup, trainer, evaluation)
+    summary = summarise(status, directory.path, setup, trainer, evaluation, changes(place))
     directory.finish(summary)
     return summary
+
+
+def _restore(trainer: Trainer, directory: RunDirectory, state: dict[str, Any]) -> None:
+    try:
+        trainer.restore(state)
+        directory.restore(state)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        kind = type(error).__name__
+        raise HarnessError(
+            f"{directory.checkpoint_path}: not a checkpoint of this run ({kind}); add --fresh to start anew"
+        ) from error
 
 
 def _distributions(resolved: Resolved) -> list[str]:

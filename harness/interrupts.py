@@ -1,13 +1,16 @@
-"""Ctrl-C between two meta-iterations and not within one, so that what is saved is a whole state."""
+"""Ctrl-C between two meta-iterations and not within one, so that what is saved is a whole state; SIGTERM likewise."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+#: exit status of a command that was interrupted, as shells have it for SIGINT
+EXIT_STATUS = 130
 
 
 @dataclass
@@ -19,23 +22,43 @@ class Interrupt:
 
 @contextmanager
 def deferred() -> Iterator[Interrupt]:
-    """Turn the first SIGINT or SIGTERM inside into ``pending``; the second one interrupts at once.
+    """Turn the first SIGINT or SIGTERM inside into ``pending``; the second one of its kind interrupts at once.
 
+    Of its kind: a worker gets one of each where a terminal interrupts it and whoever started it.
     Python delivers signals to the main thread only: elsewhere this does nothing.
     """
     interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
+    seen: set[int] = set()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if interrupt.pending:
+        if number in seen:
             raise KeyboardInterrupt
+        seen.add(number)
         interrupt.pending = True
 
+    with _handled(handle):
+        yield interrupt
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, as SIGINT, raise :class:`KeyboardInterrupt` inside."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(handle):
+        yield
+
+
+@contextmanager
+def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield interrupt
+        yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python

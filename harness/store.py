@@ -3,116 +3,117 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import yaml
 
-from harness.errors import HarnessError, InputError
-
-log = logging.getLogger("harness")
+from harness.errors import HarnessError
+from harness.files import append, cut, mark, refuse_link, sweep, told, write
+from harness.lock import HOLDER, Lock
 
 #: a summary with one of these is a result and is never trained again by itself
 FINISHED = ("completed", "diverged")
-_FILES = (
-    "config.yaml",
-    "environment.json",
-    "metrics.jsonl",
-    "evaluations.jsonl",
-    "stationarity.jsonl",
-    "checkpoint.pt",
-    "failure.json",
-    "summary.json",
-)
-
-
-class Locked(InputError):
-    """Another process is working on this run."""
+_LOGS = ("metrics.jsonl", "evaluations.jsonl", "stationarity.jsonl")
+_FILES = ("config.yaml", "environment.json", *_LOGS, "checkpoint.pt", "failure.json", "summary.json")
 
 
 class RunDirectory:
-    """One run's directory. Nothing is created before :meth:`begin`."""
+    """One run's directory. Nothing is created before :meth:`claim`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: int | None = None
+        self._lock: Lock | None = None
 
     def summary(self) -> dict[str, Any] | None:
         """``summary.json``, or None while there is none."""
         return read_json(self.path / "summary.json")
+
+    def environment(self) -> dict[str, Any] | None:
+        """``environment.json``, or None while there is none."""
+        return read_json(self.path / "environment.json")
 
     @property
     def checkpoint_path(self) -> Path:
         """Where the checkpoint is, if there is one."""
         return self.path / "checkpoint.pt"
 
-    def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any], resume: bool) -> None:
-        """Make the directory this process's own, emptied of an earlier run's files unless ``resume``."""
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Inside, the directory is this process's own; it is made if need be. Raises as :class:`Lock` does."""
+        self._lock = Lock(self.path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--results {self.path.parent}: {error.strerror}; allowed: a writable folder") from error
-        self._lock = _locked(self.path)
-        for name in _FILES:
-            if not resume or name == "summary.json":
+            with told(self.path):
+                sweep(self.path, (*_FILES, HOLDER))
+            yield
+        finally:
+            self._lock.release()
+            self._lock = None
+
+    def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any], resume: bool) -> None:
+        """Empty the directory of an earlier run's files unless ``resume``, and say what is run here, on what."""
+        if resume:
+            for name in _FILES:
+                refuse_link(self.path / name)
+        with told(self.path):
+            for name in ("summary.json",) if resume else _FILES:
                 (self.path / name).unlink(missing_ok=True)
         write(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
         write(self.path / "environment.json", _json(environment, indent=2))
 
     def discard(self) -> None:
         """Remove this run's files, and the directory where nothing else is in it."""
-        for name in _FILES:
+        for name in (*_FILES, HOLDER):
             (self.path / name).unlink(missing_ok=True)
         try:
             self.path.rmdir()
         except OSError:
             pass
 
-    def close(self) -> None:
-        """Let other processes work in this directory."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
     def append(self, name: str, records: Iterable[Mapping[str, Any]], durable: bool = False) -> None:
         """Append lines to one of the ``.jsonl`` files; ``durable``: and wait for the disk."""
-        with (self.path / name).open("ab") as file:
-            for record in records:
-                file.write(_json(record) + b"\n")
-            if durable:
-                _sync(file)
-
-    def cut(self, name: str, lines: int) -> None:
-        """Keep the first ``lines`` lines, those that the checkpoint knows; a torn last line goes too."""
-        path = self.path / name
-        content = path.read_bytes() if path.exists() else b""
-        kept = content.split(b"\n")[:-1]
-        if content and not content.endswith(b"\n"):
-            log.warning("%s: its last line was torn and has been removed", path)
-        if len(kept) < lines:
-            raise HarnessError(f"{path}: {len(kept)} lines, the checkpoint has {lines}; add --fresh to start anew")
-        write(path, b"".join(line + b"\n" for line in kept[:lines]))
+        self._check()
+        append(self.path / name, b"".join(_json(record) + b"\n" for record in records), durable)
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write ``checkpoint.pt`` atomically; it loads with ``weights_only=True``."""
+        """Write ``checkpoint.pt`` atomically; it loads with ``weights_only=True``.
+
+        It also knows how long the ``.jsonl`` files are, see :meth:`restore`.
+        """
         import io
 
         import torch
 
+        self._check()
+        logs = {name: mark(self.path / name) for name in _LOGS}
         buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
+        torch.save({**state, "logs": logs}, buffer)
         write(self.checkpoint_path, buffer.getbuffer())
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The checkpoint, its tensors on the CPU."""
         return load_checkpoint(self.checkpoint_path)
 
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Cut the ``.jsonl`` files back to what they were at this checkpoint, in a time that does not depend on them.
+
+        Raises :class:`HarnessError` where they are not the files that it knows.
+        """
+        for name in _LOGS:
+            size, tail = state["logs"][name]
+            cut(self.path / name, (size, tail))
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, the last file of a run."""
-        write_json(self.path / "summary.json", summary)
+        self._check()
+        write(self.path / "summary.json", _json(summary, indent=2) + b"\n")
+
+    def _check(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -120,6 +121,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     try:
+        with zipfile.ZipFile(path) as archive:  # torch compresses nothing: what grows is not its own
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise zipfile.BadZipFile
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds for a damaged file
         raise HarnessError(
@@ -145,52 +149,19 @@ def load_parameters(run_dir: str | Path) -> dict[str, Any]:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write an indented JSON document atomically; folders on the way to it are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write(path, _json(document, indent=2) + b"\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON document, or None where there is none that can be read."""
+    """A JSON object, or None where there is none that can be read."""
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        document = json.loads(path.read_bytes()) if path.is_file() else None  # a pipe would never end
+    except (OSError, ValueError, RecursionError):
         return None
-    return document
-
-
-def write(path: Path, content: bytes | memoryview) -> None:
-    """Replace ``path`` by ``content`` in one step that survives a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        _sync(file)
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    return document if isinstance(document, dict) else None
 
 
 def _json(document: Mapping[str, Any], indent: int | None = None) -> bytes:
     return json.dumps(document, indent=indent, allow_nan=False, default=str).encode()
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _locked(path: Path) -> int | None:
-    """An exclusive lock on a directory for as long as it is open; None where there are no such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(folder)
-        raise Locked(f"{path}: another process is working on this run; allowed: wait for it to end") from error
-    return folder

@@ -16,13 +16,19 @@ SCHEMA = 2
 
 
 def summarise(
-    status: str, path: Path, setup: Setup, trainer: Trainer, evaluation: dict[str, Any] | None
+    status: str,
+    path: Path,
+    setup: Setup,
+    trainer: Trainer,
+    evaluation: dict[str, Any] | None,
+    resumed_elsewhere: list[str],
 ) -> dict[str, Any]:
     """Every number of a run; None for what was not measured or is not finite.
 
     ``seconds.train`` is all training, the first iteration included; ``seconds.wall`` has evaluation,
     logging and checkpoints in it too. Phases stay None for engines on other libraries, whose inside
-    no clock can see.
+    no clock can see. ``resumed_elsewhere`` says what was different where the run went on (a version, a GPU):
+    its seconds and memory are then those of no one machine.
     """
     trainer.count_wall()
     config, totals = setup.config, trainer.totals
@@ -71,6 +77,7 @@ def summarise(
             "before_adaptation_ci95": seen.get("loss_before_adaptation_ci95"),
         },
         "diverged": trainer.divergence,
+        "resumed_elsewhere": resumed_elsewhere,
         "stopped": trainer.stopped if status == "stopped" else None,
         "seconds": {
             "train": totals.seconds,

@@ -141,7 +141,7 @@ class Trainer:
                     if stop:
                         return "stopped" if self.stopped else "interrupted"
                     self._start_stretch()
-        return "completed"
+            return "interrupted" if interrupt.pending else "completed"
 
     def evaluate(self, split: str) -> dict[str, Any]:
         """Evaluate on ``split``, off the clock; returns the line that goes to ``evaluations.jsonl``."""

@@ -77,7 +77,7 @@ def main() -> int:
     from harness.config import RunConfig
     from harness.errors import InputError
     from harness.experiment import run
-    from harness.store import Locked
+    from harness.lock import Locked
 
     events = Events(out)
     try:

@@ -223,6 +223,7 @@ def _summary(config: dict[str, Any], extra: dict[str, Any], done: int, folder: P
         "loss": {"mean": loss, "ci95": 0.01, "before_adaptation": 1.6, "before_adaptation_ci95": 0.01},
         "diverged": {"iteration": done, "quantity": "loss"} if extra["status"] == "diverged" else None,
         "stopped": None,
+        "resumed_elsewhere": [],
         "seconds": {
             "train": train,
             "wall": 1.5 * train,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 import harness
 from harness import RunConfig
 from harness.errors import HarnessError, InputError
+from harness.lock import Locked
 from harness.store import RunDirectory, load_parameters
 
 SMALL = RunConfig(
@@ -130,9 +132,60 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
 
 
 def test_two_processes_do_not_share_a_directory(tmp_path):
-    directory = RunDirectory(tmp_path / "run")
-    directory.begin({}, {}, resume=False)
-    with pytest.raises(InputError, match="another process"):
-        RunDirectory(tmp_path / "run").begin({}, {}, resume=False)
-    directory.close()
-    RunDirectory(tmp_path / "run").begin({}, {}, resume=False)
+    with RunDirectory(tmp_path / "run").claim():
+        second = RunDirectory(tmp_path / "run").claim()
+        with pytest.raises(Locked, match=f"another process is working on this run: {os.getpid()} on .* since 20"):
+            second.__enter__()
+    with RunDirectory(tmp_path / "run").claim():
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_that_would_run_something_or_fill_the_memory_is_refused(tmp_path):
+    first = interrupted(tmp_path)
+    checkpoint = Path(first["run_dir"]) / "checkpoint.pt"
+    torch.save({**torch.load(checkpoint), "more": Payload(tmp_path / "ran")}, checkpoint)
+    with pytest.raises(HarnessError, match="not a readable checkpoint"):
+        harness.run(SMALL, results=tmp_path, resume=True)
+    assert not (tmp_path / "ran").exists()
+    torch.save({"w": torch.zeros(10**6)}, checkpoint)
+    with zipfile.ZipFile(checkpoint) as stored, zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in stored.namelist():
+            bomb.writestr(name, stored.read(name))
+    os.replace(tmp_path / "bomb", checkpoint)
+    assert checkpoint.stat().st_size < 10**5
+    with pytest.raises(HarnessError, match=r"not a readable checkpoint \(BadZipFile\)"):
+        harness.run(SMALL, results=tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_something_else_is_one_line(tmp_path):
+    first = interrupted(tmp_path)
+    checkpoint = Path(first["run_dir"]) / "checkpoint.pt"
+    state = torch.load(checkpoint)
+    for wrong in ([1], {}, {**state, "w": torch.zeros(3)}, {**state, "logs": {"metrics.jsonl": ["x", -1]}}):
+        torch.save(wrong, checkpoint)
+        with pytest.raises(HarnessError, match="not a checkpoint of this run"):
+            harness.run(SMALL, results=tmp_path, resume=True)
+
+
+def test_what_is_neither_file_nor_json_is_read_as_nothing(tmp_path):
+    first = interrupted(tmp_path)
+    (Path(first["run_dir"]) / "environment.json").write_text('{"a":' * 5000 + "1" + "}" * 5000)
+    (Path(first["run_dir"]) / "summary.json").unlink()
+    os.mkfifo(Path(first["run_dir"]) / "summary.json")
+    os.mkfifo(Path(first["run_dir"]) / "lock.json")
+    assert harness.run(SMALL, results=tmp_path, resume=True)["status"] == "completed"
+
+
+def test_an_environment_nested_without_end_is_cut_short(tmp_path):
+    first = interrupted(tmp_path)
+    (Path(first["run_dir"]) / "environment.json").write_text('{"a":' * 900 + "1" + "}" * 900)
+    assert "a a: none -> none" not in harness.run(SMALL, results=tmp_path, resume=True)["resumed_elsewhere"]

@@ -34,6 +34,7 @@ def caveats(results: Sequence[GroupResult], headlines: dict[str, Headlines], row
         *_resolution(results, headlines),
         *_duplicates(groups),
         *_spread(results),
+        *_elsewhere(runs),
         *_counts(groups),
         *_sources(runs),
         *(fault for run in runs for fault in run.faults),
@@ -133,6 +134,14 @@ def _spread(results: Iterable[GroupResult]) -> list[str]:
         if result.spread["train"] > _SPREAD
     ]
     return [f"seconds per iteration differ between seeds by more than {_SPREAD:.0%} ({listed(wide)})"] if wide else []
+
+
+def _elsewhere(runs: Sequence[Run]) -> list[str]:
+    """Runs of which one part was made on another machine or version than the next."""
+    if not (found := [run for run in runs if run.elsewhere]):
+        return []
+    what = listed(list(dict.fromkeys(run.elsewhere for run in found)))
+    return [f"{len(found)} of {len(runs)} runs were resumed elsewhere ({what}): their seconds and memory are left out"]
 
 
 def _counts(groups: Iterable[Group]) -> list[str]:

@@ -83,7 +83,7 @@ def cost_to(run: Run, target: Target, w: Iterable[str] | None = None) -> Cost:
     counts = line["counts"]
     return Cost(
         line["iteration"],
-        line["seconds"],
+        number(line["seconds"]),
         counts["gradient_entries"],
         counts["second_order_entries"],
         run.number("flops_per_iteration") * line["iteration"],

@@ -98,7 +98,11 @@ def _fastest(results: Sequence[GroupResult], target: Target) -> list[str]:
     reached = [
         f"{group_name(result.group)} {shown(seconds(result))} s" for result in best if seconds(result) < math.inf
     ]
-    missed = [method_name(result.group.method) for result in best if seconds(result) == math.inf]
+    missed = [
+        method_name(result.group.method)
+        for result in best
+        if seconds(result) == math.inf and not math.isfinite(result.iterations_to(target))  # else its time is unknown
+    ]
     sentences = [f"Time to {target}, each method at its fastest N: {', '.join(reached)}."] if reached else []
     return sentences + ([f"Not at {target} in the median run at any N: {', '.join(missed)}."] if missed else [])
 

@@ -11,8 +11,11 @@ from harness.report.runs import Run
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """What differs between the machines of ``runs``, such as ``torch: 2.14.0, 2.15.0``; unknown ones left out."""
-    machines = [machine for run in runs if (machine := machine_in(run.environment))]
+    """What differs between the machines of ``runs``, such as ``torch: 2.14.0, 2.15.0``.
+
+    Unknown ones are left out, and runs that went on elsewhere: they have no seconds that could be mixed.
+    """
+    machines = [machine for run in runs if not run.elsewhere and (machine := machine_in(run.environment))]
     found = {name: sorted({one_line(machine[name]) for machine in machines}) for name in PARTS}
     return [f"{name}: {', '.join(values)}" for name, values in found.items() if len(values) > 1]
 

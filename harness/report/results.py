@@ -29,10 +29,11 @@ class MedianCost:
 
     @cached_property
     def median(self) -> Cost:
-        """The medians alone; NaN where no run was measured."""
+        """The medians alone, over the seeds that have the measure; NaN where none has."""
         if not self.each:
             return UNKNOWN
-        return Cost(*np.median([astuple(cost) for cost in self.each.values()], axis=0).tolist())
+        measures = zip(*(astuple(cost) for cost in self.each.values()), strict=True)
+        return Cost(*(_middle([value for value in values if not math.isnan(value)]) for values in measures))
 
     @property
     def seeds(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,18 @@ class Run:
         """The seed of its initialisation and task streams."""
         return int(self.summary["seed"])
 
+    @property
+    def elsewhere(self) -> str:
+        """What was different where this run went on, in words; empty where it was made in one place.
+
+        All its seconds and its memory are unknown then.
+        """
+        found = self.summary.get("resumed_elsewhere")
+        if not found:
+            return ""
+        parts = [part for part in found if isinstance(part, str)] if isinstance(found, list) else []
+        return one_line("; ".join(parts)[:200]) or "unknown"
+
     @cached_property
     def environment(self) -> dict[str, Any]:
         """``environment.json``; empty where it cannot be read."""
@@ -41,7 +54,8 @@ class Run:
     def metrics(self) -> Columns:
         """Columns of ``metrics.jsonl`` by name: iteration, loss, accuracy, seconds and both counts of entries.
 
-        NaN where a loss or an accuracy is not a finite number; lines that cannot be trusted are left out.
+        NaN where a loss or an accuracy is not a finite number, or seconds are unknown; lines that cannot be trusted
+        are left out.
         """
         return self._metrics.columns
 
@@ -67,11 +81,19 @@ class Run:
 
     @cached_property
     def _metrics(self) -> Log:
-        return read_log(self.path / "metrics.jsonl", keep_lines=False)
+        return self._log("metrics.jsonl", keep_lines=False)
 
     @cached_property
     def _stationarity(self) -> Log:
-        return read_log(self.path / "stationarity.jsonl", keep_lines=True)
+        return self._log("stationarity.jsonl", keep_lines=True)
+
+    def _log(self, name: str, keep_lines: bool) -> Log:
+        log = read_log(self.path / name, keep_lines)
+        if self.elsewhere:
+            log.columns["seconds"][:] = math.nan
+            for line in log.lines:
+                line["seconds"] = None
+        return log
 
 
 def read_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:

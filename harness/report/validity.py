@@ -43,7 +43,12 @@ def fault_of(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str | Non
 
 
 def cleaned(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """``summary`` with every measured key of the schema there: a finite number in its range, or None."""
+    """``summary`` with every measured key of the schema there: a finite number in its range, or None.
+
+    Seconds and memory of a run that went on elsewhere are those of no one machine: they are unknown.
+    """
+    if summary.get("resumed_elsewhere"):
+        summary = {**summary, "seconds": None, "peak_memory_bytes": None}
     parts = {part: summary[part] if isinstance(summary.get(part), dict) else {} for part in _PARTS}
     return {
         **summary,

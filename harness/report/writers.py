@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.files import write
 from harness.report.cells import Cell, Table, shown
 from harness.report.latex import to_latex
-from harness.store import write
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~$#!])")
 # What a spreadsheet takes for the beginning of a formula.

@@ -21,7 +21,8 @@ from optuna.visualization import (
     plot_slice,
 )
 
-from harness.store import write, write_json
+from harness.files import write
+from harness.store import write_json
 from harness.tune.plan import StudyPlan
 
 _PLOTS = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel coordinates": plot_parallel_coordinate}

@@ -16,9 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.child import Place
 from harness.compare import Entry
 from harness.config import RunConfig
+from harness.files import write
 from harness.pool import Job, Pool
 from harness.resolve import resolve
-from harness.store import read_json, write, write_json
+from harness.store import read_json, write_json
 from harness.tune.plan import StudyPlan
 from harness.tune.plots import write_plots
 from harness.tune.slots import finished, spent

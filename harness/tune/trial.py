@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from harness.compare import Entry
 from harness.errors import InputError
 from harness.experiment import run
+from harness.lock import Locked
 from harness.measure.memory import is_out_of_memory
 from harness.resolve import resolve
-from harness.store import Locked
 from harness.tune.plan import StudyPlan
 from harness.tune.slots import FAILED, distributions_of
 from harness.tune.study import prepare
