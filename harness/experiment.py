@@ -12,9 +12,9 @@ import torch
 
 from harness import registry
 from harness.config import RunConfig
-from harness.errors import InputError
+from harness.errors import InputError, OutOfMemory
 from harness.measure.environment import environment
-from harness.measure.memory import is_out_of_memory
+from harness.measure.memory import is_out_of_memory, one_line
 from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, set_up
@@ -62,6 +62,7 @@ def run(
 
     Raises:
         InputError: the request cannot be met; no directory has been made.
+        OutOfMemory: not even the model fits; no directory has been made.
 
     >>> import harness
     >>> summary = harness.run(harness.RunConfig(algo="anil", inner_steps=3))  # doctest: +SKIP
@@ -69,7 +70,7 @@ def run(
     """
     resolved = resolve(config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, origins=origins)
     with _threads(resolved.config.threads):
-        setup = set_up(resolved)
+        setup = _set_up(resolved)
         directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key}")
         earlier = directory.summary()
         if earlier is not None and earlier.get("status") in FINISHED and not fresh:
@@ -102,19 +103,32 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
             evaluation = trainer.evaluate("test")
     except KeyboardInterrupt:
         status = "interrupted"
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        status = "out_of_memory"
     except InputError:
         if not resume and trainer.totals.iteration == 0:
             directory.discard()
         raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        trainer.ran_out(error)
+        status = "out_of_memory"
     finally:
         progress.end()
+    if status == "out_of_memory":  # out here, where the error no longer holds what it was raised among
+        status = trainer.settle() or status
     summary = summarise(status, directory.path, setup, trainer, evaluation)
     directory.finish(summary)
     return summary
+
+
+def _set_up(resolved: Resolved) -> Setup:
+    try:
+        return set_up(resolved)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = f"out of memory before the first meta-iteration ({one_line(error)})"
+        raise OutOfMemory(message) from None
 
 
 def _distributions(resolved: Resolved) -> list[str]:

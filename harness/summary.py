@@ -46,6 +46,7 @@ def summarise(
         "inner_steps": config.inner_steps,
         "inner_lr": config.inner_lr,
         "meta_batch": config.meta_batch,
+        "task_chunk": trainer.chunks.size,
         "iterations": config.iterations,
         "iterations_done": totals.iteration,
         "seed": config.seed,
@@ -71,6 +72,7 @@ def summarise(
             "before_adaptation_ci95": seen.get("loss_before_adaptation_ci95"),
         },
         "diverged": trainer.divergence,
+        "out_of_memory": trainer.shortage,
         "stopped": trainer.stopped if status == "stopped" else None,
         "seconds": {
             "train": totals.seconds,
