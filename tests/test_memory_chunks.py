@@ -291,6 +291,7 @@ def test_a_resumed_run_begins_with_what_fitted(tmp_path, cramped, caplog):
     ]
 
 
+@pytest.mark.slow
 def test_timing_marks_the_cell_that_does_not_fit_and_goes_on(cramped, tmp_path, monkeypatch):
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     small = {"algo": "anil:convex,fomaml", "inner_steps": "1", "model_options": {"filters": 2}, "rounds": 1}
@@ -302,6 +303,35 @@ def test_timing_marks_the_cell_that_does_not_fit_and_goes_on(cramped, tmp_path, 
     rows = time_meta_gradients(TimeConfig(**small, task_chunk="auto"))["rows"]
     assert [(row["status"], row["task_chunk"]) for row in rows] == [("ok", 2)] * 3 + [("ok", 1)]
     assert all(row["hessian_vector_product"]["entries_per_second"] > 0 for row in rows)
+
+
+def test_a_run_out_of_memory_says_how_to_go_on_and_does(tmp_path, cramped, capsys):
+    flags = [
+        "--benchmark",
+        "sinusoid",
+        "--algo",
+        "maml",
+        "--iterations",
+        "2",
+        "--meta-batch",
+        "4",
+        "--eval-tasks",
+        "4",
+        "--json",
+    ]
+    command = ["run", *flags, "--results", str(tmp_path), "--task-chunk"]
+    assert main([*command, "4"]) == 1
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert (summary["status"], summary["task_chunk"], summary["iterations_done"]) == ("out_of_memory", 4, 0)
+    assert summary["out_of_memory"] == {
+        "asked_bytes": 2.5 * 2**30,
+        "message": "CUDA out of memory. Tried to allocate 2.50 GiB",
+    }
+    assert "Tried to allocate 2.50 GiB); --resume --task-chunk 1 goes on" in shown.err
+    assert main([*command, "1", "--resume"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["status"], summary["task_chunk"], summary["out_of_memory"]) == ("completed", 1, None)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "half", "1.5"])
