@@ -216,11 +216,10 @@ class Trainer:
             self.w.grad, self.phi.grad = gradient.w, gradient.phi
             self.optimizer.step()
         self.clock.lap()
-        # In float64: a mean or a norm that overflows where its parts do not is no divergence.
-        means = [outcome.loss.detach().double().mean(), outcome.accuracy.detach().double().mean()]
-        norms = [torch.linalg.vector_norm(part.detach(), dtype=torch.float64) for part in (gradient.w, gradient.phi)]
-        sound = [torch.where(part.detach().isfinite().all(), 0.0, math.nan).double() for part in (self.w, self.phi)]
-        self._waiting.append((torch.stack(means + norms + sound), self.counts.as_dict()))
+        # Norms in the type of training: where a square overflows, so does Adam's second moment, for good.
+        values = [outcome.loss.mean(), outcome.accuracy.mean(), gradient.w.norm(), gradient.phi.norm()]
+        values += [torch.where(part.isfinite().all(), 0.0, math.nan) for part in (self.w, self.phi)]
+        self._waiting.append((torch.stack([value.detach().double() for value in values]), self.counts.as_dict()))
 
     def _start_stretch(self) -> None:
         self._since = time.monotonic()

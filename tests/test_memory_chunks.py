@@ -306,20 +306,8 @@ def test_timing_marks_the_cell_that_does_not_fit_and_goes_on(cramped, tmp_path, 
 
 
 def test_a_run_out_of_memory_says_how_to_go_on_and_does(tmp_path, cramped, capsys):
-    flags = [
-        "--benchmark",
-        "sinusoid",
-        "--algo",
-        "maml",
-        "--iterations",
-        "2",
-        "--meta-batch",
-        "4",
-        "--eval-tasks",
-        "4",
-        "--json",
-    ]
-    command = ["run", *flags, "--results", str(tmp_path), "--task-chunk"]
+    command = ["run", "--benchmark", "sinusoid", "--algo", "maml", "--iterations", "2", "--meta-batch", "4", "--json"]
+    command += ["--eval-tasks", "4", "--results", str(tmp_path), "--task-chunk"]
     assert main([*command, "4"]) == 1
     shown = capsys.readouterr()
     summary = json.loads(shown.out)

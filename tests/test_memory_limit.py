@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.compare import grid
 from harness.measure.memory import bytes_asked, is_out_of_memory, one_line
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc and address limits")
@@ -164,10 +165,8 @@ def test_a_model_that_does_not_fit_is_one_line(tmp_path, enough):
 
 @pytest.mark.slow
 def test_timing_marks_a_cell_that_does_not_fit_and_frees_its_memory_for_the_next(enough):
-    command = (
-        "time --benchmark sinusoid --ways 1 --shots 10 --queries 10 --threads 1 --meta-batch 256 --rounds 1 --json"
-    )
-    command += " --dtype float64 --inner-steps 5 --algo maml,anil:convex,maml,anil --memory false"
+    command = "time --benchmark sinusoid --ways 1 --shots 10 --queries 10 --threads 1 --meta-batch 256 --rounds 1"
+    command += " --dtype float64 --inner-steps 5 --algo maml,anil:convex,maml,anil --memory false --json"
     done = limited([*command.split(), "--model-options", "{hidden: [256, 256]}"], enough + 450 * MIB)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
