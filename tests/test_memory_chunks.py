@@ -25,6 +25,7 @@ from harness.problem.models import build, cnn
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
+from harness.progress import Silent
 from harness.registry import algorithms, engines
 from harness.timing import time_meta_gradients
 from harness.timing.config import TimeConfig
@@ -276,7 +277,7 @@ def lines(summary: dict, name: str) -> list[dict]:
 
 
 def test_a_resumed_run_begins_with_what_fitted(tmp_path, cramped, caplog):
-    class Stop(harness.progress.Silent):
+    class Stop(Silent):
         def measured(self, what, record):
             return "enough" if record["iteration"] == 3 else None
 
@@ -285,6 +286,8 @@ def test_a_resumed_run_begins_with_what_fitted(tmp_path, cramped, caplog):
     caplog.clear()
     second = harness.run(RunConfig(**SMALL), results=tmp_path, resume=True)
     assert (second["status"], second["task_chunk"]) == ("completed", 2)
+    # Fixed tasks and held-out ones come to 2 by 4 again, training does not.
+    assert sum("out of memory" in record.message for record in caplog.records) == 4
     whole = harness.run(RunConfig(**SMALL), results=tmp_path / "whole")
     assert [{**line, "seconds": 0} for line in lines(second, "metrics")] == [
         {**line, "seconds": 0} for line in lines(whole, "metrics")
@@ -320,6 +323,18 @@ def test_a_run_out_of_memory_says_how_to_go_on_and_does(tmp_path, cramped, capsy
     assert main([*command, "1", "--resume"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["status"], summary["task_chunk"], summary["out_of_memory"]) == ("completed", 1, None)
+
+
+def test_a_shortage_that_nobody_records_is_one_line(monkeypatch, capsys):
+    def short(*args, **kwargs):
+        raise shortage()
+
+    monkeypatch.setattr("harness.timing.session.Ceiling", short)
+    monkeypatch.setattr("harness.timing.session._first", short)
+    assert main(["time", "--algo", "anil", "--benchmark", "sinusoid", "--ways", "1", "--inner-steps", "1"]) == 1
+    shown = capsys.readouterr().err
+    assert "error: out of memory (CUDA out of memory. Tried to allocate 2.50 GiB)" in shown
+    assert "Traceback" not in shown
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "half", "1.5"])

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from harness.compare import grid
+from harness.errors import OutOfMemory
 from harness.measure.memory import bytes_asked, is_out_of_memory, one_line
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc and address limits")
@@ -176,6 +177,7 @@ def test_timing_marks_a_cell_that_does_not_fit_and_frees_its_memory_for_the_next
 
 SHORTAGES = [
     (MemoryError(), None),
+    (OutOfMemory("out of memory before the first meta-iteration"), None),
     (OSError(12, "Cannot allocate memory"), None),
     (RuntimeError("std::bad_alloc"), None),
     (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be ..."), None),

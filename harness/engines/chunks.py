@@ -68,7 +68,8 @@ class TaskChunks:
         """See :meth:`Engine.meta_gradient`; an evaluation that ran out of memory is neither counted nor timed."""
 
         def evaluate(first: int, stop: int) -> tuple[MetaGradient, Outcome]:
-            return engine.meta_gradient(w, phi, batch.chunk(first, stop), counts, clock)
+            some = batch if stop - first == batch.tasks else batch.chunk(first, stop)
+            return engine.meta_gradient(w, phi, some, counts, clock)
 
         parts = self.over(batch.tasks, evaluate, lambda: _undone(counts, clock))
         tasks, (gradient, outcome) = next(parts)
