@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import weakref
@@ -20,7 +19,7 @@ from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Engine, Problem
 from harness.engines.native import Native
 from harness.errors import NotSupported
-from harness.measure.clocks import CpuClock
+from harness.measure.clocks import CpuClock, CudaClock
 from harness.problem.models import build, cnn
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
@@ -167,43 +166,92 @@ def test_what_did_not_fit_is_neither_counted_nor_timed_and_draws_no_random_numbe
     assert again["inner_gradient"] > before["inner_gradient"]
 
 
-def test_a_lap_leaves_out_the_time_of_what_did_not_fit(monkeypatch):
-    now = iter(range(0, 10**6, 10**3))  # a microsecond a look at the clock
-    monkeypatch.setattr("time.perf_counter_ns", lambda: next(now))
-    clock = CpuClock()
-    clock.start()  # 0
-    for failed in (True, True, False):  # attempts begin at 1, 2 and 3
+@pytest.fixture(params=["cpu", "cuda"])
+def clock(request, monkeypatch):
+    """A clock that sees a microsecond pass between one look and the next; CUDA's on events that are no events."""
+    looks = iter(range(10**6))
+    if request.param == "cpu":
+        monkeypatch.setattr("time.perf_counter_ns", lambda: next(looks) * 1000)
+        return CpuClock()
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream):
+            self.at = next(looks)
+
+        def elapsed_time(self, other):
+            return (other.at - self.at) * 1e-3
+
+    monkeypatch.setattr("torch.cuda.Event", Event)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
+    monkeypatch.setattr("torch.cuda.current_stream", lambda device: None)
+    return CudaClock(torch.device("cuda"))
+
+
+def test_a_lap_and_the_phases_leave_out_what_did_not_fit(clock):
+    clock.start()  # looks at 0
+    for fits in (False, False, True):  # attempts begin at 1, 4 and 7, and look twice for their phase
         try:
-            with clock.attempt(), clock.phase("a" if failed else "b"):
-                assert not failed
+            with clock.attempt(), clock.phase("good" if fits else "bad"):
+                assert fits
         except AssertionError:
             pass
-    clock.lap()
-    assert set(clock.seconds()) == {"b"}
-    [lap] = clock.laps()
-    lost = 2 * 3e-6  # two failures, each an attempt and the two looks of a phase
-    assert lap == pytest.approx(10e-6 - lost)
+    clock.lap()  # at 10
+    assert clock.laps() == [pytest.approx(10e-6 - (7e-6 - 1e-6))]
+    assert clock.seconds() == {"good": pytest.approx(1e-6)}
 
 
-def test_the_tensors_of_what_did_not_fit_are_gone_before_it_is_tried_again():
+def test_phases_can_be_read_up_to_a_lap(clock):
+    clock.start()
+    for name in ("first", "second", "third"):
+        with clock.phase(name):
+            pass
+        clock.lap()
+    assert clock.seconds(2) == {"first": pytest.approx(1e-6), "second": pytest.approx(1e-6)}
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:])
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
+def test_an_engine_that_failed_half_way_gives_the_same_when_tried_again(engine, algorithm, monkeypatch):
+    made_once = made(engine, problem(algorithm))
+    (w, phi), batch = made_once.problem.network.initial(), tasks(4)
+    expected, _ = made_once.meta_gradient(w, phi, batch)
+    loss, calls = type(made_once).loss, []
+
+    def short(self, prediction, target):
+        calls.append(1)
+        if len(calls) == 5:  # in the inner loop of the second task
+            raise shortage()
+        return loss(self, prediction, target)
+
+    monkeypatch.setattr(type(made_once), "loss", short)
+    chunks, counts = TaskChunks("auto", 4), Counts()
+    found, _ = chunks.meta_gradient(made_once, w, phi, batch, counts)
+    assert chunks.size == 2
+    assert relative(found.w, expected.w) < 1e-12
+    assert relative(found.phi, expected.phi) < 1e-12
+    assert counts.gradient_entries == 4 * (3 * w.numel() + phi.numel())
+
+
+def test_the_tensors_of_what_did_not_fit_are_gone_before_memory_is_given_back(monkeypatch):
+    held: list[weakref.ref] = []
     alive = []
 
     class Heavy(Cramped):
         def meta_gradient(self, w, phi, batch, counts=None, clock=None):
-            gc.disable()  # nothing may hang on to them until a collection comes by chance
-            alive.append(sum(reference() is not None for reference in held))
             tensor = torch.zeros(1000)
             held.append(weakref.ref(tensor))
             return super().meta_gradient(w, phi, batch, counts, clock)
 
-    held: list[weakref.ref] = []
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_rng_state_all", list)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: alive.append(sum(one() is not None for one in held)))
+    monkeypatch.setattr("gc.collect", lambda: 0)  # nothing may need it
     engine = Heavy(problem())
-    try:
-        TaskChunks("auto", 8).meta_gradient(engine, *engine.problem.network.initial(), tasks(8))
-    finally:
-        gc.enable()
-    assert alive == [0] * len(alive)
-    assert len(alive) == 2 + 4  # 8 and 4 did not fit
+    TaskChunks("auto", 8).meta_gradient(engine, *engine.problem.network.initial(), tasks(8))
+    assert alive == [0, 0]  # 8 and 4 did not fit
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("x"), KeyboardInterrupt()])
