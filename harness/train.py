@@ -226,8 +226,7 @@ class Trainer:
         self.clock.start()
 
     def _flush(self) -> None:
-        """Bring the waiting records to disk, up to the first one that shows a divergence; what came after is as if
-        it had not been: not recorded, not counted, not timed."""
+        """Bring the waiting records to disk, up to the first that diverged: what came after is not counted or timed."""
         if not self._waiting:
             return
         laps = self.clock.laps()[: len(self._waiting)]
