@@ -73,6 +73,8 @@ class Child:
         """Its end in words, with the last line of stderr."""
         code, lines = self.exit_status(), self.errors()
         how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+        if code == -9:
+            how += ", as the system does when memory runs out"
         return f"{how}: {lines[-1] if lines else 'no message'}"
 
     def _listen(self) -> None:

@@ -126,6 +126,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
         return _fail(str(error), 2)
+    except (MemoryError, RuntimeError) as error:
+        from harness.measure.memory import is_out_of_memory, one_line
+
+        if not is_out_of_memory(error):
+            raise
+        return _fail(f"out of memory ({one_line(error)})", 1)
     except HarnessError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:

@@ -111,7 +111,7 @@ def _follow(pool: Pool, todo: dict[int, tuple[Job, Entry]], entries: list[Entry]
         entry = todo[id(job)][1]
         if event["event"] == "end":
             entry.summary = job.result
-            if job.result["status"] in ("crashed", "refused"):
+            if job.result["status"] in FAILED and "run_dir" not in job.result:  # no run was there to record it
                 write_json(entry.directory / "failure.json", job.result)
         watch(entries, entry, event)
 

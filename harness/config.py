@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +14,9 @@ from pydantic.fields import FieldInfo
 from harness.errors import InputError, unknown
 
 S = TypeVar("S", bound=BaseModel)
+
+#: a number of tasks evaluated at once, or as many as fit in memory
+TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class RunConfig(BaseModel):
@@ -62,6 +65,10 @@ class RunConfig(BaseModel):
     engine: str = Field(default="native", min_length=1, description="library that computes meta-gradients")
     strategy: str = Field(default="auto", min_length=1, description="how the engine computes an exact meta-gradient")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; unset: as torch chooses")
+    task_chunk: TaskChunk = Field(
+        default="auto",
+        description="tasks of a meta-batch evaluated at once; auto: as the strategy has it, halved until they fit",
+    )
     eval_tasks: int = Field(default=600, ge=2, description="held-out tasks of an evaluation")
     eval_every: int = Field(default=0, ge=0, description="meta-iterations between validations; 0: only test at the end")
     stationarity_every: int = Field(
@@ -102,8 +109,10 @@ def explain(
 ) -> InputError:
     """The first fault of ``error`` as one line: where, what, and what is allowed."""
     first = error.errors()[0]
-    path = prefix + ".".join(str(part) for part in first["loc"])
     name = str(first["loc"][0]) if first["loc"] else ""
+    # Of a value of several kinds, pydantic adds which kind it tried.
+    either = name in model.model_fields and len(_kinds(model.model_fields[name].annotation)) > 1
+    path = prefix + ".".join(str(part) for part in (first["loc"][:1] if either else first["loc"]))
     where = origin(path, origins)
     if first["type"] == "extra_forbidden":
         fault = unknown(kind, name, model.model_fields)
@@ -124,15 +133,27 @@ _KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", d
 
 
 def allowed(field: FieldInfo) -> str:
-    """The values that ``field`` takes, in words: ``integer >= 1`` or ``adam, sgd``."""
-    annotation: Any = field.annotation
-    if isinstance(annotation, types.UnionType):
-        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    """The values that ``field`` takes, in words: ``integer >= 1``, ``adam, sgd`` or ``integer >= 1 or auto``."""
+    return " or ".join(_allowed(kind, field) for kind in _kinds(field.annotation))
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types that a value may have, None left out."""
+    either = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    kinds = typing.get_args(annotation) if either else (annotation,)
+    return [kind for kind in kinds if kind is not type(None)]
+
+
+def _allowed(annotation: Any, field: FieldInfo) -> str:
+    rules = list(field.metadata)
+    if typing.get_origin(annotation) is Annotated:
+        annotation, *more = typing.get_args(annotation)
+        rules += [rule for part in more if isinstance(part, FieldInfo) for rule in part.metadata]
     if typing.get_origin(annotation) is Literal:
         return ", ".join(str(choice) for choice in typing.get_args(annotation))
     text = _KINDS.get(typing.get_origin(annotation) or annotation, str(annotation))
     bounds = []
-    for rule in field.metadata:
+    for rule in rules:
         for kind, sign in ((annotated_types.Gt, ">"), (annotated_types.Ge, ">="), (annotated_types.Lt, "<")):
             if isinstance(rule, kind):
                 bounds.append(f"{sign} {getattr(rule, kind.__name__.lower())}")

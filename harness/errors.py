@@ -12,6 +12,10 @@ class HarnessError(Exception):
     exit_status = 1
 
 
+class OutOfMemory(HarnessError):
+    """Memory ran out where nothing can be halved and no run is there to record it."""
+
+
 class InputError(HarnessError):
     """The request itself cannot be met (exit status 2): says what, where and what is allowed."""
 

@@ -13,6 +13,7 @@ from harness.draw import draw
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
+    from harness.engines.chunks import TaskChunks
     from harness.engines.native import Native
     from harness.problem.benchmark import Benchmark
 
@@ -24,28 +25,29 @@ def evaluate(
     benchmark: Benchmark,
     config: RunConfig,
     split: str,
+    chunks: TaskChunks,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Adapt to ``config.eval_tasks`` tasks of ``split`` and measure on their query sets.
 
-    Meta-batches of ``config.meta_batch`` tasks, so that memory stays below that of training. Always
-    by the native oracle, whatever engine trained. Numbers that are not finite are None.
+    In ``chunks`` of about a meta-batch, so that memory stays below that of training. Always by the native oracle,
+    whatever engine trained. Numbers that are not finite are None.
     """
-    before: list[Tensor] = []
-    after: list[Tensor] = []
-    for first in range(0, config.eval_tasks, config.meta_batch):
-        tasks = min(config.meta_batch, config.eval_tasks - first)
-        batch = draw(benchmark, config, split, first, tasks, w.device, w.dtype)
-        oracle = engine.oracle(w, phi, batch)
-        for outcomes, adapted in (
-            (before, oracle.initial()),
-            (after, engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)),
-        ):
-            outcome = oracle.evaluate(adapted.detach())
-            outcomes.append(torch.stack([outcome.loss.double(), outcome.accuracy.double()]))
-        on_progress(first + batch.tasks, config.eval_tasks)
-    loss_before, accuracy_before = torch.cat(before, 1).cpu()
-    loss_after, accuracy_after = torch.cat(after, 1).cpu()
+
+    def outcomes(first: int, stop: int) -> Tensor:
+        """Loss and accuracy, before and after, of each task: ``[4, stop - first]``."""
+        oracle = engine.oracle(w, phi, draw(benchmark, config, split, first, stop - first, w.device, w.dtype))
+        before = oracle.evaluate(oracle.initial().detach())
+        adapted = engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)
+        after = oracle.evaluate(adapted.detach())
+        return torch.stack([part.double() for part in (before.loss, before.accuracy, after.loss, after.accuracy)])
+
+    found, done = [], 0
+    for tasks, part in chunks.over(config.eval_tasks, outcomes):
+        found.append(part)
+        done += tasks
+        on_progress(done, config.eval_tasks)
+    loss_before, accuracy_before, loss_after, accuracy_after = torch.cat(found, 1).cpu()
     result: dict[str, Any] = {"split": split, "tasks": config.eval_tasks}
     for name, values in (
         ("loss", loss_after),

@@ -12,12 +12,12 @@ import torch
 
 from harness import registry
 from harness.config import RunConfig
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, OutOfMemory
 from harness.files import refuse_link
 from harness.interrupts import terminable
 from harness.machines import changes, continued
 from harness.measure.environment import environment
-from harness.measure.memory import is_out_of_memory
+from harness.measure.memory import is_out_of_memory, one_line
 from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, set_up
@@ -67,6 +67,7 @@ def run(
         InputError: the request cannot be met; nothing has been changed.
         Locked: another process is doing this run.
         HarnessError: the disk is full or not writable, or a file is damaged; what was saved before is kept.
+        OutOfMemory: not even the model fits; no directory has been made.
 
     >>> import harness
     >>> summary = harness.run(harness.RunConfig(algo="anil", inner_steps=3))  # doctest: +SKIP
@@ -74,7 +75,7 @@ def run(
     """
     resolved = resolve(config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, origins=origins)
     with _threads(resolved.config.threads):
-        setup = set_up(resolved)
+        setup = _set_up(resolved)
         directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key}")
         refuse_link(directory.path)
         if not fresh and (finished := _finished(directory)):
@@ -118,16 +119,19 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
             evaluation = trainer.evaluate("test")
     except KeyboardInterrupt:
         status = "interrupted"
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        status = "out_of_memory"
     except InputError:
         if not resume and trainer.totals.iteration == 0:
             directory.discard()
         raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        trainer.ran_out(error)
+        status = "out_of_memory"
     finally:
         progress.end()
+    if status == "out_of_memory":  # out here, where the error no longer holds what it was raised among
+        status = trainer.settle() or status
     summary = summarise(status, directory.path, setup, trainer, evaluation, changes(place))
     directory.finish(summary)
     return summary
@@ -144,6 +148,16 @@ def _restore(trainer: Trainer, directory: RunDirectory, state: dict[str, Any]) -
         raise HarnessError(
             f"{directory.checkpoint_path}: not a checkpoint of this run ({kind}); add --fresh to start anew"
         ) from error
+
+
+def _set_up(resolved: Resolved) -> Setup:
+    try:
+        return set_up(resolved)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = f"out of memory before the first meta-iteration ({one_line(error)})"
+        raise OutOfMemory(message) from None
 
 
 def _distributions(resolved: Resolved) -> list[str]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 #: Raised whenever training, evaluation or timing change so that old numbers no longer compare.
 PROTOCOL = 1
 
-# Settings that change neither the numbers nor how they were timed.
-_NOT_HASHED = {"checkpoint_every", "label"}
+# Settings that change the numbers by no more than rounding. What task_chunk does to the seconds, the summary says.
+_NOT_HASHED = {"checkpoint_every", "task_chunk", "label"}
 
 
 def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") -> str:

@@ -85,11 +85,11 @@ class _Running:
     last: dict[str, Any] = field(default_factory=dict)
 
     def result(self) -> dict[str, Any]:
-        """The summary, or status ``refused``, ``locked`` or ``crashed`` with a message."""
+        """The summary, or status ``refused``, ``out_of_memory``, ``locked`` or ``crashed`` with a message."""
         kind = self.last.get("event")
         if kind == "end":
             summary: dict[str, Any] = self.last["summary"]
             return summary
-        if kind in ("refused", "locked"):
+        if kind in ("refused", "out_of_memory", "locked"):
             return {"status": kind, "message": self.last["message"]}
         return {"status": "crashed", "message": self.child.how_it_ended(), "stderr": self.child.errors()[-50:]}

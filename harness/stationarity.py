@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from harness.draw import draw
+from harness.engines.chunks import TaskChunks
 from harness.engines.native import Native
 from harness.evaluate import finite
 from harness.problem.meta_gradient import exact
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from harness.config import RunConfig
     from harness.engines.engine import Problem
     from harness.problem.benchmark import Benchmark
-    from harness.problem.oracle import Oracle
+    from harness.problem.oracle import MetaGradient, Oracle, Outcome
 
 # The fixed tasks come from the training stream, far behind every task that is trained on.
 _FIRST_FIXED_TASK = 2**40
@@ -35,6 +37,7 @@ class Stationarity:
     def __init__(self, config: RunConfig, problem: Problem, benchmark: Benchmark) -> None:
         self.config, self.problem, self.benchmark = config, problem, benchmark
         self.engine = Native(problem)
+        self.chunks = TaskChunks(config.task_chunk, config.meta_batch)
         #: ``w``, ``phi`` and their meta-gradients at the measurement before, for the smoothness along the way
         self.before: dict[str, Tensor] | None = None
 
@@ -50,21 +53,15 @@ class Stationarity:
         """
         w, phi = w.detach(), phi.detach()
         at_w, at_phi = torch.zeros_like(w), torch.zeros_like(phi)
-        losses, accuracies = [], []
+        losses, accuracies, eigenvalues = [], [], []
         total, size = self.config.stationarity_tasks, self.config.meta_batch
-        rule = self.problem.algorithm.meta_gradient if self.problem.algorithm.derivative is None else exact
-        for first in range(0, total, size):
-            tasks = min(size, total - first)
-            batch = draw(self.benchmark, self.config, "train", _FIRST_FIXED_TASK + first, tasks, w.device, w.dtype)
-            oracle = self.engine.oracle(w, phi, batch)
-            if first == 0:
-                L = self._largest_eigenvalue(oracle)
-            gradient = rule(oracle, self.config.inner_steps, self.config.inner_lr)
-            assert oracle.outcome is not None  # every rule ends with an outer gradient
-            at_w += gradient.w.detach() * (tasks / total)
-            at_phi += gradient.phi.detach() * (tasks / total)
-            losses.append(oracle.outcome.loss.detach())
-            accuracies.append(oracle.outcome.accuracy.detach())
+        for start in range(0, total, size):
+            for tasks, (gradient, outcome, largest) in self._on_meta_batch(w, phi, start, min(size, total - start)):
+                eigenvalues += largest
+                at_w += gradient.w.detach() * (tasks / total)
+                at_phi += gradient.phi.detach() * (tasks / total)
+                losses.append(outcome.loss.detach())
+                accuracies.append(outcome.accuracy.detach())
         network = self.problem.network
         norms = {
             slot.name: finite(float(vector[slot.start : slot.stop].double().square().sum()))
@@ -77,19 +74,36 @@ class Stationarity:
             "grad_w_squared_norm": finite(float(at_w.double().square().sum())),
             "grad_phi_squared_norm": finite(float(at_phi.double().square().sum())),
             "squared_norms": norms,
-            "L": L,
+            "L": finite(float(torch.cat(eigenvalues).max())) if eigenvalues else None,
         }
         now = {"w": w.clone(), "phi": phi.clone(), "grad_w": at_w, "grad_phi": at_phi}
         record |= _smoothness(self.before, now)
         self.before = now
         return record
 
-    def _largest_eigenvalue(self, oracle: Oracle) -> float | None:
+    def _on_meta_batch(
+        self, w: Tensor, phi: Tensor, start: int, tasks: int
+    ) -> Iterator[tuple[int, tuple[MetaGradient, Outcome, list[Tensor]]]]:
+        """Meta-gradient, outcome and, in the first meta-batch, each task's L, for the fixed tasks from ``start`` on."""
+        rule = self.problem.algorithm.meta_gradient if self.problem.algorithm.derivative is None else exact
+
+        def evaluate(first: int, stop: int) -> tuple[MetaGradient, Outcome, list[Tensor]]:
+            number = _FIRST_FIXED_TASK + start + first
+            batch = draw(self.benchmark, self.config, "train", number, stop - first, w.device, w.dtype)
+            oracle = self.engine.oracle(w, phi, batch)
+            largest = [] if start else self._largest_eigenvalues(oracle)
+            gradient = rule(oracle, self.config.inner_steps, self.config.inner_lr)
+            assert oracle.outcome is not None  # every rule ends with an outer gradient
+            return gradient, oracle.outcome, largest
+
+        return self.chunks.over(tasks, evaluate)
+
+    def _largest_eigenvalues(self, oracle: Oracle) -> list[Tensor]:
         if not oracle.n_w:
-            return None
+            return []
         generator = torch.Generator().manual_seed(self.config.seed)
-        found = largest_eigenvalue(oracle, oracle.initial().detach(), generator=generator, iterations=_LANCZOS_STEPS)
-        return finite(float(found.max()))
+        w = oracle.initial().detach()
+        return [largest_eigenvalue(oracle, w, generator=generator, iterations=_LANCZOS_STEPS)]
 
 
 def _smoothness(before: dict[str, Tensor] | None, now: dict[str, Tensor]) -> dict[str, float | None]:

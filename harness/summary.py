@@ -52,6 +52,7 @@ def summarise(
         "inner_steps": config.inner_steps,
         "inner_lr": config.inner_lr,
         "meta_batch": config.meta_batch,
+        "task_chunk": trainer.chunks.size,
         "iterations": config.iterations,
         "iterations_done": totals.iteration,
         "seed": config.seed,
@@ -78,6 +79,7 @@ def summarise(
         },
         "diverged": trainer.divergence,
         "resumed_elsewhere": resumed_elsewhere,
+        "out_of_memory": trainer.shortage,
         "stopped": trainer.stopped if status == "stopped" else None,
         "seconds": {
             "train": totals.seconds,

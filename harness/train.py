@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from harness.draw import draw
+from harness.engines.chunks import TaskChunks
 from harness.evaluate import evaluate, finite
 from harness.interrupts import deferred
 from harness.measure.clocks import make_clock
 from harness.measure.flops import flops_of
-from harness.measure.memory import PeakMemory
+from harness.measure.memory import PeakMemory, bytes_asked, free_memory, one_line
 from harness.problem.oracle import PHASES, Counts
 from harness.stationarity import Stationarity
 
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 # Records wait on the device until one of these is reached, so that CUDA never waits for each of them.
 _FLUSH_ITERATIONS, _FLUSH_SECONDS = 20, 1.0
-_QUANTITIES = ("loss", "accuracy", "grad_w_norm", "grad_phi_norm", "parameters")
+_WRITTEN = ("loss", "accuracy", "grad_w_norm", "grad_phi_norm")
+# In this order the first one that is not finite is what diverged; w and phi are those after the step. Accuracy is
+# none of them: regression has none.
+_CHECKED = ("loss", "grad_w_norm", "grad_phi_norm", "w", "phi")
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Totals:
     phases: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: Counts().as_dict())
     peak_memory_bytes: int = 0
+    #: tasks at once, where it was left to what fits
+    task_chunk: int | None = None
     metrics_lines: int = 0
     evaluations_lines: int = 0
     stationarity_lines: int = 0
@@ -70,11 +76,16 @@ class Trainer:
         groups = [{"params": [w], "lr": config.outer_lr_w}, {"params": [phi], "lr": config.outer_lr_phi}]
         kind = torch.optim.Adam if config.outer_optimizer == "adam" else torch.optim.SGD
         self.optimizer = kind(groups, foreach=False)
+        self.chunks = TaskChunks(
+            config.task_chunk, config.meta_batch, engine.tasks_at_once(config.meta_batch, w.device)
+        )
+        self.held_out = TaskChunks(config.task_chunk, config.meta_batch)
         self.counts = Counts()
         self.clock = make_clock(w.device)
         self.memory = PeakMemory(w.device)
         self.totals = Totals()
         self.divergence: dict[str, Any] | None = None
+        self.shortage: dict[str, Any] | None = None
         self.stopped: str | None = None
         self._earlier_phases: dict[str, float] = {}
         self._wall_since = time.monotonic()
@@ -88,6 +99,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.totals = Totals(**state["totals"])
         self.counts = Counts(**self.totals.counts)
+        if self.config.task_chunk == "auto" and self.totals.task_chunk:
+            self.chunks.size = self.totals.task_chunk
         self._earlier_phases = dict(self.totals.phases)
         self.memory.peak = self.totals.peak_memory_bytes
         if self.stationarity and state["stationarity"] is not None:
@@ -96,6 +109,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on; plain containers and tensors."""
         self.count_wall()
+        self.totals.task_chunk = self.chunks.size if self.config.task_chunk == "auto" else None
         network = self.engine.problem.network
         parts = {"w": network.w_slots, "phi": network.phi_slots}
         return {
@@ -150,11 +164,23 @@ class Trainer:
             def report(done: int, total: int) -> None:
                 self.progress.evaluated(split, done, total)
 
-            result = evaluate(self.evaluator, self.w, self.phi, self.benchmark, self.config, split, report)
+            result = evaluate(
+                self.evaluator, self.w, self.phi, self.benchmark, self.config, split, self.held_out, report
+            )
         record = {"iteration": self.totals.iteration, **result}
         self.directory.append("evaluations.jsonl", [record], durable=True)
         self.totals.evaluations_lines += 1
         return record
+
+    def ran_out(self, error: Exception) -> None:
+        """Note that memory ran out, and how much was asked for if ``error`` says it."""
+        self.shortage = {"asked_bytes": bytes_asked(error), "message": one_line(error)}
+
+    def settle(self) -> str | None:
+        """Bring to disk what was computed before memory ran out; ``diverged`` if it had diverged by then."""
+        free_memory()
+        self._flush()
+        return "diverged" if self.divergence else None
 
     def count_wall(self) -> None:
         """Bring ``totals.wall`` up to now."""
@@ -167,7 +193,7 @@ class Trainer:
         config = self.config
         batch = draw(self.benchmark, config, "train", 0, config.meta_batch, self.w.device, self.w.dtype)
         with self.memory.paused():
-            return flops_of(lambda: self.engine.meta_gradient(self.w, self.phi, batch))
+            return flops_of(lambda: self.chunks.meta_gradient(self.engine, self.w, self.phi, batch))
 
     def _measure(self) -> dict[str, Any]:
         """Measure Definition 1, off the clock; returns the line that goes to ``stationarity.jsonl``."""
@@ -185,28 +211,30 @@ class Trainer:
         config = self.config
         first = (iteration - 1) * config.meta_batch
         batch = draw(self.benchmark, config, "train", first, config.meta_batch, self.w.device, self.w.dtype)
-        gradient, outcome = self.engine.meta_gradient(self.w, self.phi, batch, self.counts, self.clock)
+        gradient, outcome = self.chunks.meta_gradient(self.engine, self.w, self.phi, batch, self.counts, self.clock)
         with self.clock.phase("outer_update"):
             self.w.grad, self.phi.grad = gradient.w, gradient.phi
             self.optimizer.step()
         self.clock.lap()
-        sound = self.w.detach().isfinite().all() & self.phi.detach().isfinite().all()
+        # Norms in the type of training: where a square overflows, so does Adam's second moment, for good.
         values = [outcome.loss.mean(), outcome.accuracy.mean(), gradient.w.norm(), gradient.phi.norm()]
-        record = torch.stack([value.detach().double() for value in values] + [sound.double()])
-        self._waiting.append((record, self.counts.as_dict()))
+        values += [torch.where(part.isfinite().all(), 0.0, math.nan) for part in (self.w, self.phi)]
+        self._waiting.append((torch.stack([value.detach().double() for value in values]), self.counts.as_dict()))
 
     def _start_stretch(self) -> None:
         self._since = time.monotonic()
         self.clock.start()
 
     def _flush(self) -> None:
-        """Bring the waiting records to disk, up to the first one that shows a divergence."""
-        laps = self.clock.laps()
+        """Bring the waiting records to disk, up to the first that diverged: what came after is not counted or timed."""
+        if not self._waiting:
+            return
+        laps = self.clock.laps()[: len(self._waiting)]
         rows = torch.stack([record for record, _ in self._waiting]).tolist()
         totals, begin = self.totals, self.totals.seconds
         lines = []
         for row, lap, (_, counts) in zip(rows, laps, self._waiting, strict=True):
-            values = dict(zip(_QUANTITIES, row, strict=True))
+            values = dict(zip((*_WRITTEN, "w", "phi"), row, strict=True))
             totals.iteration += 1
             totals.seconds = begin + lap
             totals.counts = counts
@@ -214,14 +242,14 @@ class Trainer:
             if totals.first_iteration is None:
                 totals.first_iteration = lap
             record = {"iteration": totals.iteration}
-            record |= {name: finite(values[name]) for name in _QUANTITIES[:4]}  # type: ignore[misc]
+            record |= {name: finite(values[name]) for name in _WRITTEN}  # type: ignore[misc]
             lines.append({**record, "counts": counts, "seconds": totals.seconds})
-            if (quantity := _diverged(values)) is not None:
+            if quantity := next((name for name in _CHECKED if not math.isfinite(values[name])), None):
                 self.divergence = {"iteration": totals.iteration, "quantity": quantity}
                 break
         self._waiting.clear()
         totals.metrics_lines += len(lines)
-        measured = self.clock.seconds()
+        measured = self.clock.seconds(len(lines))
         for name in (*PHASES, "outer_update"):
             if name in measured or name in self._earlier_phases:
                 totals.phases[name] = self._earlier_phases.get(name, 0.0) + measured.get(name, 0.0)
@@ -229,11 +257,3 @@ class Trainer:
         self.directory.append("metrics.jsonl", lines)
         for line in lines:
             self.progress.trained(line)
-
-
-def _diverged(values: dict[str, float]) -> str | None:
-    """The first quantity that is not finite; accuracy is no such quantity, regression has none."""
-    for name in ("loss", "grad_w_norm", "grad_phi_norm"):
-        if not math.isfinite(values[name]):
-            return name
-    return None if values["parameters"] else "parameters"

@@ -72,10 +72,10 @@ def accept() -> tuple[dict[str, Any], TextIO]:
 
 
 def main() -> int:
-    """Do what the first line of stdin asks; the last event is ``end``, ``refused`` or ``locked``."""
+    """Do what the first line of stdin asks; the last event is ``end``, ``refused``, ``out_of_memory`` or ``locked``."""
     request, out = accept()
     from harness.config import RunConfig
-    from harness.errors import InputError
+    from harness.errors import InputError, OutOfMemory
     from harness.experiment import run
     from harness.lock import Locked
 
@@ -87,6 +87,8 @@ def main() -> int:
         events.send("locked", message=str(error))
     except InputError as error:
         events.send("refused", message=str(error))
+    except OutOfMemory as error:
+        events.send("out_of_memory", message=str(error))
     else:
         events.send("end", summary=summary)
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from harness.errors import NotSupported
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from harness.problem.algorithm import Algorithm
@@ -54,6 +55,10 @@ class Engine(ABC):
             __import__(package)
         except Exception as error:
             raise NotSupported(f"engine {cls.name} needs {package} ({error}): {install}") from error
+
+    def tasks_at_once(self, tasks: int, device: torch.device) -> int:
+        """How many of a batch's ``tasks`` this strategy is meant to be given together, where nobody says otherwise."""
+        return tasks
 
     @abstractmethod
     def meta_gradient(

@@ -1,13 +1,19 @@
-"""Peak memory: what CUDA's allocator held at most, or how far the process grew on the CPU."""
+"""Peak memory: what CUDA's allocator held at most, or how far the process grew on the CPU; and when it ran out."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import gc
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from harness.errors import OutOfMemory
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -47,16 +53,64 @@ class PeakMemory:
     def _reset(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            return
-        try:
-            _CLEAR.write_text("5")  # proc(5): resets the peak resident set size to the current one
-        except OSError:
-            pass
+        else:
+            _reset_resident_peak()
+
+
+# What a failed allocation says where it has no exception class of its own. The kinds that may also mean something else
+# (oneDNN's "could not create a primitive", cuDNN's "not initialized") are not among them.
+_SAYS_SO = re.compile(
+    r"can't allocate memory|Cannot allocate memory|std::bad_alloc|CUDA error: out of memory|_STATUS_ALLOC_FAILED"
+)
+_ASKED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", re.IGNORECASE)
+_UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory ran out: torch's CPU allocator raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | OutOfMemory):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError | ImportError) and _SAYS_SO.search(str(error)) is not None
+
+
+def bytes_asked(error: BaseException) -> int | None:
+    """How much the allocation that failed asked for, where ``error`` says it."""
+    found = _ASKED.search(str(error))
+    return round(float(found[1]) * _UNITS[found[2].lower()]) if found else None
+
+
+def one_line(error: BaseException) -> str:
+    """The first sentence of ``error``: CUDA's allocator appends a page of advice."""
+    text = str(error).partition("\n")[0] or type(error).__name__
+    found = _ASKED.search(text)
+    return text[: found.end()] if found else text
+
+
+def free_memory() -> None:
+    """Give everything back that nobody refers to any more, and let a new peak begin."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(index)
+    return_freed_memory()
+    _reset_resident_peak()
+
+
+def return_freed_memory() -> None:
+    """Give what the C library keeps back to the system; otherwise nobody would see it being used again."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim is not None:
+        trim(0)
+
+
+def _reset_resident_peak() -> None:
+    try:
+        _CLEAR.write_text("5")  # proc(5): resets the peak resident set size to the current one
+    except OSError:
+        pass
 
 
 def _resident(name: str) -> int:

@@ -13,7 +13,7 @@ from harness.report.documents import one_line
 from harness.report.runs import Run
 
 # What may differ within a group, or says nothing about what was computed.
-_FREE = {"seed", "checkpoint_every", "device", "threads", "label"}
+_FREE = {"seed", "checkpoint_every", "task_chunk", "device", "threads", "label"}
 #: settings that make another problem of it, on which numbers of methods do not compare
 PROBLEM = (
     "benchmark",

@@ -175,6 +175,9 @@ def _status(summary: Mapping[str, Any]) -> str:
         return "interrupted; add --resume to go on"
     if summary["status"] == "stopped":
         return f"stopped ({summary['stopped']}); add --resume to go on"
+    if summary["status"] == "out_of_memory" and summary.get("out_of_memory"):
+        smaller = "--resume --task-chunk 1" if summary["task_chunk"] > 1 else "--resume, once there is more memory,"
+        return f"out of memory ({summary['out_of_memory']['message']}); {smaller} goes on"
     if not divergence:
         return str(summary["status"])
     return f"diverged: {divergence['quantity']} is not finite at meta-iteration {divergence['iteration']}"

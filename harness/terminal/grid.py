@@ -111,4 +111,5 @@ def _end(summary: dict[str, Any]) -> str:
         return f"accuracy {100 * summary['accuracy']['mean']:.1f} %, {summary['seconds']['wall']:.0f} s"
     if status == "diverged" and summary.get("diverged"):
         return f"diverged at iteration {summary['diverged']['iteration']} ({summary['diverged']['quantity']})"
-    return f"{status}: {summary['message']}" if status in FAILED and "message" in summary else status
+    message = summary.get("message") or (summary.get("out_of_memory") or {}).get("message")
+    return f"{status}: {message}" if status in FAILED and message else status

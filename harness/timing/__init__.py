@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from harness.timing.config import TimeConfig
 
 #: part of what a timing means; raise it when the protocol changes
-PROTOCOL = 1
+PROTOCOL = 2
 
 #: kinds of evaluation, in the order of Table 2
 KINDS = ("inner_gradient", "outer_gradient", "hessian_vector_product", "mixed_product")
@@ -27,7 +27,8 @@ def time_meta_gradients(config: TimeConfig, progress: Callable[[str], None] | No
     throughout. A row has ``algorithm``, ``geometry``, ``engine``, ``strategy``, ``inner_steps``, ``status``
     ("ok", "not_supported: why" or "out_of_memory") and, where it is ok, ``meta_gradient`` {median, iqr,
     samples}, the four kinds likewise with ``entries_per_second``, ``first_seconds``, ``peak_memory_bytes``,
-    ``flops``, ``share_of_ceiling`` and ``ratio_to`` (this engine's time over each other engine's).
+    ``flops``, ``share_of_ceiling``, ``task_chunk`` (tasks evaluated at once) and ``ratio_to`` (this engine's
+    time over each other engine's).
     Raises InputError for names that are not there.
     """
     from harness.timing.session import run_session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from harness import registry
 from harness.draw import draw
+from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Engine, Problem
 from harness.errors import InputError
 from harness.problem.benchmark import Benchmark
@@ -40,10 +42,16 @@ class Cell:
     w: Tensor
     phi: Tensor
     batch: TaskBatch
+    chunks: TaskChunks
 
     def meta_gradient(self) -> None:
         """Evaluate once."""
-        self.engine.meta_gradient(self.w, self.phi, self.batch)
+        self.chunks.meta_gradient(self.engine, self.w, self.phi, self.batch)
+
+    def chunked(self) -> Iterator[TaskBatch]:
+        """The tasks as they are evaluated together, one chunk after the other."""
+        for first in range(0, self.batch.tasks, self.chunks.size):
+            yield self.batch.chunk(first, first + self.chunks.size)
 
 
 def names(config: TimeConfig) -> list[Name]:
@@ -81,9 +89,11 @@ def make_cell(name: Name, config: TimeConfig, benchmark: Benchmark, batch: TaskB
     )
     network = Network(module, algorithm.geometries[name.geometry].adapt)
     inner = Inner(benchmark.loss, name.inner_steps, config.inner_lr, algorithm.l2)
-    engine = registry.engines().get(name.engine)
-    engine.require()
-    return Cell(name, engine(Problem(algorithm, network, inner), name.strategy), *network.initial(), batch)
+    kind = registry.engines().get(name.engine)
+    kind.require()
+    engine = kind(Problem(algorithm, network, inner), name.strategy)
+    chunks = TaskChunks(config.task_chunk, batch.tasks, engine.tasks_at_once(batch.tasks, device))
+    return Cell(name, engine, *network.initial(), batch, chunks)
 
 
 def fixed_tasks(config: TimeConfig, benchmark: Benchmark, device: torch.device) -> tuple[TaskBatch, str]:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from harness.config import TaskChunk
+
 
 class TimeConfig(BaseModel):
     """Lists of algorithms, N and engines, every combination of which is a cell; and the shape of the tasks."""
@@ -29,6 +31,10 @@ class TimeConfig(BaseModel):
     inner_lr: float = Field(default=0.1, gt=0, description="alpha, step size of the inner loop")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu or cuda")
     dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
+    task_chunk: TaskChunk | None = Field(
+        default=None,
+        description="tasks evaluated at once; unset: as the strategy has it; auto: the same, halved until they fit",
+    )
     rounds: int = Field(default=5, ge=1, description="interleaved rounds")
     memory: bool = Field(default=True, description="measure peak memory, on the CPU in a fresh process per cell")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; unset: as torch chooses")

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from harness.engines.native import Native
+from harness.problem.tasks import TaskBatch
 from harness.timing.cells import Cell
 
 
-def evaluations(cell: Cell) -> Iterator[tuple[str, Callable[[], object], int]]:
-    """Name, call and entries (in the paper's unit, for all B tasks) of each kind; none for other engines.
+def evaluations(cell: Cell, batch: TaskBatch) -> Iterator[tuple[str, Callable[[], object], int]]:
+    """Name, call and entries (in the paper's unit, for the tasks of ``batch``) of each kind; none for other engines.
 
     All are evaluated at w_0, the products along the outer gradient. An outer gradient includes its way
     back through the shared body; a product is timed with the linearisation that the strategy keeps.
     """
     if not isinstance(cell.engine, Native):
         return
-    oracle = cell.engine.oracle(cell.w, cell.phi, cell.batch)
+    oracle = cell.engine.oracle(cell.w, cell.phi, batch)
     if oracle.differentiation == "unrolled":
         return  # the reverse pass through the recorded loop has no separate kinds
     w = oracle.initial()
@@ -25,7 +26,7 @@ def evaluations(cell: Cell) -> Iterator[tuple[str, Callable[[], object], int]]:
     u, _ = oracle.outer_gradient(w)
 
     def outer() -> None:
-        again = cell.engine.oracle(cell.w, cell.phi, cell.batch)  # type: ignore[attr-defined]
+        again = cell.engine.oracle(cell.w, cell.phi, batch)  # type: ignore[attr-defined]
         again.phi_gradient(again.outer_gradient(w)[1])
 
     yield "inner_gradient", lambda: oracle.inner_gradient(w, linearise=True), tasks * n_w

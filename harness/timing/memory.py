@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import multiprocessing
 
@@ -10,7 +9,7 @@ import torch
 
 from harness import registry
 from harness.errors import HarnessError
-from harness.measure.memory import PeakMemory
+from harness.measure.memory import PeakMemory, is_out_of_memory, return_freed_memory
 from harness.timing.cells import Cell, Name, fixed_tasks, make_cell
 from harness.timing.config import TimeConfig
 
@@ -26,25 +25,33 @@ def peak_of_cell(cell: Cell, config: TimeConfig, device: torch.device) -> int:
     context.set_forkserver_preload(["torch", __name__])
     receiving, sending = context.Pipe(duplex=False)
     name = dataclasses.replace(cell.name, strategy=cell.engine.strategy)
+    config = config.model_copy(update={"task_chunk": cell.chunks.size})
     process = context.Process(target=_child, args=(sending, name, config, torch.get_num_threads()))
     process.start()
     sending.close()
     try:
-        return int(receiving.recv())
+        peak = receiving.recv()
+        if peak is None:
+            raise MemoryError
+        return int(peak)
     except EOFError:
         raise HarnessError(f"the process that measures the memory of {name} ended with {process.exitcode}") from None
     finally:
         process.join()
 
 
-def _return_freed_memory() -> None:
-    """Give what the warm-up freed back to the system: the allocator would use it again, and nobody would see it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-    if trim is not None:
-        trim(0)
-
-
 def _child(sending: multiprocessing.connection.Connection, name: Name, config: TimeConfig, threads: int) -> None:
+    try:
+        sending.send(_peak(name, config, threads))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        sending.send(None)
+    finally:
+        sending.close()
+
+
+def _peak(name: Name, config: TimeConfig, threads: int) -> int:
     torch.set_num_threads(threads)
     device = torch.device("cpu")
     benchmark = registry.benchmarks().get(config.benchmark)()
@@ -53,8 +60,7 @@ def _child(sending: multiprocessing.connection.Connection, name: Name, config: T
     tiny = dataclasses.replace(name, inner_steps=min(1, name.inner_steps))
     make_cell(tiny, small, benchmark, fixed_tasks(small, benchmark, device)[0], device).meta_gradient()
     cell = make_cell(name, config, benchmark, fixed_tasks(config, benchmark, device)[0], device)
-    _return_freed_memory()
+    return_freed_memory()  # what the warm-up freed would be used again, and nobody would see it
     memory = PeakMemory(device)
     cell.meta_gradient()
-    sending.send(memory.read())
-    sending.close()
+    return memory.read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from harness.errors import NotSupported
 from harness.measure.ceiling import Ceiling
 from harness.measure.environment import environment
 from harness.measure.flops import flops_of
-from harness.measure.memory import is_out_of_memory
+from harness.measure.memory import free_memory, is_out_of_memory
 from harness.measure.nvml import read_gpu
 from harness.setup import pick_device
 from harness.timing import KINDS, PROTOCOL
@@ -42,7 +43,8 @@ def run_session(config: TimeConfig, progress: Callable[[str], None] | None = Non
     cells: list[tuple[dict[str, Any], Cell]] = []
     for name in cell_names:
         row = {**vars(name), "meta_gradient": None, **dict.fromkeys(KINDS), "peak_memory_bytes": None}
-        row |= {"flops": None, "share_of_ceiling": None, "ratio_to": {}, "first_seconds": None, "status": "ok"}
+        row |= {"flops": None, "share_of_ceiling": None, "ratio_to": {}, "first_seconds": None, "task_chunk": None}
+        row["status"] = "ok"
         rows.append(row)
         say(f"first step: {_label(name)}")
         with _attempting(row):
@@ -54,6 +56,7 @@ def run_session(config: TimeConfig, progress: Callable[[str], None] | None = Non
             say(f"FLOPs and memory: {_label(cell.name)}")
             with _attempting(row):
                 _separate_passes(row, cell, config, ceiling, device)
+        row["task_chunk"] = cell.chunks.size
     _ratios(rows)
     return {
         "protocol": PROTOCOL,
@@ -80,11 +83,12 @@ def _attempting(row: dict[str, Any]) -> Iterator[None]:
         yield
     except NotSupported as error:
         row["status"] = f"not_supported: {error}"
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         if not is_out_of_memory(error):
             raise
         row["status"] = "out_of_memory"
-        torch.cuda.empty_cache()
+    if row["status"] == "out_of_memory":  # out here, where the error no longer holds what it was raised among
+        free_memory()
 
 
 def _first(name: Name, config: TimeConfig, benchmark: Any, batch: Any, device: torch.device, row: Any) -> Cell:
@@ -125,10 +129,16 @@ def _sample(cell: Cell, block: int, device: torch.device, samples: Any, entries:
             cell.meta_gradient()
 
     samples.setdefault((id(cell), "meta_gradient"), []).append(_seconds(meta_gradients, device) / block)
-    for kind, call, size in evaluations(cell):
-        call()
-        samples.setdefault((id(cell), kind), []).append(_seconds(call, device))
-        entries[id(cell), kind] = size
+    taken: defaultdict[str, float] = defaultdict(float)
+    of_all: defaultdict[str, int] = defaultdict(int)
+    for batch in cell.chunked():
+        for kind, call, size in evaluations(cell, batch):
+            call()
+            taken[kind] += _seconds(call, device)
+            of_all[kind] += size
+    for kind in taken:
+        samples.setdefault((id(cell), kind), []).append(taken[kind])
+        entries[id(cell), kind] = of_all[kind]
 
 
 def _block(first_seconds: float, device: torch.device) -> int:

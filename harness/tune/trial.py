@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-import torch
 from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import TrialState
 
@@ -18,7 +16,7 @@ from harness.compare import Entry
 from harness.errors import InputError
 from harness.experiment import run
 from harness.lock import Locked
-from harness.measure.memory import is_out_of_memory
+from harness.measure.memory import free_memory, is_out_of_memory
 from harness.resolve import resolve
 from harness.tune.plan import StudyPlan
 from harness.tune.slots import FAILED, distributions_of
@@ -106,7 +104,7 @@ def run_trial(
     with get_heartbeat_thread(trial_id, storage):
         outcome, message, values = _run(trial, plan, params, results, device, send)
         if outcome == "out_of_memory":
-            _free_memory()
+            free_memory()  # what this run held is not the next one's loss
         if outcome == "interrupted":
             storage.set_trial_state_values(trial_id, TrialState.FAIL)
         else:
@@ -151,13 +149,6 @@ def _run_alone(config: RunConfig, results: Path, watch: Watch) -> dict[str, Any]
             time.sleep(_LOCKED_SECONDS)
 
 
-def _free_memory() -> None:
-    """What a run that ran out of memory held is not the next one's loss."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def _tell(
     study: optuna.Study, trial: optuna.Trial, outcome: str, message: str | None, values: list[float] | None
 ) -> None:
@@ -185,4 +176,6 @@ def _suggest(trial: optuna.Trial, name: str, part: Any) -> Any:
 
 def _why(summary: dict[str, Any]) -> str | None:
     found = summary.get("diverged")
-    return f"{found['quantity']} at meta-iteration {found['iteration']}" if found else None
+    if found:
+        return f"{found['quantity']} at meta-iteration {found['iteration']}"
+    return (summary.get("out_of_memory") or {}).get("message")

@@ -8,6 +8,7 @@ from harness.engines.engine import Engine, Problem
 from harness.errors import NotSupported
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from harness.problem.oracle import Clock, Counts, MetaGradient, Oracle, Outcome
@@ -42,6 +43,11 @@ class Native(Engine):
             if strategy == "auto":
                 self.strategy = "unrolled"
 
+    def tasks_at_once(self, tasks: int, device: torch.device) -> int:
+        """One where memory is to stay flat: the N iterates of all tasks would be what grows with N."""
+        one_by_one = self.stack is not None and self.strategy == "recursion" and self.stack.tail.convolves
+        return 1 if one_by_one and device.type == "cpu" else tasks
+
     def oracle(
         self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None
     ) -> Oracle:
@@ -63,21 +69,6 @@ class Native(Engine):
         self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None
     ) -> tuple[MetaGradient, Outcome]:
         """See :meth:`Engine.meta_gradient`."""
-        size = self._tasks_at_once(batch)
-        parts = [
-            self._of_chunk(w, phi, batch.chunk(first, first + size), counts, clock)
-            for first in range(0, batch.tasks, size)
-        ]
-        return parts[0] if len(parts) == 1 else _averaged(parts)
-
-    def _tasks_at_once(self, batch: TaskBatch) -> int:
-        """One where memory is to stay flat: the N iterates of all tasks would be what grows with N."""
-        one_by_one = self.stack is not None and self.strategy == "recursion" and self.stack.tail.convolves
-        return 1 if one_by_one and batch.support_x.device.type == "cpu" else batch.tasks
-
-    def _of_chunk(
-        self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None, clock: Clock | None
-    ) -> tuple[MetaGradient, Outcome]:
         oracle = self.oracle(w, phi, batch, counts, clock)
         inner = self.problem.inner
         gradient = self.problem.algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
@@ -85,16 +76,3 @@ class Native(Engine):
         if outcome is None:
             raise NotSupported(f"algorithm {self.problem.algorithm.name!r} never asked for an outer gradient")
         return gradient, outcome
-
-
-def _averaged(parts: list[tuple[MetaGradient, Outcome]]) -> tuple[MetaGradient, Outcome]:
-    """Meta-gradient and outcome of all tasks from those of chunks of one size."""
-    import torch
-
-    from harness.problem.oracle import MetaGradient, Outcome
-
-    gradient = MetaGradient(
-        torch.stack([part.w for part, _ in parts]).mean(0), torch.stack([part.phi for part, _ in parts]).mean(0)
-    )
-    loss = torch.cat([outcome.loss for _, outcome in parts])
-    return gradient, Outcome(loss, torch.cat([outcome.accuracy for _, outcome in parts]))

@@ -1,0 +1,133 @@
+"""Meta-gradients a few tasks at a time, as many as memory holds: one way for every engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import torch
+
+from harness.measure.memory import free_memory, is_out_of_memory, one_line
+from harness.problem.oracle import MetaGradient, Outcome
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.engines.engine import Engine
+    from harness.measure.clocks import DeviceClock
+    from harness.problem.oracle import Counts
+    from harness.problem.tasks import TaskBatch
+
+log = logging.getLogger("harness")
+T = TypeVar("T")
+
+
+class TaskChunks:
+    """How many tasks are evaluated at once, in :attr:`size`.
+
+    A number that was asked for stays; ``auto`` begins with ``usual`` (all of ``tasks`` unless given) and halves that
+    whenever memory runs out, for good; None takes ``usual`` and lets the error through. What a task gives does not
+    depend on the others, so the results are the same to rounding.
+    """
+
+    def __init__(self, asked: int | Literal["auto"] | None, tasks: int, usual: int | None = None) -> None:
+        self.size = min(asked, tasks) if isinstance(asked, int) else usual or tasks
+        self._halves = asked == "auto"
+
+    def over(
+        self,
+        tasks: int,
+        evaluate: Callable[[int, int], T],
+        attempt: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Iterator[tuple[int, T]]:
+        """``evaluate(first, stop)`` for one chunk of ``tasks`` after the other; yields its number of tasks and result.
+
+        Every evaluation is made inside an ``attempt()``, which undoes what a failed one has left behind; random
+        numbers are drawn again as they were.
+        """
+        first = 0
+        while first < tasks:
+            stop = min(first + self.size, tasks)
+            done = self._tried(lambda first=first, stop=stop: evaluate(first, stop), stop - first, attempt)  # type: ignore[misc]
+            if done:
+                yield stop - first, done[0]
+                first = stop
+
+    def meta_gradient(
+        self,
+        engine: Engine,
+        w: Tensor,
+        phi: Tensor,
+        batch: TaskBatch,
+        counts: Counts | None = None,
+        clock: DeviceClock | None = None,
+    ) -> tuple[MetaGradient, Outcome]:
+        """See :meth:`Engine.meta_gradient`; an evaluation that ran out of memory is neither counted nor timed."""
+
+        def evaluate(first: int, stop: int) -> tuple[MetaGradient, Outcome]:
+            some = batch if stop - first == batch.tasks else batch.chunk(first, stop)
+            return engine.meta_gradient(w, phi, some, counts, clock)
+
+        parts = self.over(batch.tasks, evaluate, lambda: _undone(counts, clock))
+        tasks, (gradient, outcome) = next(parts)
+        if tasks == batch.tasks:
+            return gradient, outcome
+        # Summed up one by one: together the gradients of all chunks could be more than what is to be saved.
+        of_w, of_phi = gradient.w * tasks, gradient.phi * tasks
+        outcomes = [outcome]
+        for tasks, (gradient, outcome) in parts:
+            of_w.add_(gradient.w, alpha=tasks)
+            of_phi.add_(gradient.phi, alpha=tasks)
+            outcomes.append(outcome)
+        together = Outcome(torch.cat([one.loss for one in outcomes]), torch.cat([one.accuracy for one in outcomes]))
+        return MetaGradient(of_w / batch.tasks, of_phi / batch.tasks), together
+
+    def _tried(
+        self, evaluate: Callable[[], T], tasks: int, attempt: Callable[[], AbstractContextManager[None]]
+    ) -> tuple[T] | None:
+        """The result; None where memory ran out and :attr:`size` has been halved."""
+        if not self._halves or tasks == 1:
+            with attempt():
+                return (evaluate(),)
+        random = _random_state()
+        try:
+            with attempt():
+                return (evaluate(),)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = one_line(error)
+        # Out here the error is gone, and with it the tensors in the frames of its traceback.
+        free_memory()
+        _set_random_state(random)
+        self.size = (tasks + 1) // 2
+        log.warning("out of memory with %d tasks at once, going on with %d (%s)", tasks, self.size, message)
+        return None
+
+
+@contextmanager
+def _undone(counts: Counts | None, clock: DeviceClock | None) -> Iterator[None]:
+    """Take back what has been counted and timed inside if it ends in an error."""
+    before = replace(counts) if counts is not None else None
+    try:
+        with clock.attempt() if clock is not None else nullcontext():
+            yield
+    except BaseException:
+        if counts is not None and before is not None:
+            vars(counts).update(vars(before))
+        raise
+
+
+def _random_state() -> tuple[Tensor, list[Tensor]]:
+    # Asking CUDA would start it where only the CPU is used.
+    on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.get_rng_state(), on_cuda
+
+
+def _set_random_state(state: tuple[Tensor, list[Tensor]]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
