@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from harness.errors import HarnessError, InputError
+from harness.foreign import cannot_grow, open_plain, read_plain
 
 log = logging.getLogger("harness")
 
@@ -27,6 +28,9 @@ _FILES = (
     "failure.json",
     "summary.json",
 )
+
+
+_MOST_JSON, _MOST_CHECKPOINT = 1 << 24, 1 << 36
 
 
 class Locked(InputError):
@@ -120,7 +124,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with open_plain(path, _MOST_CHECKPOINT) as file:
+            if not cannot_grow(file):
+                raise ValueError("no zip of members as they are")
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds for a damaged file
         raise HarnessError(
             f"{path}: not a readable checkpoint ({type(error).__name__}); add --fresh to start anew"
@@ -150,12 +157,12 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON document, or None where there is none that can be read."""
+    """A JSON object, or None where there is none that can be read."""
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        document = json.loads(read_plain(path, _MOST_JSON))
+    except (OSError, ValueError, RecursionError):
         return None
-    return document
+    return document if isinstance(document, dict) else None
 
 
 def write(path: Path, content: bytes | memoryview) -> None:

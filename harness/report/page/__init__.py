@@ -20,6 +20,7 @@ from harness.report.page.overview import overview
 from harness.report.page.plots import cards, plot_data
 from harness.report.page.runs import run_data
 from harness.report.page.script_safe import script_safe
+from harness.store import write
 
 __all__ = ["write_page"]
 
@@ -53,7 +54,7 @@ def write_page(comparison: Comparison, tables: Sequence[Table], path: Path) -> N
             policy=_policy([plotly, *scripts]),
         )
     )
-    path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+    write(path, page.encode("utf-8", errors="replace"))
 
 
 def _environment() -> jinja2.Environment:
