@@ -105,6 +105,8 @@ def explain(
     if first["type"] == "extra_forbidden":
         fault = unknown(kind, name, model.model_fields)
         return InputError(f"{where}: {fault}")
+    if first["type"] == "missing":
+        return InputError(f"{where}: missing; allowed: {allowed(model.model_fields[name])}")
     if name not in model.model_fields:
         return InputError(f"{where}: {_lower(first['msg'])}")
     return InputError(f"{where}: {first['input']!r} is not allowed; allowed: {allowed(model.model_fields[name])}")

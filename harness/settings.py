@@ -116,21 +116,28 @@ def _check(root: yaml.Node, where: str) -> None:
             kind = one_line(node.tag.removeprefix(_TAG))
             raise InputError(f"{here}: a value of type {kind} is not allowed; allowed: {', '.join(_PLAIN)}")
         if isinstance(node, yaml.ScalarNode):
+            _whole(node.value, here)
             if node.tag == f"{_TAG}int" and len(node.value) > _MOST_DIGITS:
                 raise InputError(f"{here}: a number of {len(node.value)} digits; allowed: {_MOST_DIGITS}")
         elif isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 if key.tag not in (f"{_TAG}str", f"{_TAG}merge"):
                     raise InputError(f"{here}: a key of type {one_line(key.tag.removeprefix(_TAG))}; allowed: text")
+                _whole(key.value, here)
                 waiting.append((value, depth + 1))
         else:
             waiting.extend((part, depth + 1) for part in node.value)
 
 
+def _whole(text: str, here: str) -> None:
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InputError(f"{here}: {one_line(text)!r} has half a character in it; allowed: text")
+
+
 def _locate(file: str, node: yaml.MappingNode, prefix: str, origins: dict[str, str]) -> None:
     for key, value in node.value:
-        path = f"{prefix}{one_line(key.value)}"
-        where = f"{file}:{key.start_mark.line + 1}: {path}"
+        path = f"{prefix}{key.value}"
+        where = f"{file}:{key.start_mark.line + 1}: {one_line(path)}"
         if path in origins:
             raise InputError(f"{where}: given twice; allowed: every key once")
         origins[path] = where
