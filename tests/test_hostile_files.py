@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -317,10 +318,8 @@ def test_no_cut_or_changed_picture_leads_to_another_error(kind):
     content = file.getvalue()
     for place in range(0, len(content), 7):
         for bad in (content[:place], content[:place] + b"\xff\x00" + content[place + 2 :]):
-            try:
-                read_picture(bad, "a", "RGB", 28)
-            except InputError as error:
-                assert "\n" not in str(error)
+            with contextlib.suppress(InputError):
+                assert read_picture(bad, "a", "RGB", 28).shape == (3, 28, 28)
 
 
 def test_a_picture_that_is_a_pipe_is_refused(tmp_path):
