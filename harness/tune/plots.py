@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import (
     plot_intermediate_values,
@@ -60,6 +61,9 @@ def _figures(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> I
         if len({trial.values[index] for trial in complete}) > 1:
             # PED-ANOVA asks what makes a value low
             options["target"] = _value(index, -1 if part.direction == "maximize" else 1)
+            options["evaluator"] = (
+                PedAnovaImportanceEvaluator()
+            )  # what older versions take by default needs scikit-learn
             yield from _tried(f"Importance for {part}", functools.partial(plot_param_importances, study, **options))
     if plan.objective.single:
         yield from _tried("Along the way", lambda: plot_intermediate_values(study))
