@@ -92,10 +92,12 @@ def _listed(folder: Path, split: str) -> dict[str, list[Path]]:
             for number, row in enumerate(csv.DictReader(file)):
                 if number == _MOST_IMAGES:
                     raise InputError(f"{table} is refused: it names more than {_MOST_IMAGES} images")
-                name = row["filename"]
+                name, label = row["filename"], row["label"]
+                if not name or not label:
+                    raise ValueError(f"line {number + 2} has no file or no label")
                 if Path(name).name != name or "\\" in name:
                     raise InputError(f"{table} is refused: {name!r} is no plain file name")
-                files.setdefault(row["label"], []).append(folder / "images" / name)
+                files.setdefault(label, []).append(folder / "images" / name)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read: {type(error).__name__}: {error}; columns: filename,label") from error
     return {label: sorted(files[label]) for label in sorted(files)}
