@@ -31,23 +31,6 @@ def damaged(draw, name):
     return content
 
 
-    b"",
-    b"\x00",
-    b"\xff",
-    b"[" * 50,
-    b"{",
-    b"&a ",
-    b"*a",
-    b"!!int ",
-    b"-1",
-    b"9" * 30,
-    b"1e999",
-    b"NaN",
-    b"\n",
-    b'"',
-]
-
-
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_reader_refuses_what_it_cannot_read_in_one_line(name):
     @settings(max_examples=60 * LONGER, deadline=None, suppress_health_check=list(HealthCheck))

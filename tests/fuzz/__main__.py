@@ -14,8 +14,13 @@ def search(name: str, corpus: str) -> None:
     """Search one reader in this process, which libFuzzer ends; its options are in ``sys.argv``."""
     import atheris
 
-    with atheris.instrument_imports(include=["harness", "benchmarks", "yaml", "zipfile", "pickle"]):
+    with atheris.instrument_imports(
+        include=["harness", "benchmarks", "yaml", "zipfile", "pickle", "json", "csv", "optuna.storages.journal", "PIL"]
+    ):
         from targets import SEEDS, tried
+
+        import harness.store
+        import harness.tune.storage  # noqa: F401  (what a reader would import late would not be instrumented)
     for number, seed in enumerate(SEEDS[name]):
         Path(corpus, str(number)).write_bytes(seed)
     atheris.Setup([sys.argv[0], corpus, *sys.argv[3:]], lambda content: tried(name, content))
