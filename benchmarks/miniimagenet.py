@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from pathlib import Path
 
 from harness.datasets.pickles import read_pickle
@@ -11,9 +12,11 @@ from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
 from harness.datasets.store import stored
 from harness.errors import InputError
+from harness.foreign import open_plain
 from harness.problem.benchmark import SPLITS
 from harness.problem.images import ClassImages, ImageBenchmark
 
+_MOST_BYTES, _MOST_IMAGES = 1 << 24, 60_000  # as many as there are in all splits together
 SHORT = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -85,12 +88,16 @@ def _listed(folder: Path, split: str) -> dict[str, list[Path]]:
             files[label] = sorted((folder / "images").glob(f"{label}*.jpg"))
         return {label: paths for label, paths in files.items() if paths}
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                name = row["filename"]
+        with io.TextIOWrapper(open_plain(table, _MOST_BYTES), encoding="utf-8", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file)):
+                if number == _MOST_IMAGES:
+                    raise InputError(f"{table} is refused: it names more than {_MOST_IMAGES} images")
+                name, label = row["filename"], row["label"]
+                if not name or not label:
+                    raise ValueError(f"line {number + 2} has no file or no label")
                 if Path(name).name != name or "\\" in name:
                     raise InputError(f"{table} is refused: {name!r} is no plain file name")
-                files.setdefault(row["label"], []).append(folder / "images" / name)
+                files.setdefault(label, []).append(folder / "images" / name)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read: {type(error).__name__}: {error}; columns: filename,label") from error
     return {label: sorted(files[label]) for label in sorted(files)}

@@ -10,18 +10,32 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.datasets.downloads import download
+from harness.datasets import downloads
 from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
 from harness.datasets.store import stored
-from harness.datasets.zips import read_zip
+from harness.datasets.zips import MAX_FILE_BYTES, MAX_MEMBER_BYTES, read_zip
 from harness.errors import InputError
+from harness.foreign import read_plain
 from harness.problem.benchmark import SPLITS
 from harness.problem.images import ClassImages, ImageBenchmark
 
 PARTS = ("background", "evaluation")
 # The five background alphabets that the Vinyals split validates on, so that the two splits validate alike.
 VALIDATION = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
+_PLACE = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
+SOURCES = {
+    "images_background.zip": downloads.Source(
+        f"{_PLACE}/images_background.zip",
+        9_464_212,
+        "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
+    ),
+    "images_evaluation.zip": downloads.Source(
+        f"{_PLACE}/images_evaluation.zip",
+        6_462_886,
+        "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
+    ),
+}
 CLASSES = {
     "original": {"train": 792, "validation": 172, "test": 659},
     "vinyals": {"train": 1028, "validation": 172, "test": 423},
@@ -81,7 +95,9 @@ class Omniglot(ImageBenchmark):
     def prepare(self) -> str:
         """See :meth:`ImageBenchmark.prepare`."""
         if self.missing() is not None:
-            download("Omniglot", self.root, _through_torchvision)
+            with downloads.downloading("Omniglot", self.root):
+                for name, source in SOURCES.items():
+                    downloads.fetch(source, self.root / "omniglot-py" / name)
         where = super().prepare()
         self._part("background")
         self._part("evaluation")
@@ -123,7 +139,10 @@ class Omniglot(ImageBenchmark):
         source = sources[part]
         # Decoding takes half a minute, so what is kept is known by what it came from, without opening it.
         if source.is_file():
-            fingerprint = hashlib.sha256(source.read_bytes())
+            try:
+                fingerprint = hashlib.sha256(read_plain(source, MAX_FILE_BYTES))
+            except OSError as error:
+                raise InputError(f"{source} cannot be read: {error.strerror}") from error
         else:
             sizes = sorted(
                 (path.relative_to(source).as_posix(), path.stat().st_size) for path in source.glob("*/*/*.png")
@@ -133,24 +152,24 @@ class Omniglot(ImageBenchmark):
         return stored(self.root, name, lambda: _decode(part, _pictures(source)))
 
 
-def _through_torchvision(where: str) -> None:
-    from torchvision.datasets import Omniglot as Source
-
-    for background in (True, False):
-        Source(where, background=background, download=True)
-
-
 def _pictures(source: Path) -> Iterator[tuple[str, bytes]]:
     """``alphabet/character/file`` and content of each drawing, by name."""
     if source.suffix == ".zip":
         members: Iterator[tuple[str, bytes]] = read_zip(source, ".png")
     else:
         paths = sorted((path.relative_to(source).as_posix(), path) for path in source.glob("*/*/*.png"))
-        members = ((f"{source.name}/{name}", path.read_bytes()) for name, path in paths)
+        members = ((f"{source.name}/{name}", _content(path)) for name, path in paths)
     for name, content in members:
         parts = PurePosixPath(name).parts
         if len(parts) >= 3:
             yield "/".join(parts[-3:]), content
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_plain(path, MAX_MEMBER_BYTES)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _decode(part: str, pictures: Iterator[tuple[str, bytes]]) -> ClassImages:
@@ -170,7 +189,7 @@ def _decode(part: str, pictures: Iterator[tuple[str, bytes]]) -> ClassImages:
 
 def _split_of(kind: str, name: str) -> str:
     """The split to which ``part/alphabet/character`` belongs."""
-    part, alphabet, character = name.split("/")
+    part, alphabet, character = (*name.split("/"), "", "")[:3]
     if kind == "original":
         return "test" if part == "evaluation" else "validation" if alphabet in VALIDATION else "train"
     number = int(digits) if (digits := character.removeprefix("character")).isdecimal() else 0

@@ -18,8 +18,10 @@ class QuadraticOptions(BaseModel):
     """Sizes and curvature."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    dim_w: int = Field(10, ge=1, description="number of adapted parameters, and of rows in every support and query set")
-    dim_phi: int = Field(8, ge=1, description="number of shared parameters")
+    dim_w: int = Field(
+        10, ge=1, le=4096, description="number of adapted parameters, and of rows in every support and query set"
+    )
+    dim_phi: int = Field(8, ge=1, le=4096, description="number of shared parameters")
     mu: float = Field(0.1, gt=0, allow_inf_nan=False, description="smallest eigenvalue of the Hessian in w")
     L: float = Field(1.0, gt=0, allow_inf_nan=False, description="largest eigenvalue of the Hessian in w")
     coupling: float = Field(0.5, ge=0, allow_inf_nan=False, description="scale of the inputs that phi sees")

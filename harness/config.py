@@ -19,6 +19,10 @@ S = TypeVar("S", bound=BaseModel)
 TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
+#: beyond these a number is a slip of the hand, or meant to fill the memory
+MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
+
+
 class RunConfig(BaseModel):
     """One run: what is trained, on which tasks, how, and on what device.
 
@@ -44,40 +48,47 @@ class RunConfig(BaseModel):
     model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
     algo_options: dict[str, Any] = Field(default={}, description="options of the algorithm, as {l2: 0.01}")
     benchmark_options: dict[str, Any] = Field(default={}, description="options of the benchmark")
-    ways: int = Field(default=5, ge=1, description="classes in a task")
-    shots: int = Field(default=5, ge=1, description="support examples of each class")
-    queries: int = Field(default=5, ge=1, description="query examples of each class")
-    inner_steps: int = Field(default=5, ge=0, description="N, steps of the inner loop")
-    inner_lr: float = Field(default=0.1, gt=0, description="alpha, step size of the inner loop")
-    meta_batch: int = Field(default=8, ge=1, description="B, tasks in a meta-iteration")
-    iterations: int = Field(default=100, ge=1, description="K, meta-iterations")
+    ways: int = Field(default=5, ge=1, le=MOST, description="classes in a task")
+    shots: int = Field(default=5, ge=1, le=MOST, description="support examples of each class")
+    queries: int = Field(default=5, ge=1, le=MOST, description="query examples of each class")
+    inner_steps: int = Field(default=5, ge=0, le=MOST, description="N, steps of the inner loop")
+    inner_lr: float = Field(default=0.1, gt=0, le=1e6, description="alpha, step size of the inner loop")
+    meta_batch: int = Field(default=8, ge=1, le=MOST, description="B, tasks in a meta-iteration")
+    iterations: int = Field(default=100, ge=1, le=MOST_ITERATIONS, description="K, meta-iterations")
     outer_optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of the outer loop")
-    outer_lr_w: float = Field(default=1e-3, gt=0, description="beta_w, outer step size of w")
-    outer_lr_phi: float = Field(default=1e-3, gt=0, description="beta_phi, outer step size of phi")
+    outer_lr_w: float = Field(default=1e-3, gt=0, le=1e6, description="beta_w, outer step size of w")
+    outer_lr_phi: float = Field(default=1e-3, gt=0, le=1e6, description="beta_phi, outer step size of phi")
     norm_statistics: Literal["separate", "joint"] = Field(
         default="separate", description="batch norm sees support and query separately, or together in the shared body"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the initialisation and of the task streams")
     device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu, cuda or cuda:INDEX"
+        default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$", description="auto, cpu, cuda or cuda:INDEX"
     )
     dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
     engine: str = Field(default="native", min_length=1, description="library that computes meta-gradients")
     strategy: str = Field(default="auto", min_length=1, description="how the engine computes an exact meta-gradient")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads; unset: as torch chooses")
+    threads: int | None = Field(default=None, ge=1, le=4096, description="CPU threads; unset: as torch chooses")
     task_chunk: TaskChunk = Field(
         default="auto",
         description="tasks of a meta-batch evaluated at once; auto: as the strategy has it, halved until they fit",
     )
-    eval_tasks: int = Field(default=600, ge=2, description="held-out tasks of an evaluation")
-    eval_every: int = Field(default=0, ge=0, description="meta-iterations between validations; 0: only test at the end")
+    eval_tasks: int = Field(default=600, ge=2, le=MOST, description="held-out tasks of an evaluation")
+    eval_every: int = Field(
+        default=0, ge=0, le=MOST_ITERATIONS, description="meta-iterations between validations; 0: only test at the end"
+    )
     stationarity_every: int = Field(
         default=0,
         ge=0,
+        le=MOST_ITERATIONS,
         description="meta-iterations between measurements of both partial meta-gradients (Definition 1); 0: none",
     )
-    stationarity_tasks: int = Field(default=64, ge=1, description="fixed tasks that Definition 1 is measured on")
-    checkpoint_every: int = Field(default=50, ge=1, description="meta-iterations between checkpoints")
+    stationarity_tasks: int = Field(
+        default=64, ge=1, le=MOST, description="fixed tasks that Definition 1 is measured on"
+    )
+    checkpoint_every: int = Field(
+        default=50, ge=1, le=MOST_ITERATIONS, description="meta-iterations between checkpoints"
+    )
     label: str | None = Field(
         default=None, min_length=1, max_length=40, description="what reports call this setting, such as tuned"
     )
@@ -117,6 +128,8 @@ def explain(
     if first["type"] == "extra_forbidden":
         fault = unknown(kind, name, model.model_fields)
         return InputError(f"{where}: {fault}")
+    if first["type"] == "missing":
+        return InputError(f"{where}: missing; allowed: {allowed(model.model_fields[name])}")
     if name not in model.model_fields:
         return InputError(f"{where}: {_lower(first['msg'])}")
     return InputError(f"{where}: {first['input']!r} is not allowed; allowed: {allowed(model.model_fields[name])}")

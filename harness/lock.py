@@ -12,11 +12,13 @@ from pathlib import Path
 
 from harness.errors import HarnessError, InputError
 from harness.files import NOFOLLOW, refuse_link, told, write
+from harness.foreign import read_plain
 
 log = logging.getLogger("harness")
 
 #: pid, host and since when of the process that has the lock, or had it when it was killed
 HOLDER = "lock.json"
+_MOST_BYTES = 4096
 
 
 class Locked(InputError):
@@ -108,7 +110,7 @@ def _holder(path: Path) -> str:
 def _read(path: Path) -> tuple[int, str, str] | None:
     """Process, host and time; None where there is no such file, or it says something else."""
     try:
-        document = json.loads((path / HOLDER).read_bytes()) if (path / HOLDER).is_file() else {}
+        document = json.loads(read_plain(path / HOLDER, _MOST_BYTES, links=False))
         pid, host, since = document["pid"], document["host"], document["since"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,14 @@ import yaml
 
 from harness.errors import HarnessError
 from harness.files import append, cut, mark, refuse_link, sweep, told, write
+from harness.foreign import cannot_grow, open_plain, read_plain
 from harness.lock import HOLDER, Lock
 
 #: a summary with one of these is a result and is never trained again by itself
 FINISHED = ("completed", "diverged")
 _LOGS = ("metrics.jsonl", "evaluations.jsonl", "stationarity.jsonl")
 _FILES = ("config.yaml", "environment.json", *_LOGS, "checkpoint.pt", "failure.json", "summary.json")
+_MOST_JSON, _MOST_CHECKPOINT = 1 << 24, 1 << 36
 
 
 class RunDirectory:
@@ -121,10 +122,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        with zipfile.ZipFile(path) as archive:  # torch compresses nothing: what grows is not its own
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise zipfile.BadZipFile
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with open_plain(path, _MOST_CHECKPOINT) as file:
+            if not cannot_grow(file):
+                raise ValueError("no zip of members as they are")
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds for a damaged file
         raise HarnessError(
             f"{path}: not a readable checkpoint ({type(error).__name__}); add --fresh to start anew"
@@ -157,7 +158,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is none that can be read."""
     try:
-        document = json.loads(path.read_bytes()) if path.is_file() else None  # a pipe would never end
+        document = json.loads(read_plain(path, _MOST_JSON))
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

@@ -56,7 +56,7 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     """
     path = find(name)
     values, origins = read(path)
-    suite = validate_as(Suite, values, origins)
+    suite = validate_as(Suite, values, {name: f"{path}: {name}" for name in Suite.model_fields} | origins)
     over: dict[str, Any] = {}
     over_origins: dict[str, str] = {}
     for assignment in assignments:

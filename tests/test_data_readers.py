@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
 import subprocess
+import tarfile
+import urllib.request
 import zipfile
 import zlib
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +26,7 @@ from benchmarks.cifar_fs import CIFARFS
 from benchmarks.fc100 import FC100
 from benchmarks.miniimagenet import MiniImageNet
 from benchmarks.omniglot import Omniglot, OmniglotOptions
+from harness.datasets import cifar100, downloads
 from harness.datasets.pickles import read_pickle
 from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
@@ -376,19 +382,69 @@ def test_omniglot_zips_and_folders(tmp_path, unpacked):
 # ---------------------------------------------------------------- downloads
 
 
-def test_a_failed_download_is_one_line_and_stdout_stays_clean(tmp_path, capsys, monkeypatch):
-    import torchvision.datasets
+CONTENT = b"what the server has" * 1000
+HONEST = downloads.Source("https://example.org/file", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
-    def offline(where, download):
-        print("Downloading")
-        raise OSError("<urlopen error\nno network>")
 
-    monkeypatch.setattr(torchvision.datasets, "CIFAR100", offline)
+@pytest.fixture
+def server(monkeypatch):
+    """Says what ``server.content`` is, whatever is asked for; None is no network."""
+    found = SimpleNamespace(content=CONTENT)
+
+    def asked(url, timeout):
+        if found.content is None:
+            raise OSError("<urlopen error\nno network>")
+        return io.BytesIO(found.content)
+
+    monkeypatch.setattr("urllib.request.build_opener", lambda *handlers: SimpleNamespace(open=asked))
+    return found
+
+
+def test_a_failed_download_is_one_line_and_stdout_stays_clean(tmp_path, capsys, server):
+    server.content = None
     with pytest.raises(HarnessError, match=r"CIFAR-100 could not be downloaded .*: <urlopen error no network>"):
         FC100(root=tmp_path).prepare()
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "Downloading" in captured.err
+    assert "downloading CIFAR-100" in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_download_has_its_name_only_when_it_is_whole_and_the_file_that_is_known(tmp_path, server):
+    downloads.fetch(HONEST, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    for content, reason in ((CONTENT[:-1], "SHA-256"), (CONTENT[:-1] + b"!", "SHA-256"), (CONTENT * 9, "more than")):
+        server.content = content
+        with pytest.raises(ValueError, match=reason):
+            downloads.fetch(HONEST, tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_download_stays_on_https(tmp_path, server):
+    with pytest.raises(ValueError, match="not https"):
+        downloads.fetch(replace(HONEST, url="http://example.org/file"), tmp_path / "file")
+    request = urllib.request.Request(HONEST.url)
+    for other in ("http://example.org/file", "file:///etc/passwd", "ftp://example.org/file"):
+        with pytest.raises(ValueError, match="not https"):
+            downloads._StayOnHttps().redirect_request(request, None, 302, "Found", {}, other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cifar_100_is_unpacked_by_name_and_nothing_else_of_the_archive_is_written(tmp_path, server, monkeypatch):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name in ("../outside", *(f"{cifar100.FOLDER}/{part}" for part in cifar100.PARTS)):
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            archive.addfile(member, io.BytesIO(name.encode()))
+    server.content = file.getvalue()
+    digest = hashlib.sha256(server.content).hexdigest()
+    monkeypatch.setattr(cifar100, "SOURCE", downloads.Source("https://a", len(server.content), digest))
+    root = tmp_path / "data"
+    assert FC100(root=root).prepare() == str(root)
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert found == [f"data/{cifar100.FOLDER}/{part}" for part in sorted(cifar100.PARTS)]
+    assert (root / cifar100.FOLDER / "meta").read_text() == f"{cifar100.FOLDER}/meta"
 
 
 # ---------------------------------------------------------------- the real data

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.datasets.downloads import download
+from harness.datasets import downloads
 from harness.datasets.pickles import read_pickle
 from harness.errors import InputError
 from harness.problem.images import ClassImages
@@ -14,26 +18,36 @@ from harness.problem.images import ClassImages
 if TYPE_CHECKING:
     import numpy as np
 
-FOLDER = "cifar-100-python"
+FOLDER, PARTS = "cifar-100-python", ("train", "test", "meta")
+SOURCE = downloads.Source(
+    "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    169_001_437,
+    "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+)
 
 
 def folder(root: Path) -> Path | None:
     """The folder ``cifar-100-python`` under ``root``, or ``root`` itself if it is that folder."""
     for candidate in (root / FOLDER, root):
-        if all((candidate / part).is_file() for part in ("train", "test", "meta")):
+        if all((candidate / part).is_file() for part in PARTS):
             return candidate
     return None
 
 
 def fetch(root: Path) -> None:
     """Download CIFAR-100 (161 MiB) into ``root``; raises :class:`HarnessError` with the reason if it fails."""
-
-    def through_torchvision(where: str) -> object:
-        from torchvision.datasets import CIFAR100
-
-        return CIFAR100(where, download=True)
-
-    download("CIFAR-100", root, through_torchvision)
+    with downloads.downloading("CIFAR-100", root), tempfile.TemporaryDirectory(prefix=".cifar-", dir=root) as work:
+        packed = Path(work) / "packed"
+        downloads.fetch(SOURCE, packed)
+        (root / FOLDER).mkdir(exist_ok=True)
+        with tarfile.open(packed) as archive:
+            for part in PARTS:  # by name, wherever other members of the archive would go
+                content = archive.extractfile(f"{FOLDER}/{part}")
+                if content is None:
+                    raise ValueError(f"{part} is no plain file in the archive")
+                with content, (Path(work) / part).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+                os.replace(Path(work) / part, root / FOLDER / part)
 
 
 def read_classes(where: Path, wanted: Callable[[str, str], bool]) -> ClassImages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import stat
 import tempfile
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import platformdirs
 
+from harness.foreign import open_plain
 from harness.problem.images import ClassImages
 
 if TYPE_CHECKING:
     import numpy as np
 
 _MAGIC = b"class images 1\n"
+# miniImageNet's training images are 0.8 GB.
+_MOST_BYTES, _MOST_HEADER = 1 << 31, 1 << 20
 
 
 def writable(folder: Path) -> bool:
@@ -55,17 +59,19 @@ def _read(path: Path) -> ClassImages | None:
     import numpy as np
 
     try:
-        with path.open("rb") as file:
+        with open_plain(path, _MOST_BYTES) as file:
             if file.readline(len(_MAGIC)) != _MAGIC:
                 return None
-            text = file.readline(1 << 24)
-            header = json.loads(text)
-            shape = tuple(header["shape"])
+            header = json.loads(file.readline(_MOST_HEADER))
+            shape, counts, names = tuple(header["shape"]), header["counts"], header["names"]
+            if math.prod(shape) != os.fstat(file.fileno()).st_size - file.tell():
+                return None
             images = np.fromfile(file, np.uint8).reshape(shape)
-        if header["sha256"] != _digest(images, header["counts"], header["names"]):
+        if header["sha256"] != _digest(images, counts, names) or sum(counts) != len(images) or min(counts) < 0:
             return None
-        return ClassImages(images, tuple(header["counts"]), tuple(header["names"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = len(names) == len(counts) and all(isinstance(name, str) for name in names)
+        return ClassImages(images, tuple(counts), tuple(names)) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from harness.errors import InputError
+from harness.foreign import open_plain
 
+#: the list of members alone takes some twenty times its bytes in memory
+MAX_FILE_BYTES = 1 << 26
 MAX_MEMBERS = 200_000
 MAX_MEMBER_BYTES = 1 << 20
 MAX_TOTAL_BYTES = 1 << 30
@@ -20,7 +23,7 @@ def read_zip(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
     to more than the limits above, by what it declares and by what it then yields.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path, MAX_FILE_BYTES) as opened, zipfile.ZipFile(opened) as archive:
             members = archive.infolist()
             for member in members:
                 name = PurePosixPath(member.filename.replace("\\", "/"))
@@ -34,6 +37,8 @@ def read_zip(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
                     f"allowed: {MAX_TOTAL_BYTES} in {MAX_MEMBERS}, {MAX_MEMBER_BYTES} each"
                 )
             for member in wanted:
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise InputError(f"{path} is refused: {member.filename!r} is neither stored nor deflated")
                 with archive.open(member) as file:
                     # zipfile stops at the declared size and then compares the checksum.
                     yield member.filename, file.read(MAX_MEMBER_BYTES)

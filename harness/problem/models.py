@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.errors import InputError, unknown
 
+_MOST = 65_536
 ModelFactory = Callable[..., nn.Module]
 
 
@@ -21,22 +22,26 @@ class CNNOptions(BaseModel):
     """Options of the four-block CNN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    filters: int = Field(64, ge=1, description="channels of every convolution (32 and 64 are usual)")
-    head_hidden: int = Field(0, ge=0, description="hidden units of an MLP head; 0 is a linear classifier")
+    filters: int = Field(64, ge=1, le=_MOST, description="channels of every convolution (32 and 64 are usual)")
+    head_hidden: int = Field(0, ge=0, le=_MOST, description="hidden units of an MLP head; 0 is a linear classifier")
 
 
 class MLPOptions(BaseModel):
     """Options of the MLP."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    hidden: tuple[int, ...] = Field((40, 40), description="sizes of the hidden layers")
+    hidden: tuple[Annotated[int, Field(ge=1, le=_MOST)], ...] = Field(
+        (40, 40), description="sizes of the hidden layers"
+    )
 
 
 class CoupledOptions(BaseModel):
     """Options of the linear model of ``quadratic``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    dim_phi: int = Field(8, ge=1, description="number of inputs that the shared parameters see; the rest is w's")
+    dim_phi: int = Field(
+        8, ge=1, le=_MOST, description="number of inputs that the shared parameters see; the rest is w's"
+    )
 
 
 def cnn(input_shape: tuple[int, ...], outputs: int, filters: int = 64, head_hidden: int = 0) -> nn.Module:

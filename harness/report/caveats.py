@@ -6,9 +6,9 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from harness.foreign import one_line
 from harness.report.cells import shown
 from harness.report.costs import measured_to_end
-from harness.report.documents import one_line
 from harness.report.factors import FactorRow
 from harness.report.groups import Group
 from harness.report.names import group_name, listed

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.documents import one_line
+from harness.foreign import one_line
 from harness.report.statistics import Interval
 
 #: NaN does not occur: what was not measured is None. Infinity does: a target that was not reached

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.report.documents import number, numbers, one_line, read_lines
+from harness.foreign import one_line
+from harness.report.documents import number, numbers, read_lines
 
 _PLAIN = ("iteration", "loss", "accuracy", "seconds")
 _COUNTS = ("gradient_entries", "second_order_entries")
 #: without these a line says nothing of what was spent until then
 _NEEDED = ("iteration", "seconds", *_COUNTS)
+# What a line is kept as takes up to twenty times its bytes, its columns alone about as many as it has.
+_MOST, _MOST_LONG = 1 << 30, 1 << 26
 _NORMS = ("grad_w_squared_norm", "grad_phi_squared_norm")
 
 Columns = dict[str, NDArray[np.float64]]
@@ -32,15 +35,14 @@ class Log:
 
 def read_log(path: Path, keep_lines: bool) -> Log:
     """The trusted lines of a file; ``keep_lines``: also as dictionaries of finite numbers and None."""
-    found, faults = read_lines(path)
-    records = list(found.values())
-    columns = {name: numbers([record.get(name) for record in records]) for name in _PLAIN}
-    counts = [part if isinstance(part := record.get("counts"), dict) else {} for record in records]
-    columns |= {name: numbers([part.get(name) for part in counts]) for name in _COUNTS}
+    found, faults = read_lines(path, _MOST_LONG if keep_lines else _MOST, _kept if keep_lines else _values)
+    rows = [record[0] if keep_lines else record for record in found.values()]
+    by_column = zip(*rows, strict=True) if rows else [()] * len(_PLAIN + _COUNTS)
+    columns = {name: numbers(column) for name, column in zip(_PLAIN + _COUNTS, by_column, strict=True)}
     trusted = _trusted(columns)
     lines: list[dict[str, Any]] = []
     if keep_lines:
-        cleaned = [_measurement(record) for record in records]
+        cleaned = [record[1] for record in found.values()]
         trusted &= np.array([line is not None for line in cleaned], dtype=bool)
         lines = [line for line, good in zip(cleaned, trusted, strict=True) if good and line is not None]
     faults |= {
@@ -49,6 +51,17 @@ def read_log(path: Path, keep_lines: bool) -> Log:
         if not good
     }
     return Log({name: column[trusted] for name, column in columns.items()}, lines, _fault(path, faults))
+
+
+def _values(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What stands in the columns of a line; anything but numbers is forgotten at once."""
+    counts = part if isinstance(part := record.get("counts"), dict) else {}
+    values = [*map(record.get, _PLAIN), *map(counts.get, _COUNTS)]
+    return tuple(value if type(value) in (int, float) else None for value in values)
+
+
+def _kept(record: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+    return _values(record), _measurement(record)
 
 
 def _trusted(columns: Columns) -> NDArray[np.bool_]:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from harness.foreign import is_small_tree, open_plain, read_plain
+
 # Deeper nesting than a file of so many bytes can hold overflows the C stack in libyaml's composer.
-_MOST_BYTES, _MOST_NODES = 4096, 10_000
+_MOST_YAML = 4096
+_MOST_JSON = 1 << 20
+# A record of a run takes some hundred bytes; what a longer line holds could take memory a hundred times its length.
+_MOST_LINE, _MOST_LINES = 1 << 20, 2_000_000
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+T = TypeVar("T")
 
 
 def number(value: object) -> float:
@@ -40,86 +46,67 @@ def numbers(values: Sequence[object]) -> NDArray[np.float64]:
     return found
 
 
-def one_line(text: object) -> str:
-    """``text`` with everything that cannot be printed, line ends and lone surrogates too, as an escape."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(text))
-
-
 def read_object(path: Path) -> tuple[dict[str, Any], str | None]:
     """A JSON object, or an empty one and the reason in a few words."""
-    if not path.is_file():
-        return {}, "not there"
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_plain(path, _MOST_JSON, links=False))
     except OSError as error:
-        return {}, error.strerror or "not readable"
+        return {}, _reason(error)
     except (ValueError, RecursionError):
         return {}, "not readable as JSON"
-    return (found, None) if isinstance(found, dict) else ({}, "not a JSON object")
+    if not isinstance(found, dict):
+        return {}, "not a JSON object"
+    return (found, None) if is_small_tree(found) else ({}, "nested too deeply or of too many parts")
 
 
-def read_lines(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
-    """The objects of a JSONL file by line number from 1, and the reason for each other line."""
+def read_lines(path: Path, most: int, keep: Callable[[dict[str, Any]], T]) -> tuple[dict[int, T], dict[int, str]]:
+    """``keep`` of each object in a JSONL file by line number from 1, and the reason for each other line.
+
+    Only what ``keep`` returns stays in memory. A file of more than ``most`` bytes is not read at all.
+    """
+    found: dict[int, T] = {}
+    faults: dict[int, str] = {}
     try:
-        content = path.read_bytes() if path.is_file() else b""
+        with open_plain(path, most, links=False) as file:
+            for index, line in enumerate(iter(lambda: file.readline(_MOST_LINE + 1), b""), start=1):
+                if index > _MOST_LINES or len(line) > _MOST_LINE:
+                    faults[index] = f"beyond {_MOST_LINES} lines of {_MOST_LINE} bytes; it and the rest were not read"
+                    break
+                if not line.endswith(b"\n"):
+                    faults[index] = "torn"
+                    break
+                try:
+                    record = json.loads(line.decode())
+                except (ValueError, RecursionError):
+                    faults[index] = "not readable as JSON"
+                    continue
+                if isinstance(record, dict):
+                    found[index] = keep(record)
+                else:
+                    faults[index] = "not a JSON object"
+    except FileNotFoundError:
+        pass
     except OSError as error:
-        return {}, {1: error.strerror or "not readable"}
-    *whole, torn = _split(content)
-    found, faults = {}, {}
-    for index, line in enumerate(whole, start=1):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            faults[index] = "not readable as JSON"
-            continue
-        if isinstance(record, dict):
-            found[index] = record
-        else:
-            faults[index] = "not a JSON object"
-    if torn:
-        faults[len(whole) + 1] = "torn"
+        faults[1] = _reason(error)
     return found, faults
-
-
-def _split(content: bytes) -> Sequence[str | bytes]:
-    """Lines as text, which is read faster; as bytes where some line is not UTF-8."""
-    try:
-        return content.decode().split("\n")
-    except UnicodeDecodeError:
-        return content.split(b"\n")
 
 
 def read_mapping(path: Path) -> tuple[dict[str, Any], str | None]:
     """A YAML mapping that JSON could hold too, or an empty one and the reason in a few words."""
     try:
-        content = path.read_bytes() if path.is_file() else b""
+        content = read_plain(path, _MOST_YAML, links=False)
+    except FileNotFoundError:
+        content = b""
     except OSError as error:
-        return {}, error.strerror or "not readable"
-    if len(content) > _MOST_BYTES:
-        return {}, f"larger than {_MOST_BYTES} bytes"
+        return {}, _reason(error)
     try:
         found = yaml.load(content, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except Exception:  # its constructors raise whatever int() and the like do
         return {}, "not readable as YAML"
     if not isinstance(found, dict) or not found:
         return {}, "not a mapping" if content else "empty or not there"
-    return (found, None) if _plain(found) else ({}, "not plain text, numbers, lists and mappings")
+    return (found, None) if is_small_tree(found) else ({}, "not plain text, numbers, lists and mappings")
 
 
-def _plain(document: object) -> bool:
-    """Whether a document is small and a tree: aliases can make it endless."""
-    waiting, seen = [document], 0
-    while waiting:
-        node = waiting.pop()
-        seen += 1
-        if seen > _MOST_NODES:
-            return False
-        if isinstance(node, dict):
-            if not all(isinstance(key, str) for key in node):
-                return False
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
-        elif not (node is None or isinstance(node, str | int | float)):
-            return False
-    return True
+def _reason(error: OSError) -> str:
+    return "not there" if isinstance(error, FileNotFoundError) else error.strerror or "not readable"

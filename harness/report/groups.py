@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.report.documents import one_line
+from harness.foreign import one_line
 from harness.report.runs import Run
 
 # What may differ within a group, or says nothing about what was computed.

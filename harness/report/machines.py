@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.errors import InputError
+from harness.foreign import one_line
 from harness.machines import PARTS, machine_in
-from harness.report.documents import one_line
 from harness.report.runs import Run
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.foreign import one_line
 from harness.report.columns import Columns, Log, read_log
-from harness.report.documents import number, one_line, read_mapping, read_object
+from harness.report.documents import number, read_mapping, read_object
 from harness.report.validity import cleaned, fault_of
 
 _FILES = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import AllowInfNan, BaseModel, Field, ValidationError
 
+from harness.foreign import is_small_tree, one_line, read_plain
 from harness.report.cells import Cell, Table, shown, table
-from harness.report.documents import one_line, read_object
+from harness.report.documents import read_object
 from harness.report.groups import method_of
 from harness.report.names import method_name
 
-#: a study's plots are a few hundred kilobytes; a report with larger ones would not open
-_MOST_BYTES = 20_000_000
+#: the plots of a study of hundreds of trials are some hundred kilobytes
+_MOST_BYTES, _MOST_NUMBERS = 4_000_000, 500_000
 Finite = Annotated[float, AllowInfNan(False)]
 
 
@@ -79,7 +81,7 @@ def read_studies(paths: Iterable[Path]) -> tuple[list[Study], list[str]]:
             continue
         try:
             figures = tuple(map(Figure.model_validate, _plots(folder / "plots.json")))
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             skipped.append(one_line(f"{folder / 'plots.json'}: {str(error).splitlines()[0]}"))
             figures = ()
         studies.append(Study(result, figures))
@@ -116,13 +118,13 @@ def _folders(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _plots(path: Path) -> list[Any]:
-    if not path.is_file():
+    try:
+        found = json.loads(read_plain(path, _MOST_BYTES, links=False))
+    except FileNotFoundError:
         return []
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"larger than {_MOST_BYTES} bytes")
-    found, fault = read_object(path)
-    if fault or not isinstance(figures := found.get("figures"), list):
-        raise ValueError(fault or "no list of figures")
+    figures = found.get("figures") if isinstance(found, dict) and is_small_tree(found, _MOST_NUMBERS) else None
+    if not isinstance(figures, list):
+        raise ValueError("no list of figures")
     return figures
 
 

@@ -29,7 +29,7 @@ class TimeConfig(BaseModel):
     queries: int = Field(default=5, ge=1, description="query examples of each class")
     meta_batch: int = Field(default=8, ge=1, description="B, tasks in a meta-gradient")
     inner_lr: float = Field(default=0.1, gt=0, description="alpha, step size of the inner loop")
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto, cpu or cuda")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$", description="auto, cpu or cuda")
     dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
     task_chunk: TaskChunk | None = Field(
         default=None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import (
     plot_intermediate_values,
@@ -71,8 +72,9 @@ def _figures(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> I
         for title, draw in _PLOTS.items():
             yield from _tried(f"{title}: {part}", functools.partial(draw, study, **options))
         if len({trial.values[index] for trial in complete}) > 1:
-            # PED-ANOVA asks what makes a value low
+            # PED-ANOVA asks what makes a value low; Optuna 4 would take another by default, which needs scikit-learn
             options["target"] = _value(index, -1 if part.direction == "maximize" else 1)
+            options["evaluator"] = PedAnovaImportanceEvaluator()
             yield from _tried(f"Importance for {part}", functools.partial(plot_param_importances, study, **options))
     if plan.objective.single:
         yield from _tried("Along the way", lambda: plot_intermediate_values(study))

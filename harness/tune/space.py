@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.config import RunConfig
 from harness.errors import InputError, unknown
 from harness.problem.search_space import Choice, Range
-from harness.settings import Loader, read
+from harness.settings import parse, read
 
 Space = dict[str, Range | Choice]
 
@@ -151,11 +149,7 @@ def from_document(document: Mapping[str, Any]) -> Space:
 def _value(text: str, where: str) -> Any:
     if _RANGE.match(text):
         return text
-    try:
-        value = yaml.load(f"[{text}]", Loader=Loader)
-    except yaml.YAMLError:
-        raise InputError(f"{where}: {text!r} is not readable; allowed: {_FORMS}") from None
-    return value
+    return parse(f"[{text}]", where)
 
 
 def _number(text: str) -> float:

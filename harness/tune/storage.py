@@ -12,6 +12,7 @@ import optuna
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from harness.errors import InputError
+from harness.foreign import one_line
 
 log = logging.getLogger("harness")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -50,8 +51,9 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
         return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     except OSError as error:
         raise InputError(f"--storage {path}: {error.strerror}; allowed: a file that can be written") from None
-    except (ValueError, KeyError) as error:
-        raise InputError(f"--storage {path}: {error}; allowed: a journal file of Optuna") from None
+    except Exception as error:  # what is in a stranger's journal may be of any kind
+        reason = one_line(error)[:200] or type(error).__name__
+        raise InputError(f"--storage {path}: {reason}; allowed: a journal file of Optuna") from None
 
 
 def repair(path: Path) -> None:
@@ -109,7 +111,7 @@ def _sorted_out(content: bytes) -> tuple[list[bytes], list[bytes]]:
 def _record(line: bytes) -> bool:
     try:
         found: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "op_code" in found
 

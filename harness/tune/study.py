@@ -25,9 +25,9 @@ def check(storage: optuna.storages.BaseStorage, plan: StudyPlan) -> None:
     study = optuna.load_study(study_name=plan.name, storage=storage)
     there = study.user_attrs.get(ATTRIBUTE)
     directions = [direction.name.lower() for direction in study.directions]
-    if there is None and (study.get_trials(deepcopy=False) or directions != plan.objective.directions):
+    if not isinstance(there, dict) and (study.get_trials(deepcopy=False) or directions != plan.objective.directions):
         raise InputError(f"--study {plan.name}: the study there is not one of harness tune; allowed: another name")
-    if there is not None and (difference := _difference(there, plan.document())):
+    if isinstance(there, dict) and (difference := _difference(there, plan.document())):
         raise InputError(
             f"--study {plan.name}: it exists with {difference}; allowed: the same, or another --study or --out"
         )

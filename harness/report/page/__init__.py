@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from harness.files import write
 from harness.report.cells import Table
 from harness.report.charts import charts_of
 from harness.report.charts.style import DARK, LIGHT
@@ -55,7 +56,7 @@ def write_page(comparison: Comparison, tables: Sequence[Table], path: Path, stud
             policy=_policy([plotly, *scripts]),
         )
     )
-    path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+    write(path, page.encode("utf-8", errors="replace"))
 
 
 def _environment() -> jinja2.Environment:
