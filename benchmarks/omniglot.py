@@ -23,19 +23,6 @@ from harness.problem.images import ClassImages, ImageBenchmark
 PARTS = ("background", "evaluation")
 # The five background alphabets that the Vinyals split validates on, so that the two splits validate alike.
 VALIDATION = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
-_PLACE = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
-SOURCES = {
-    "images_background.zip": downloads.Source(
-        f"{_PLACE}/images_background.zip",
-        9_464_212,
-        "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
-    ),
-    "images_evaluation.zip": downloads.Source(
-        f"{_PLACE}/images_evaluation.zip",
-        6_462_886,
-        "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
-    ),
-}
 CLASSES = {
     "original": {"train": 792, "validation": 172, "test": 659},
     "vinyals": {"train": 1028, "validation": 172, "test": 423},
@@ -95,9 +82,12 @@ class Omniglot(ImageBenchmark):
     def prepare(self) -> str:
         """See :meth:`ImageBenchmark.prepare`."""
         if self.missing() is not None:
+            from torchvision.datasets import Omniglot as Known
+
             with downloads.downloading("Omniglot", self.root):
-                for name, source in SOURCES.items():
-                    downloads.fetch(source, self.root / "omniglot-py" / name)
+                for name, md5 in Known.zips_md5.items():
+                    file = f"{name}.zip"
+                    downloads.fetch(f"{Known.download_url_prefix}/{file}", md5, self.root / "omniglot-py" / file)
         where = super().prepare()
         self._part("background")
         self._part("evaluation")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
+import platform
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +95,7 @@ class Lock:
         if (earlier := _read(self._path)) is not None:
             log.info("%s: process %s on %s, which worked on it since %s, has died", self._path, *earlier)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        document = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+        document = {"pid": os.getpid(), "host": platform.node(), "since": now}
         write(self._path / HOLDER, json.dumps(document).encode())
 
 

@@ -8,10 +8,8 @@ import os
 import pickle
 import subprocess
 import tarfile
-import urllib.request
 import zipfile
 import zlib
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -383,7 +381,13 @@ def test_omniglot_zips_and_folders(tmp_path, unpacked):
 
 
 CONTENT = b"what the server has" * 1000
-HONEST = downloads.Source("https://example.org/file", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+URL, MD5 = "https://example.org/file", hashlib.md5(CONTENT).hexdigest()
+
+
+class Response(io.BytesIO):
+    def __init__(self, url: str, content: bytes) -> None:
+        super().__init__(content)
+        self.url, self.length = url, len(content)
 
 
 @pytest.fixture
@@ -391,12 +395,12 @@ def server(monkeypatch):
     """Says what ``server.content`` is, whatever is asked for; None is no network."""
     found = SimpleNamespace(content=CONTENT)
 
-    def asked(url, timeout):
+    def asked(request, timeout=None):
         if found.content is None:
             raise OSError("<urlopen error\nno network>")
-        return io.BytesIO(found.content)
+        return Response(request.full_url, found.content)
 
-    monkeypatch.setattr("urllib.request.build_opener", lambda *handlers: SimpleNamespace(open=asked))
+    monkeypatch.setattr("urllib.request.urlopen", asked)
     return found
 
 
@@ -411,23 +415,13 @@ def test_a_failed_download_is_one_line_and_stdout_stays_clean(tmp_path, capsys, 
 
 
 def test_a_download_has_its_name_only_when_it_is_whole_and_the_file_that_is_known(tmp_path, server):
-    downloads.fetch(HONEST, tmp_path / "file")
+    downloads.fetch(URL, MD5, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
-    for content, reason in ((CONTENT[:-1], "SHA-256"), (CONTENT[:-1] + b"!", "SHA-256"), (CONTENT * 9, "more than")):
+    for content in (CONTENT[:-1], CONTENT[:-1] + b"!", CONTENT * 9):
         server.content = content
-        with pytest.raises(ValueError, match=reason):
-            downloads.fetch(HONEST, tmp_path / "other")
+        with pytest.raises(RuntimeError, match="corrupted"):
+            downloads.fetch(URL, MD5, tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_download_stays_on_https(tmp_path, server):
-    with pytest.raises(ValueError, match="not https"):
-        downloads.fetch(replace(HONEST, url="http://example.org/file"), tmp_path / "file")
-    request = urllib.request.Request(HONEST.url)
-    for other in ("http://example.org/file", "file:///etc/passwd", "ftp://example.org/file"):
-        with pytest.raises(ValueError, match="not https"):
-            downloads._StayOnHttps().redirect_request(request, None, 302, "Found", {}, other)
-    assert not list(tmp_path.iterdir())
 
 
 def test_cifar_100_is_unpacked_by_name_and_nothing_else_of_the_archive_is_written(tmp_path, server, monkeypatch):
@@ -438,8 +432,7 @@ def test_cifar_100_is_unpacked_by_name_and_nothing_else_of_the_archive_is_writte
             member.size = len(name)
             archive.addfile(member, io.BytesIO(name.encode()))
     server.content = file.getvalue()
-    digest = hashlib.sha256(server.content).hexdigest()
-    monkeypatch.setattr(cifar100, "SOURCE", downloads.Source("https://a", len(server.content), digest))
+    monkeypatch.setattr("torchvision.datasets.CIFAR100.tgz_md5", hashlib.md5(server.content).hexdigest())
     root = tmp_path / "data"
     assert FC100(root=root).prepare() == str(root)
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())

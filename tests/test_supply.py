@@ -21,7 +21,8 @@ NETWORK = {
     *("xmlrpc", "webbrowser", "requests", "httpx", "aiohttp", "urllib3", "websockets", "paramiko", "huggingface_hub"),
     *("torch.hub", "torch.utils.model_zoo", "torchvision.datasets", "torchvision.models"),
 }
-ALLOWED = {"harness/datasets/downloads.py"}
+# the two data sets that torchvision knows ask it where they are
+ALLOWED = {"harness/datasets/downloads.py", "harness/datasets/cifar100.py", "benchmarks/omniglot.py"}
 
 
 def imported(path: Path) -> set[str]:

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 FOLDER, PARTS = "cifar-100-python", ("train", "test", "meta")
-SOURCE = downloads.Source(
-    "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-    169_001_437,
-    "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-)
 
 
 def folder(root: Path) -> Path | None:
@@ -36,9 +31,11 @@ def folder(root: Path) -> Path | None:
 
 def fetch(root: Path) -> None:
     """Download CIFAR-100 (161 MiB) into ``root``; raises :class:`HarnessError` with the reason if it fails."""
+    from torchvision.datasets import CIFAR100
+
     with downloads.downloading("CIFAR-100", root), tempfile.TemporaryDirectory(prefix=".cifar-", dir=root) as work:
         packed = Path(work) / "packed"
-        downloads.fetch(SOURCE, packed)
+        downloads.fetch(CIFAR100.url, CIFAR100.tgz_md5, packed)
         (root / FOLDER).mkdir(exist_ok=True)
         with tarfile.open(packed) as archive:
             for part in PARTS:  # by name, wherever other members of the archive would go
