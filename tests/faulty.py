@@ -130,7 +130,7 @@ def forked(target: Callable[..., None], *args: Any, after: float | None = None, 
             os.kill(process.pid, signum)
         except ProcessLookupError:
             pass
-    process.join(60)
+    process.join(600)
     assert process.exitcode is not None, "it hangs"
     return process.exitcode
 

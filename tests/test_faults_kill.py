@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from faulty import FLAGS, SETTINGS, command, forked, signalled_at, train
+from faulty import FLAGS, SETTINGS, Moments, command, forked, signalled_at, train
 
+import harness
+from harness import RunConfig
 from harness.errors import InputError
 from harness.report.runs import read_runs
 from harness.store import RunDirectory, load_checkpoint
@@ -159,3 +161,27 @@ def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(tmp_path):
     assert forked(train, tmp_path, "replace checkpoint.pt before", last, signal.SIGTERM) == 130
     assert json.loads((only(tmp_path) / "summary.json").read_text())["status"] == "interrupted"
     assert forked(train, tmp_path) == 0
+
+
+def test_what_matters_is_on_the_disk_before_it_takes_its_name(tmp_path):
+    done: list[tuple[str, str]] = []
+
+    class Order(Moments):
+        def _moment(self, operation: str, name: str, when: str) -> None:
+            if when == "after":
+                done.append((operation, name))
+
+    with Order().watched():
+        harness.run(RunConfig(**SETTINGS), results=tmp_path)
+    replaced = [index for index, (operation, _) in enumerate(done) if operation == "replace"]
+    assert {done[index][1] for index in replaced} >= {
+        "config.yaml",
+        "environment.json",
+        "checkpoint.pt",
+        "summary.json",
+    }
+    for index in replaced:
+        name = done[index][1]
+        assert done[index - 2 : index + 2] == [("write", name), ("fsync", name), ("replace", name), ("fsync", "folder")]
+        for log in LOGS if name == "checkpoint.pt" else ():  # what it knows of them, too
+            assert [operation for operation, file in done[:index] if file == log][-1:] in ([], ["fsync"])

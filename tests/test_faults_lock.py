@@ -79,7 +79,7 @@ def test_of_many_that_start_at_once_one_does_the_run_and_no_other_touches_it(tmp
     arguments = ["run", *FLAGS, "--results", str(results)]
     processes = [start(command, arguments, tmp_path / f"said{number}") for number in range(6)]
     for process in processes:
-        process.join(60)
+        process.join(600)
     codes = [process.exitcode for process in processes]
     texts = [(tmp_path / f"said{number}").read_text() for number in range(6)]
     for code, text in zip(codes, texts, strict=True):
