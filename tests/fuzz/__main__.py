@@ -9,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-
 #: where the search wants to know which ways an input has taken
 SEEN = ("harness", "benchmarks", "yaml", "zipfile", "pickle", "json", "csv", "optuna.storages.journal", "PIL")
 
