@@ -21,7 +21,20 @@ _PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 
 
 class Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number, as YAML 1.2 does, and not as text."""
+    """SafeLoader that reads 1e-3 as a number, as YAML 1.2 does, and not as text; and nothing nested without end."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One value and all within it."""
+        self.depth += 1
+        if self.depth > _DEEPEST + 1:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(problem=f"nested deeper than {_DEEPEST} levels", problem_mark=mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 Loader.add_implicit_resolver(

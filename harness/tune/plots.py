@@ -72,12 +72,16 @@ def _figures(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> I
         for title, draw in _PLOTS.items():
             yield from _tried(f"{title}: {part}", functools.partial(draw, study, **options))
         if len({trial.values[index] for trial in complete}) > 1:
-            # PED-ANOVA asks what makes a value low; Optuna 4 would take another by default, which needs scikit-learn
+            # PED-ANOVA asks what makes a value low
             options["target"] = _value(index, -1 if part.direction == "maximize" else 1)
-            options["evaluator"] = PedAnovaImportanceEvaluator()
-            yield from _tried(f"Importance for {part}", functools.partial(plot_param_importances, study, **options))
+            yield from _tried(f"Importance for {part}", functools.partial(_importance, study, **options))
     if plan.objective.single:
         yield from _tried("Along the way", lambda: plot_intermediate_values(study))
+
+
+def _importance(study: optuna.Study, **options: Any) -> Any:
+    """By PED-ANOVA: what Optuna 4 takes by default needs scikit-learn."""
+    return plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), **options)
 
 
 def _value(index: int, sign: int = 1) -> Callable[[FrozenTrial], float]:
