@@ -127,11 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _fail(str(error), 2)
     except (MemoryError, RuntimeError) as error:
-        from harness.measure.memory import is_out_of_memory, one_line
+        from harness.measure.memory import first_sentence, is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
-        return _fail(f"out of memory ({one_line(error)})", 1)
+        return _fail(f"out of memory ({first_sentence(error)})", 1)
     except HarnessError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:

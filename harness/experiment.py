@@ -17,7 +17,7 @@ from harness.files import refuse_link
 from harness.interrupts import terminable
 from harness.machines import changes, continued
 from harness.measure.environment import environment
-from harness.measure.memory import is_out_of_memory, one_line
+from harness.measure.memory import first_sentence, is_out_of_memory
 from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, set_up
@@ -156,7 +156,7 @@ def _set_up(resolved: Resolved) -> Setup:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        message = f"out of memory before the first meta-iteration ({one_line(error)})"
+        message = f"out of memory before the first meta-iteration ({first_sentence(error)})"
         raise OutOfMemory(message) from None
 
 

@@ -16,7 +16,7 @@ from harness.evaluate import evaluate, finite
 from harness.interrupts import deferred
 from harness.measure.clocks import make_clock
 from harness.measure.flops import flops_of
-from harness.measure.memory import PeakMemory, bytes_asked, free_memory, one_line
+from harness.measure.memory import PeakMemory, bytes_asked, first_sentence, free_memory
 from harness.problem.oracle import PHASES, Counts
 from harness.stationarity import Stationarity
 
@@ -174,7 +174,7 @@ class Trainer:
 
     def ran_out(self, error: Exception) -> None:
         """Note that memory ran out, and how much was asked for if ``error`` says it."""
-        self.shortage = {"asked_bytes": bytes_asked(error), "message": one_line(error)}
+        self.shortage = {"asked_bytes": bytes_asked(error), "message": first_sentence(error)}
 
     def settle(self) -> str | None:
         """Bring to disk what was computed before memory ran out; ``diverged`` if it had diverged by then."""

@@ -14,7 +14,7 @@ import yaml
 
 from harness.compare import grid
 from harness.errors import OutOfMemory
-from harness.measure.memory import bytes_asked, is_out_of_memory, one_line
+from harness.measure.memory import bytes_asked, first_sentence, is_out_of_memory
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc and address limits")
 MIB = 2**20
@@ -209,8 +209,8 @@ def test_a_shortage_is_known_by_what_torch_and_the_system_say(error, asked):
         error = torch.OutOfMemoryError(str(error))
     assert is_out_of_memory(error)
     assert bytes_asked(error) == asked
-    assert "\n" not in one_line(error)
-    assert "GPU 0" not in one_line(error)
+    assert "\n" not in first_sentence(error)
+    assert "GPU 0" not in first_sentence(error)
 
 
 @pytest.mark.parametrize("error", OTHERS)

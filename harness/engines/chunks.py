@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
-from harness.measure.memory import free_memory, is_out_of_memory, one_line
+from harness.measure.memory import first_sentence, free_memory, is_out_of_memory
 from harness.problem.oracle import MetaGradient, Outcome
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class TaskChunks:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            message = one_line(error)
+            message = first_sentence(error)
         # Out here the error is gone, and with it the tensors in the frames of its traceback.
         free_memory()
         _set_random_state(random)

@@ -81,7 +81,7 @@ def bytes_asked(error: BaseException) -> int | None:
     return round(float(found[1]) * _UNITS[found[2].lower()]) if found else None
 
 
-def one_line(error: BaseException) -> str:
+def first_sentence(error: BaseException) -> str:
     """The first sentence of ``error``: CUDA's allocator appends a page of advice."""
     text = str(error).partition("\n")[0] or type(error).__name__
     found = _ASKED.search(text)
