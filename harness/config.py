@@ -21,6 +21,8 @@ TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 #: beyond these a number is a slip of the hand, or meant to fill the memory
 MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
+#: a step size has to be a float32
+MOST_STEP = 1e38
 
 
 class RunConfig(BaseModel):
@@ -52,12 +54,12 @@ class RunConfig(BaseModel):
     shots: int = Field(default=5, ge=1, le=MOST, description="support examples of each class")
     queries: int = Field(default=5, ge=1, le=MOST, description="query examples of each class")
     inner_steps: int = Field(default=5, ge=0, le=MOST, description="N, steps of the inner loop")
-    inner_lr: float = Field(default=0.1, gt=0, le=1e6, description="alpha, step size of the inner loop")
+    inner_lr: float = Field(default=0.1, gt=0, le=MOST_STEP, description="alpha, step size of the inner loop")
     meta_batch: int = Field(default=8, ge=1, le=MOST, description="B, tasks in a meta-iteration")
     iterations: int = Field(default=100, ge=1, le=MOST_ITERATIONS, description="K, meta-iterations")
     outer_optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of the outer loop")
-    outer_lr_w: float = Field(default=1e-3, gt=0, le=1e6, description="beta_w, outer step size of w")
-    outer_lr_phi: float = Field(default=1e-3, gt=0, le=1e6, description="beta_phi, outer step size of phi")
+    outer_lr_w: float = Field(default=1e-3, gt=0, le=MOST_STEP, description="beta_w, outer step size of w")
+    outer_lr_phi: float = Field(default=1e-3, gt=0, le=MOST_STEP, description="beta_phi, outer step size of phi")
     norm_statistics: Literal["separate", "joint"] = Field(
         default="separate", description="batch norm sees support and query separately, or together in the shared body"
     )

@@ -84,11 +84,9 @@ def run(
             # Another process may have finished it, or left a checkpoint, until the directory became this one's.
             if not fresh and (finished := _finished(directory)):
                 return finished
-            if directory.checkpoint_path.is_file() and not (resume or fresh):
+            if directory.checkpoint_path.exists() and not (resume or fresh):
                 raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
-            return _run(
-                resolved, setup, directory, resume and directory.checkpoint_path.is_file(), progress or Silent()
-            )
+            return _run(resolved, setup, directory, resume and directory.checkpoint_path.exists(), progress or Silent())
 
 
 def _finished(directory: RunDirectory) -> dict[str, Any] | None:

@@ -222,6 +222,8 @@ def _summary(config: dict[str, Any], extra: dict[str, Any], done: int, folder: P
         },
         "loss": {"mean": loss, "ci95": 0.01, "before_adaptation": 1.6, "before_adaptation_ci95": 0.01},
         "diverged": {"iteration": done, "quantity": "loss"} if extra["status"] == "diverged" else None,
+        "out_of_memory": None,
+        "task_chunk": config["meta_batch"],
         "stopped": None,
         "resumed_elsewhere": [],
         "seconds": {

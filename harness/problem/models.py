@@ -56,6 +56,8 @@ def cnn(input_shape: tuple[int, ...], outputs: int, filters: int = 64, head_hidd
     curvature of the inner loss: with torch's own initialisation (scales of 1) the paper's inner step
     of 0.1 overshoots on FC100, and the training loss rises with N instead of falling.
     """
+    if len(input_shape) != 3 or min(input_shape[1:]) < 16:
+        raise InputError(f"model cnn: inputs of shape {input_shape}; allowed: images of at least 16 x 16")
     channels, *size = input_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for block in range(4):
@@ -117,6 +119,8 @@ class Coupled(nn.Module):
 
 def coupled(input_shape: tuple[int, ...], outputs: int, dim_phi: int = 8) -> nn.Module:
     """The model under which a ``quadratic`` task is a quadratic in w, coupled to phi."""
+    if len(input_shape) != 1 or input_shape[0] <= dim_phi:
+        raise InputError(f"model coupled: inputs of shape {input_shape}; allowed: vectors longer than {dim_phi}")
     return Coupled(dim_phi, input_shape[0] - dim_phi)
 
 

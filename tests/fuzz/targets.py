@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import pickle
@@ -30,6 +31,7 @@ from harness.suites import plan
 from harness.tune.space import narrowed, wishes
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def _file(content: bytes, name: str) -> Path:
