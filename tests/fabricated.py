@@ -102,6 +102,7 @@ def _config(settings: dict[str, Any]) -> dict[str, Any]:
         "engine": "native",
         "strategy": "auto",
         "threads": None,
+        "task_chunk": "auto",
         "eval_tasks": 600,
         "eval_every": 0,
         "stationarity_every": 5,
