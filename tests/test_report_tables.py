@@ -49,6 +49,14 @@ def test_table_2_has_a_row_for_each_method_n_and_block(grid):
     ]
 
 
+def test_every_setting_has_its_accuracy_of_the_completed_runs(tmp_path):
+    for seed, status in enumerate(("completed", "completed", "diverged")):
+        write_run(tmp_path, seed=seed, status=status, accuracy=0.5 + 0.1 * seed, inner_steps=5)
+    (row,) = records(tables(tmp_path)["accuracy"])
+    assert (row["group"], row["completed runs"], row["accuracy, 95 %"]) == ("ANIL convex (N = 5)", 2, "0.5 to 0.6")
+    assert row["accuracy"] == pytest.approx(0.55)
+
+
 def test_table_2_has_exact_entries_and_what_was_spent_until_k(grid):
     row = next(row for row in records(grid["table2"]) if (row["method"], row["N"]) == ("ANIL convex", 5))
     assert (row["gradient entries per task"], row["second-order entries per task"]) == (150, 5000)

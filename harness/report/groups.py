@@ -65,6 +65,11 @@ class Group:
         return found
 
     @cached_property
+    def completed(self) -> list[Run]:
+        """Its runs that came to their last iteration, one a seed."""
+        return [run for run in self.by_seed.values() if run.summary["status"] == "completed"]
+
+    @cached_property
     def setting(self) -> Setting:
         """The configuration that its runs share."""
         return setting_of(self.runs[0])

@@ -129,8 +129,7 @@ class GroupResult:
 
     def over_seeds(self, quantity: Callable[[Run], float]) -> Interval | None:
         """Interquartile mean and interval of a quantity of the completed runs."""
-        completed = [run for run in self.group.by_seed.values() if run.summary["status"] == "completed"]
-        return bootstrap([[quantity(run) for run in completed]], generator())
+        return bootstrap([[quantity(run) for run in self.group.completed]], generator())
 
     def all_costs(self, target: Target) -> list[MedianCost]:
         """Costs to ``target`` on every block that counts: the compared ones, or its own."""

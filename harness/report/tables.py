@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 from harness.report.cells import Cell, Table, ends_text, table
 from harness.report.comparison import Comparison
 from harness.report.in_print import in_print_table
@@ -24,6 +26,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
         factor_table(comparison),
         _claims(comparison),
         _targets(comparison),
+        _accuracy(comparison),
         _timing(comparison),
         in_print_table(comparison.results),
         *theory_tables(),
@@ -50,6 +53,20 @@ def _claims(comparison: Comparison) -> Table:
         "bootstrap of medians over seeds drawn together, 2,000 resamples."
     ]
     return table("claims", "The paper's claims", columns, rows, notes)
+
+
+def _accuracy(comparison: Comparison) -> Table:
+    """Held-out accuracy of every group."""
+    columns = ["problem", "group", "completed runs", "accuracy", "accuracy, 95 %", "training s"]
+    rows: list[list[Cell]] = []
+    for result in comparison.results:
+        if (accuracy := result.accuracy) is not None:
+            runs = result.group.completed
+            seconds = statistics.median(run.number("seconds", "train") for run in runs)
+            problem, name = comparison.shown_problem(result.group.problem), group_name(result.group)
+            rows.append([problem, name, len(runs), accuracy.value, ends_text(accuracy), seconds])
+    notes = ["Interquartile mean over completed runs; interval: percentile bootstrap over seeds. Seconds: median."]
+    return table("accuracy", "Accuracy on held-out tasks", columns, rows, notes)
 
 
 def _targets(comparison: Comparison) -> Table:

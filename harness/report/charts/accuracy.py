@@ -25,7 +25,7 @@ def accuracy_charts(comparison: Comparison, problem: str) -> list[Chart]:
         _panel(results, "seconds", "training time (s)", lambda run: run.number("seconds", "train")),
         _panel(results, "gradient entries", "gradient entries", lambda run: run.number("counts", "gradient_entries")),
     )
-    counts = view.seeds_text(len(view.completed(result.group)) for result in results)
+    counts = view.seeds_text(len(result.group.completed) for result in results)
     statistic = (
         f"Height: interquartile mean over {counts}, bars: 95 % bootstrap interval. Cost: median. "
         "Numbers beside points: N; equal ones differ in another setting. "

@@ -86,7 +86,7 @@ def _chart(family: str, title: str, problem: str, members: Sequence[_Member]) ->
 def _lines(member: _Member, clock: str, window: int) -> list[Line]:
     """The curve of its completed runs, and each other run by itself."""
     lines = []
-    completed = [loss_of(run.metrics, clock, window) for run in view.completed(member.group)]
+    completed = [loss_of(run.metrics, clock, window) for run in member.group.completed]
     if seeds := [seed for seed in completed if len(seed[0])]:
         curve = average(seeds, clock == "iteration", generator())
         lines.append(Line(member.name, member.style, "curve", curve.x, curve.y, curve.low, curve.high))
@@ -107,7 +107,7 @@ def _stopped(group: Group) -> str:
 
 
 def _statistic(groups: Sequence[Group], window: int) -> str:
-    counts = [len(view.completed(group)) for group in groups]
+    counts = [len(group.completed) for group in groups]
     text = []
     if max(counts) > 1:
         text.append(f"Line: interquartile mean over {view.seeds_text([count for count in counts if count])}.")
@@ -119,6 +119,6 @@ def _statistic(groups: Sequence[Group], window: int) -> str:
         text.append("Line: a single seed.")
     if window > 1:
         text.append(f"Smoothed: mean of the last {window} meta-iterations.")
-    if any(len(view.completed(group)) < len(group.by_seed) for group in groups):
+    if any(len(group.completed) < len(group.by_seed) for group in groups):
         text.append("Thin line to a cross: a run that stopped there.")
     return " ".join(text)

@@ -49,11 +49,6 @@ def bar(interval: Interval) -> Bar:
     return Bar(interval.value, interval.low, interval.high)
 
 
-def completed(group: Group) -> list[Run]:
-    """Its runs that came to their last iteration, one a seed."""
-    return [run for run in group.by_seed.values() if run.summary["status"] == "completed"]
-
-
 def extras(group: Group) -> str:
     """``, inner_lr=0.01``: what sets ``group`` apart from others of its method and N; mostly empty."""
     found = extra_of(group)
