@@ -43,4 +43,4 @@ def test_links_lead_somewhere():
 
 def test_numbers_are_those_of_the_reference_files():
     assert filled(README) == README
-    assert README.count("<!-- /") == 6
+    assert README.count("<!-- /") == 7

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import report_data
@@ -37,6 +38,7 @@ TABLES = [
     )
 ]
 STUDY = Study(
+    Path("study"),
     Result(
         study=f"study {EVIL}",
         algo="anil",

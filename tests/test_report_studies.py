@@ -46,6 +46,18 @@ def test_a_report_shows_what_a_study_found_and_its_plots(tmp_path):
     assert '"study-0-0":{"data":[{"x":[0,1],"y":[0.5,0.4]}]' in page
 
 
+def test_trials_are_compared_only_where_there_is_nothing_else(tmp_path):
+    write_study(tmp_path / "tune")
+    alone = write_report([tmp_path / "tune"], tmp_path / "out")
+    assert "compared" not in str(alone["warnings"])
+    write_run(tmp_path / "runs", algo="maml")
+    both = write_report([tmp_path / "runs", tmp_path / "tune"], tmp_path / "out")
+    assert "1 runs of 1 studies are shown as studies and not compared" in both["warnings"]
+    assert [row.split(",")[0] for row in (tmp_path / "out" / "accuracy.csv").read_text().splitlines()[1:]] == [
+        "MAML (N = 5)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [

@@ -144,6 +144,21 @@ def claims() -> str:
     return f"{found}\n\nThe other {rest} stay undecided on so short a budget; the report says why, one by one."
 
 
+def tuned() -> str:
+    """Held-out accuracy of each algorithm at its default and at its tuned setting."""
+    accuracy = _table("tuned-glyphs", "accuracy")
+    rows = []
+    for study in _table("tuned-glyphs", "studies"):
+        cells = [
+            f"{_short(row['accuracy'])} ({row['accuracy, 95 %']})"
+            for label in ("default", "tuned")
+            for row in accuracy
+            if row["group"].startswith(f"{study['method']} (") and row["group"].endswith(f", {label})")
+        ]
+        rows.append([study["method"], *cells, study["best setting"]])
+    return _markdown(["", "default setting", "tuned setting", "which is"], rows)
+
+
 def _short(value: float | str | None) -> str:
     if value is None:
         return "unknown"
@@ -152,7 +167,7 @@ def _short(value: float | str | None) -> str:
 
 def filled(text: str) -> str:
     """``text`` with every generated part replaced by what the reference files say."""
-    for make in (glyphs, fc100, factors, claims, omniglot, speed):
+    for make in (glyphs, fc100, factors, claims, omniglot, tuned, speed):
         name = make.__name__
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda match, make=make: f"{match[1]}{make()}\n{match[2]}", text, flags=re.DOTALL)

@@ -142,13 +142,20 @@ def _labels(settings: Sequence[Setting], same: Sequence[str]) -> list[str]:
     for setting, sibling in zip(settings, siblings, strict=True):
         for name in names:
             values[sibling][name].add(_text(setting.get(name)))
-    return [
-        "".join(f" {name}={_value(setting.get(name))}" for name in names if len(values[sibling][name]) > 1)
-        for setting, sibling in zip(settings, siblings, strict=True)
-    ]
+
+    def labels(digits: str) -> list[str]:
+        return [
+            "".join(f" {name}={_value(setting.get(name), digits)}" for name in names if len(values[sibling][name]) > 1)
+            for setting, sibling in zip(settings, siblings, strict=True)
+        ]
+
+    short = labels(".4g")
+    return short if len(set(zip(siblings, short, strict=True))) == len(settings) else labels(".17g")
 
 
-def _value(value: object) -> str:
+def _value(value: object, digits: str) -> str:
+    if isinstance(value, float):
+        return format(value, digits)
     return value if isinstance(value, str) else _text(value)
 
 

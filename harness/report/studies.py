@@ -16,6 +16,7 @@ from harness.report.cells import Cell, Table, shown, table
 from harness.report.documents import read_object
 from harness.report.groups import method_of
 from harness.report.names import method_name
+from harness.report.runs import Run
 
 #: the plots of a study of hundreds of trials are some hundred kilobytes
 _MOST_BYTES, _MOST_NUMBERS = 4_000_000, 500_000
@@ -61,8 +62,9 @@ class Figure(BaseModel):
 
 @dataclass(frozen=True)
 class Study:
-    """One study: its result, and its plots."""
+    """One study: where it is, its result, and its plots."""
 
+    folder: Path
     result: Result
     figures: tuple[Figure, ...]
 
@@ -84,8 +86,24 @@ def read_studies(paths: Iterable[Path]) -> tuple[list[Study], list[str]]:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             skipped.append(one_line(f"{folder / 'plots.json'}: {str(error).splitlines()[0]}"))
             figures = ()
-        studies.append(Study(result, figures))
+        studies.append(Study(folder, result, figures))
     return studies, skipped
+
+
+def without_trials(
+    runs: list[Run], skipped: list[str], studies: Sequence[Study]
+) -> tuple[list[Run], list[str], list[str]]:
+    """Runs and skipped folders outside of ``studies``, and a note; all of them where there are no other runs.
+
+    Trials differ in everything that was searched, so that comparing them says nothing about the methods.
+    """
+    folders = [study.folder for study in studies]
+    others = [run for run in runs if not any(folder in run.path.parents for folder in folders)]
+    if not others or len(others) == len(runs):
+        return runs, skipped, []
+    left = [line for line in skipped if not line.startswith(tuple(one_line(f"{folder}{os.sep}") for folder in folders))]
+    note = f"{len(runs) - len(others)} runs of {len(studies)} studies are shown as studies and not compared"
+    return others, left, [note]
 
 
 def studies_table(studies: Sequence[Study]) -> Table:

@@ -13,7 +13,7 @@ from harness.report.costs import Target
 from harness.report.figures import write_figures
 from harness.report.page import write_page
 from harness.report.runs import read_runs
-from harness.report.studies import read_studies, studies_table
+from harness.report.studies import read_studies, studies_table, without_trials
 from harness.report.tables import tables_of
 from harness.report.writers import write_tables
 
@@ -46,10 +46,11 @@ def write_report(
     say("reading runs")
     folders = [Path(path) for path in paths]
     runs, skipped = read_runs(folders)
+    studies, left_out = read_studies(folders)
+    runs, skipped, notes = without_trials(runs, skipped, studies)
     say(f"comparing {len(runs)} runs")
     comparison = compare_runs(runs, targets, mix, skipped)
-    studies, left_out = read_studies(folders)
-    comparison.warnings.extend(left_out)
+    comparison.warnings.extend([*left_out, *notes])
     tables = tables_of(comparison)
     if studies:
         tables.insert(0, studies_table(studies))
