@@ -11,9 +11,12 @@ from harness.report.charts import view
 from harness.report.charts.chart import Array, Chart, Line, Panel, wide
 from harness.report.charts.style import BLACK, method_styles
 from harness.report.comparison import Comparison
-from harness.report.names import method_name
+from harness.report.groups import Group
+from harness.report.names import extra_of, method_name
 from harness.report.results import GroupResult
 from harness.report.runs import Run
+
+_WORD = 10
 
 
 def accuracy_charts(comparison: Comparison, problem: str) -> list[Chart]:
@@ -59,13 +62,19 @@ def _panel(results: Sequence[GroupResult], quantity: str, label: str, spent: Cal
     for method in look:
         own = [(group, (cost, *bar)) for group, bar, cost in points if group.method == method]
         if own:
-            labels = tuple(str(group.inner_steps) for group, _ in own)
+            labels = tuple(_beside(group) for group, _ in own)
             x, y, low, high = np.array([values for _, values in own], float).T
             lines.append(Line(method_name(method), look[method], "markers", x, y, low, high, labels))
     costs, values = np.array([(cost, bar.value) for _, bar, cost in points], float).reshape(-1, 2).T
     best = front(costs, values)
     lines.append(Line("Pareto front", BLACK, "front", costs[best], values[best]))
     return Panel(quantity, label, "accuracy on held-out tasks", tuple(lines), x_log=wide([costs]))
+
+
+def _beside(group: Group) -> str:
+    """N, and what else sets the group apart if that is a word, such as a label."""
+    extra = extra_of(group)
+    return f"{group.inner_steps} {extra}" if 0 < len(extra) <= _WORD else str(group.inner_steps)
 
 
 def _cost(result: GroupResult, spent: Callable[[Run], float]) -> view.Bar:
