@@ -147,9 +147,12 @@ def origin(key: str, origins: Mapping[str, str] | None = None) -> str:
 _KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", dict: "mapping", tuple: "list"}
 
 
-def allowed(field: FieldInfo) -> str:
-    """The values that ``field`` takes, in words: ``integer >= 1``, ``adam, sgd`` or ``integer >= 1 or auto``."""
-    return " or ".join(_allowed(kind, field) for kind in _kinds(field.annotation))
+def allowed(field: FieldInfo, upper: bool = True) -> str:
+    """The values that ``field`` takes, in words: ``integer >= 1``, ``adam, sgd`` or ``integer >= 1 or auto``.
+
+    ``upper=False``: without upper bounds, which are far beyond what anyone wants.
+    """
+    return " or ".join(_allowed(kind, field, upper) for kind in _kinds(field.annotation))
 
 
 def _kinds(annotation: Any) -> list[Any]:
@@ -159,7 +162,7 @@ def _kinds(annotation: Any) -> list[Any]:
     return [kind for kind in kinds if kind is not type(None)]
 
 
-def _allowed(annotation: Any, field: FieldInfo) -> str:
+def _allowed(annotation: Any, field: FieldInfo, upper: bool) -> str:
     rules = list(field.metadata)
     if typing.get_origin(annotation) is Annotated:
         annotation, *more = typing.get_args(annotation)
@@ -169,11 +172,9 @@ def _allowed(annotation: Any, field: FieldInfo) -> str:
     text = _KINDS.get(typing.get_origin(annotation) or annotation, str(annotation))
     bounds = []
     for rule in rules:
-        for kind, sign in ((annotated_types.Gt, ">"), (annotated_types.Ge, ">="), (annotated_types.Lt, "<")):
-            if isinstance(rule, kind):
-                bounds.append(f"{sign} {getattr(rule, kind.__name__.lower())}")
-        if isinstance(rule, annotated_types.Le):
-            bounds.append(f"<= {rule.le}")
+        for name, sign in (("gt", ">"), ("ge", ">="), *((("lt", "<"), ("le", "<=")) if upper else ())):
+            if isinstance(rule, getattr(annotated_types, name.capitalize())):
+                bounds.append(f"{sign} {getattr(rule, name)}")
     if text == "text":
         return field.description or text
     return " ".join([text, " and ".join(bounds)]).strip()

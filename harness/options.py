@@ -42,7 +42,7 @@ def _with_options(schema: type[BaseModel], command: Callable[..., Any]) -> Calla
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     usual = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     default = "" if usual is None or usual == {} else f" [default: {usual}]"
-    words = "" if (limits := allowed(field)) in (field.description, "mapping", "list") else f" ({limits})"
+    words = "" if (limits := allowed(field, upper=False)) in (field.description, "mapping", "list") else f" ({limits})"
     parameter = Parameter(
         name="--" + name.replace("_", "-"),
         help=f"{field.description}{words}{default}",
