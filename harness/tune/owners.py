@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 try:
@@ -16,10 +17,13 @@ class Owner:
     """This process, as long as :meth:`leave` is not called."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.name = uuid.uuid4().hex
         self._path = folder / f"{self.name}.lock"
-        self._file: int | None = os.open(self._path, os.O_CREAT | os.O_RDWR)
+        self._file: int | None = None
+        while self._file is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # whoever was the last has just removed the folder
+                self._file = os.open(self._path, os.O_CREAT | os.O_RDWR)
         if fcntl is not None:
             fcntl.flock(self._file, fcntl.LOCK_EX)
 
@@ -29,6 +33,8 @@ class Owner:
             self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = None
+            with suppress(OSError):  # others are still there
+                self._path.parent.rmdir()
 
 
 def dead(folder: Path, name: str) -> bool:
