@@ -12,7 +12,7 @@ class ANILOptions(BaseModel):
     """Options of ANIL."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    l2: float = Field(1e-3, ge=0, description="lambda of the convex inner loss L_S + (lambda/2)|w|^2")
+    l2: float = Field(1e-3, ge=0, le=1e38, description="lambda of the convex inner loss L_S + (lambda/2)|w|^2")
 
 
 class ANIL(MAML):

@@ -136,6 +136,7 @@ def layers(draw, schema, cheap):
 @example(given=({**CHEAP, "model_options": {"hidden": [0]}}, []))
 @example(given=({**CHEAP, "model": "cnn"}, []))
 @example(given=({**CHEAP, "model": "coupled"}, []))
+@example(given=({**CHEAP, "algo_options": {"l2": 1e308}}, []))
 @example(given=({**CHEAP, "seed": 2**63 - 1}, []))
 @example(given=({**CHEAP, "threads": 2**63}, []))
 def test_any_run_ends_with_a_summary_or_is_refused_in_one_line(tmp_path, given):
