@@ -129,7 +129,7 @@ def layers(draw, schema, cheap):
     return file, words
 
 
-@settings(max_examples=60 * LONGER, **SETTINGS)
+@settings(max_examples=60 * LONGER, derandomize=LONGER == 1, **SETTINGS)
 @given(given=layers(RunConfig, CHEAP))
 @example(given=({**CHEAP, "shots": 10**12}, []))
 @example(given=({**CHEAP, "meta_batch": 10**30}, []))
@@ -155,7 +155,7 @@ def test_any_run_ends_with_a_summary_or_is_refused_in_one_line(tmp_path, given):
         assert status == (0 if summary["status"] in ("completed", "diverged") else 1)
 
 
-@settings(max_examples=40 * LONGER, **SETTINGS)
+@settings(max_examples=40 * LONGER, derandomize=LONGER == 1, **SETTINGS)
 @given(given=layers(TimeConfig, {}))
 def test_any_timing_fits_the_schema_or_is_an_input_error(tmp_path, given):
     document, words = given
@@ -165,7 +165,7 @@ def test_any_timing_fits_the_schema_or_is_an_input_error(tmp_path, given):
 
 
 @pytest.mark.slow
-@settings(max_examples=12 * LONGER, **SETTINGS)
+@settings(max_examples=12 * LONGER, derandomize=LONGER == 1, **SETTINGS)
 @given(
     given=layers(TuneConfig, {**CHEAP, "trials": 1, "test_seeds": 0, "eval_tasks": 2, "iterations": 1}),
     space=st.dictionaries(
@@ -191,7 +191,7 @@ def test_any_study_is_refused_in_one_line_or_searched(tmp_path, given, space, ob
         assert not list(out.rglob("*.yaml"))
 
 
-@settings(max_examples=60 * LONGER, **SETTINGS)
+@settings(max_examples=60 * LONGER, derandomize=LONGER == 1, **SETTINGS)
 @given(
     base=layers(RunConfig, CHEAP),
     grid=st.lists(layers(RunConfig, {}), max_size=2),
