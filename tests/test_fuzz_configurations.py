@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from search import search
 
 from harness.cli import main
 from harness.config import RunConfig
@@ -20,10 +20,6 @@ from harness.errors import InputError
 from harness.settings import gather_as
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
-
-#: more for a longer search, as in HARNESS_FUZZ=20 pytest tests/test_fuzz_configurations.py
-LONGER = int(os.environ.get("HARNESS_FUZZ", "1"))
-SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 _NAMES = st.sampled_from(
     ["", "x", "a:b", ":", "os:getcwd", "torch.nn:Identity", "a\0b", "\ud800", "é", "(", "[", "null"]
@@ -129,7 +125,7 @@ def layers(draw, schema, cheap):
     return file, words
 
 
-@settings(max_examples=60 * LONGER, derandomize=LONGER == 1, **SETTINGS)
+@search(60)
 @given(given=layers(RunConfig, CHEAP))
 @example(given=({**CHEAP, "shots": 10**12}, []))
 @example(given=({**CHEAP, "meta_batch": 10**30}, []))
@@ -155,7 +151,7 @@ def test_any_run_ends_with_a_summary_or_is_refused_in_one_line(tmp_path, given):
         assert status == (0 if summary["status"] in ("completed", "diverged") else 1)
 
 
-@settings(max_examples=40 * LONGER, derandomize=LONGER == 1, **SETTINGS)
+@search(40)
 @given(given=layers(TimeConfig, {}))
 def test_any_timing_fits_the_schema_or_is_an_input_error(tmp_path, given):
     document, words = given
@@ -165,7 +161,7 @@ def test_any_timing_fits_the_schema_or_is_an_input_error(tmp_path, given):
 
 
 @pytest.mark.slow
-@settings(max_examples=12 * LONGER, derandomize=LONGER == 1, **SETTINGS)
+@search(12)
 @given(
     given=layers(TuneConfig, {**CHEAP, "trials": 1, "test_seeds": 0, "eval_tasks": 2, "iterations": 1}),
     space=st.dictionaries(
@@ -191,7 +187,7 @@ def test_any_study_is_refused_in_one_line_or_searched(tmp_path, given, space, ob
         assert not list(out.rglob("*.yaml"))
 
 
-@settings(max_examples=60 * LONGER, derandomize=LONGER == 1, **SETTINGS)
+@search(60)
 @given(
     base=layers(RunConfig, CHEAP),
     grid=st.lists(layers(RunConfig, {}), max_size=2),

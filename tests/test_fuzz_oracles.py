@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
+from search import search
 from torch import nn
 
 from harness.engines.engine import Problem
@@ -17,8 +16,6 @@ from harness.problem.partition import Network, layers_of
 from harness.problem.tasks import TaskBatch
 from harness.registry import algorithms
 
-#: more for a longer search, as in HARNESS_FUZZ=20 pytest tests/test_fuzz_oracles.py
-LONGER = int(os.environ.get("HARNESS_FUZZ", "1"))
 METHODS = [("maml", "nonconvex"), ("fomaml", "nonconvex"), ("anil", "convex"), ("anil", "nonconvex")]
 SMALL = st.integers(1, 3)
 
@@ -84,7 +81,7 @@ def problems(draw):
     return Problem(algorithms().get(name)(geometry), network, inner), batch
 
 
-@settings(max_examples=100 * LONGER, derandomize=LONGER == 1, deadline=None)
+@search(100)
 @given(given=problems(), strategy=st.sampled_from(["auto", "linearised", "recursion"]))
 def test_every_shape_of_problem_has_the_plain_oracles_meta_gradient(given, strategy):
     problem, batch = given

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from search import search
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 from targets import SEEDS, TARGETS, tried
-
-#: more for a longer search, as in HARNESS_FUZZ=20 pytest tests/test_fuzz_readers.py
-LONGER = int(os.environ.get("HARNESS_FUZZ", "1"))
 
 PIECES = [b"", b"\x00", b"\xff", b"[" * 50, b"{", b"&a ", b"*a", b"!!int ", b"-1", b"9" * 30, b"1e999", b"NaN", b"\n"]
 
@@ -33,12 +30,12 @@ def damaged(draw, name):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_reader_refuses_what_it_cannot_read_in_one_line(name):
-    @settings(max_examples=60 * LONGER, derandomize=LONGER == 1, deadline=None, suppress_health_check=list(HealthCheck))
+    @search(60)
     @given(content=st.one_of(damaged(name), damaged(name), st.binary(max_size=60)))
-    def search(content):
+    def searched(content):
         tried(name, content)
 
-    search()
+    searched()
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from search import search
 
 import harness
 from harness import RunConfig
@@ -99,7 +100,7 @@ def test_a_meta_batch_in_chunks_is_the_same_to_rounding_with_every_engine(engine
     compare(made(engine, problem(algorithm)), tasks(5), (1, 2, 3))
 
 
-@settings(deadline=None, max_examples=15)
+@search(15)
 @given(count=st.integers(1, 6), size=st.integers(1, 7), steps=st.integers(0, 3), seed=st.integers(0, 99))
 def test_any_chunk_of_any_batch_is_the_same_to_rounding(count, size, steps, seed):
     compare(Native(problem(steps=steps)), tasks(count, seed), (size,))

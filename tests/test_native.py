@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from search import search
 
 from harness.engines.engine import Problem
 from harness.engines.native import Native
@@ -45,7 +46,7 @@ def relative(found, expected):
     return float((found - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
-@settings(max_examples=25, deadline=None)
+@search(25)
 @given(
     size=st.sampled_from([16, 19, 28]),
     channels=st.sampled_from([1, 3]),

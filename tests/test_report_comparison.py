@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 from fabricated import first_below, write_grid, write_run
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from search import search
 
 from harness.errors import InputError
 from harness.report.comparison import compare_runs
@@ -327,7 +328,7 @@ def test_the_page_of_a_run_with_hostile_names_has_printable_lines(tmp_path):
     assert all(line.isprintable() for line in [*found.findings, *found.warnings, *found.problems])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@search(25)
 @given(
     st.lists(
         st.fixed_dictionaries(

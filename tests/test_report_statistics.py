@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from search import search
 
 from harness.report.profiles import performance_profiles
 from harness.report.statistics import (
@@ -95,6 +96,7 @@ def test_a_ratio_with_a_side_that_never_got_there_is_infinite_or_zero():
     assert (both.low, both.high) == (0, math.inf)
 
 
+@search(100)
 @given(st.lists(_COSTS, min_size=2, max_size=7), st.lists(_COSTS, min_size=2, max_size=7))
 def test_no_end_of_an_interval_over_two_seeds_is_nan(first, second):
     for found in (

@@ -8,6 +8,7 @@ import pytest
 from fabricated import write_run
 from hypothesis import given
 from hypothesis import strategies as st
+from search import search
 
 from harness.report.studies import read_studies, studies_table
 from harness.report.write import write_report
@@ -85,6 +86,7 @@ _JSON = st.recursive(
 )
 
 
+@search(100)
 @given(key=st.sampled_from(sorted(RESULT)), value=_JSON)
 def test_no_content_of_a_result_leads_to_a_traceback(key, value, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")

@@ -17,9 +17,7 @@ def search(name: str, corpus: str) -> None:
     """Search one reader in this process, which libFuzzer ends; its options are in ``sys.argv``."""
     import atheris
 
-    with atheris.instrument_imports(
-        include=["harness", "benchmarks", "yaml", "zipfile", "pickle", "json", "csv", "optuna.storages.journal", "PIL"]
-    ):
+    with atheris.instrument_imports(include=list(SEEN)):
         from targets import SEEDS, tried
 
         import harness.store
