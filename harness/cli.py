@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 import harness
 from harness.errors import HarnessError
-from harness.interrupts import EXIT_STATUS as INTERRUPTED
+from harness.interrupts import INTERRUPTED
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from harness.config import RunConfig
-from harness.interrupts import EXIT_STATUS as INTERRUPTED
+from harness.interrupts import INTERRUPTED
 from harness.options import with_options
 from harness.store import FINISHED
 from harness.timing.config import TimeConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import zipfile
@@ -46,6 +47,18 @@ def read_plain(path: Path, most: int, links: bool = True) -> bytes:
     if len(content) > most:
         raise _too_large(path, most)
     return content
+
+
+def read_json_object(path: Path, most: int, links: bool = True) -> dict[str, Any]:
+    """The JSON object in such a file; raises :class:`OSError`, or :class:`ValueError` with a few words."""
+    content = read_plain(path, most, links)
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError("not readable as JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
 
 
 def cannot_grow(file: BinaryIO) -> bool:

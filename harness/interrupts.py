@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 #: exit status of a command that was interrupted, as shells have it for SIGINT
-EXIT_STATUS = 130
+INTERRUPTED = 130
 
 
 @dataclass

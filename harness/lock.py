@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, InputError
 from harness.files import NOFOLLOW, refuse_link, told, write
-from harness.foreign import read_plain
+from harness.foreign import read_json_object
 
 log = logging.getLogger("harness")
 
@@ -110,9 +110,9 @@ def _holder(path: Path) -> str:
 def _read(path: Path) -> tuple[int, str, str] | None:
     """Process, host and time; None where there is no such file, or it says something else."""
     try:
-        document = json.loads(read_plain(path / HOLDER, _MOST_BYTES, links=False))
+        document = read_json_object(path / HOLDER, _MOST_BYTES, links=False)
         pid, host, since = document["pid"], document["host"], document["since"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError):
         return None
     known = isinstance(pid, int) and isinstance(host, str) and isinstance(since, str)
     return (pid, " ".join(host.split())[:80], " ".join(since.split())[:40]) if known else None

@@ -12,7 +12,7 @@ import yaml
 
 from harness.errors import HarnessError
 from harness.files import append, cut, mark, refuse_link, sweep, told, write
-from harness.foreign import cannot_grow, open_plain, read_plain
+from harness.foreign import cannot_grow, open_plain, read_json_object
 from harness.lock import HOLDER, Lock
 
 #: a summary with one of these is a result and is never trained again by itself
@@ -158,10 +158,9 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is none that can be read."""
     try:
-        document = json.loads(read_plain(path, _MOST_JSON))
-    except (OSError, ValueError, RecursionError):
+        return read_json_object(path, _MOST_JSON)
+    except (OSError, ValueError):
         return None
-    return document if isinstance(document, dict) else None
 
 
 def _json(document: Mapping[str, Any], indent: int | None = None) -> bytes:

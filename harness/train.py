@@ -49,9 +49,6 @@ class Totals:
     peak_memory_bytes: int = 0
     #: tasks at once, where it was left to what fits
     task_chunk: int | None = None
-    metrics_lines: int = 0
-    evaluations_lines: int = 0
-    stationarity_lines: int = 0
     train_loss: float | None = None
 
 
@@ -127,7 +124,7 @@ class Trainer:
         config = self.config
         self.progress.begin(config, self.totals.iteration)
         with deferred() as interrupt:
-            if self.stationarity and not self.totals.stationarity_lines:
+            if self.stationarity and not self.totals.iteration:
                 self._measure()
             self._start_stretch()
             for iteration in range(self.totals.iteration + 1, config.iterations + 1):
@@ -169,7 +166,6 @@ class Trainer:
             )
         record = {"iteration": self.totals.iteration, **result}
         self.directory.append("evaluations.jsonl", [record], durable=True)
-        self.totals.evaluations_lines += 1
         return record
 
     def ran_out(self, error: Exception) -> None:
@@ -203,7 +199,6 @@ class Trainer:
         so_far = {"counts": self.totals.counts, "seconds": self.totals.seconds}
         record = {"iteration": self.totals.iteration, **measured, **so_far}
         self.directory.append("stationarity.jsonl", [record])
-        self.totals.stationarity_lines += 1
         return record
 
     def _iterate(self, iteration: int) -> None:
@@ -248,7 +243,6 @@ class Trainer:
                 self.divergence = {"iteration": totals.iteration, "quantity": quantity}
                 break
         self._waiting.clear()
-        totals.metrics_lines += len(lines)
         measured = self.clock.seconds(len(lines))
         for name in (*PHASES, "outer_update"):
             if name in measured or name in self._earlier_phases:

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from harness.foreign import is_small_tree, open_plain, read_plain
+from harness.foreign import is_small_tree, open_plain, read_json_object, read_plain
 
 # Deeper nesting than a file of so many bytes can hold overflows the C stack in libyaml's composer.
 _MOST_YAML = 4096
@@ -49,13 +49,11 @@ def numbers(values: Sequence[object]) -> NDArray[np.float64]:
 def read_object(path: Path) -> tuple[dict[str, Any], str | None]:
     """A JSON object, or an empty one and the reason in a few words."""
     try:
-        found = json.loads(read_plain(path, _MOST_JSON, links=False))
+        found = read_json_object(path, _MOST_JSON, links=False)
     except OSError as error:
         return {}, _reason(error)
-    except (ValueError, RecursionError):
-        return {}, "not readable as JSON"
-    if not isinstance(found, dict):
-        return {}, "not a JSON object"
+    except ValueError as error:
+        return {}, str(error)
     return (found, None) if is_small_tree(found) else ({}, "nested too deeply or of too many parts")
 
 

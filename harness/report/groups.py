@@ -150,7 +150,7 @@ def _labels(settings: Sequence[Setting], same: Sequence[str]) -> list[str]:
         ]
 
     short = labels(".4g")
-    return short if len(set(zip(siblings, short, strict=True))) == len(settings) else labels(".17g")
+    return short if len(set(zip(siblings, short, strict=True))) == len(settings) else labels("")
 
 
 def _value(value: object, digits: str) -> str:

@@ -96,6 +96,12 @@ class GroupResult:
         return self.over_seeds(lambda run: run.number("accuracy", "mean"))
 
     @cached_property
+    def training_seconds(self) -> float:
+        """Median seconds of training of the completed runs; NaN where none was measured."""
+        taken = [run.number("seconds", "train") for run in self.group.completed]
+        return _middle([value for value in taken if not math.isnan(value)])
+
+    @cached_property
     def train_loss(self) -> Interval | None:
         """Interquartile mean of the training loss over the last ten meta-iterations of completed runs."""
         return self.over_seeds(last_loss)

@@ -16,7 +16,8 @@ from harness.report.columns import Columns, Log, read_log
 from harness.report.documents import number, read_mapping, read_object
 from harness.report.validity import cleaned, fault_of
 
-_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json"}
+#: a folder with one of these is a run directory
+FILES = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ def _folders(top: Path) -> Iterator[tuple[Path, str | None]]:
     for name, folders, files in os.walk(top, onerror=unreadable.append):
         folder = Path(name)
         folders.sort()
-        if _FILES & set(files):
+        if FILES & set(files):
             folders.clear()
             yield folder, None
         elif not folders and not files:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import AllowInfNan, BaseModel, Field, ValidationError
 
-from harness.foreign import is_small_tree, one_line, read_plain
+from harness.foreign import is_small_tree, one_line, read_json_object
 from harness.report.cells import Cell, Table, shown, table
 from harness.report.documents import read_object
 from harness.report.groups import method_of
 from harness.report.names import method_name
-from harness.report.runs import Run
+from harness.report.runs import FILES, Run
 
 #: the plots of a study of hundreds of trials are some hundred kilobytes
 _MOST_BYTES, _MOST_NUMBERS = 4_000_000, 500_000
@@ -83,7 +82,7 @@ def read_studies(paths: Iterable[Path]) -> tuple[list[Study], list[str]]:
             continue
         try:
             figures = tuple(map(Figure.model_validate, _plots(folder / "plots.json")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             skipped.append(one_line(f"{folder / 'plots.json'}: {str(error).splitlines()[0]}"))
             figures = ()
         studies.append(Study(folder, result, figures))
@@ -129,7 +128,7 @@ def studies_table(studies: Sequence[Study]) -> Table:
 def _folders(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         for name, folders, files in os.walk(path):
-            if "summary.json" in files or "metrics.jsonl" in files:  # a run
+            if FILES & set(files):  # a run directory
                 folders.clear()
             elif "result.json" in files:
                 yield Path(name)
@@ -137,10 +136,10 @@ def _folders(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _plots(path: Path) -> list[Any]:
     try:
-        found = json.loads(read_plain(path, _MOST_BYTES, links=False))
+        found = read_json_object(path, _MOST_BYTES, links=False)
     except FileNotFoundError:
         return []
-    figures = found.get("figures") if isinstance(found, dict) and is_small_tree(found, _MOST_NUMBERS) else None
+    figures = found.get("figures") if is_small_tree(found, _MOST_NUMBERS) else None
     if not isinstance(figures, list):
         raise ValueError("no list of figures")
     return figures

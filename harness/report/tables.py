@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 from harness.report.cells import Cell, Table, ends_text, table
 from harness.report.comparison import Comparison
 from harness.report.in_print import in_print_table
@@ -61,10 +59,9 @@ def _accuracy(comparison: Comparison) -> Table:
     rows: list[list[Cell]] = []
     for result in comparison.results:
         if (accuracy := result.accuracy) is not None:
-            runs = result.group.completed
-            seconds = statistics.median(run.number("seconds", "train") for run in runs)
             problem, name = comparison.shown_problem(result.group.problem), group_name(result.group)
-            rows.append([problem, name, len(runs), accuracy.value, ends_text(accuracy), seconds])
+            runs, ends = len(result.group.completed), ends_text(accuracy)
+            rows.append([problem, name, runs, accuracy.value, ends, result.training_seconds])
     notes = ["Interquartile mean over completed runs; interval: percentile bootstrap over seeds. Seconds: median."]
     return table("accuracy", "Accuracy on held-out tasks", columns, rows, notes)
 
