@@ -19,6 +19,7 @@ _COUNTS = ("gradient_entries", "second_order_entries")
 _NEEDED = ("iteration", "seconds", *_COUNTS)
 # What a line is kept as takes up to twenty times its bytes, its columns alone about as many as it has.
 _MOST, _MOST_LONG = 1 << 30, 1 << 26
+_NUMBERS = {int, float}
 _NORMS = ("grad_w_squared_norm", "grad_phi_squared_norm")
 
 Columns = dict[str, NDArray[np.float64]]
@@ -56,8 +57,10 @@ def read_log(path: Path, keep_lines: bool) -> Log:
 def _values(record: dict[str, Any]) -> tuple[Any, ...]:
     """What stands in the columns of a line; anything but numbers is forgotten at once."""
     counts = part if isinstance(part := record.get("counts"), dict) else {}
-    values = [*map(record.get, _PLAIN), *map(counts.get, _COUNTS)]
-    return tuple(value if type(value) in (int, float) else None for value in values)
+    values = (*map(record.get, _PLAIN), *map(counts.get, _COUNTS))
+    if _NUMBERS.issuperset(map(type, values)):
+        return values
+    return tuple(value if type(value) in _NUMBERS else None for value in values)
 
 
 def _kept(record: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from harness.foreign import is_small_tree, open_plain, read_json_object, read_plain
 
@@ -66,7 +67,7 @@ def read_lines(path: Path, most: int, keep: Callable[[dict[str, Any]], T]) -> tu
     faults: dict[int, str] = {}
     try:
         with open_plain(path, most, links=False) as file:
-            for index, line in enumerate(iter(lambda: file.readline(_MOST_LINE + 1), b""), start=1):
+            for index, line in enumerate(iter(partial(file.readline, _MOST_LINE + 1), b""), start=1):
                 if index > _MOST_LINES or len(line) > _MOST_LINE:
                     faults[index] = f"beyond {_MOST_LINES} lines of {_MOST_LINE} bytes; it and the rest were not read"
                     break
@@ -74,8 +75,8 @@ def read_lines(path: Path, most: int, keep: Callable[[dict[str, Any]], T]) -> tu
                     faults[index] = "torn"
                     break
                 try:
-                    record = json.loads(line.decode())
-                except (ValueError, RecursionError):
+                    record = from_json(line)
+                except ValueError:
                     faults[index] = "not readable as JSON"
                     continue
                 if isinstance(record, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -26,13 +26,14 @@ class MedianCost:
 
     #: by seed, those whose measurements can tell
     each: Mapping[int, Cost]
+    _intervals: dict[Measure, Interval] = field(default_factory=dict, repr=False)
 
     @cached_property
     def median(self) -> Cost:
         """The medians alone, over the seeds that have the measure; NaN where none has."""
         if not self.each:
             return UNKNOWN
-        measures = zip(*(astuple(cost) for cost in self.each.values()), strict=True)
+        measures = zip(*self.each.values(), strict=True)
         return Cost(*(_middle([value for value in values if not math.isnan(value)]) for values in measures))
 
     @property
@@ -51,30 +52,32 @@ class MedianCost:
 
     def interval(self, measure: Measure) -> Interval:
         """The median of one measure and its interval over seeds."""
-        found = bootstrap([list(self.by_seed(measure).values())], generator(), median)
-        return found or Interval(math.nan, math.nan, math.nan, 0, False)
+        if measure not in self._intervals:
+            found = bootstrap([list(self.by_seed(measure).values())], generator(), median)
+            self._intervals[measure] = found or Interval(math.nan, math.nan, math.nan, 0, False)
+        return self._intervals[measure]
 
-    @cached_property
+    @property
     def iterations(self) -> Interval:
         """K(epsilon): meta-iterations."""
         return self.interval("iterations")
 
-    @cached_property
+    @property
     def seconds(self) -> Interval:
         """Training seconds, evaluation off the clock."""
         return self.interval("seconds")
 
-    @cached_property
+    @property
     def gradient_entries(self) -> Interval:
         """Gradient entries over all tasks."""
         return self.interval("gradient_entries")
 
-    @cached_property
+    @property
     def second_order_entries(self) -> Interval:
         """Second-order entries over all tasks."""
         return self.interval("second_order_entries")
 
-    @cached_property
+    @property
     def flops(self) -> Interval:
         """Floating-point operations."""
         return self.interval("flops")

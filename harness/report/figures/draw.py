@@ -47,7 +47,7 @@ def draw(chart: Chart) -> Figure:
     )
     figure.text(0.5, 0.06 / height, "\n".join(caption), ha="center", va="bottom", fontsize=6.8, color="#444444")
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, for all three formats
+    figure.set_layout_engine(None)  # laid out once, for all three formats: with an engine each would be drawn twice
     for axes in figure.axes:  # the solver's last digits differ from time to time, and a file's names come from them
         left, bottom, width, height = (round(edge, 6) for edge in axes.get_position().bounds)
         axes.set_position((left, bottom, width, height))
