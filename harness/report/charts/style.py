@@ -28,8 +28,9 @@ class Style(NamedTuple):
 
 
 def style(index: int) -> Style:
-    """The look of the ``index``-th line; 28 in a row differ in colour or dash."""
-    return Style(index % COLOURS, DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)])
+    """The look of the ``index``-th line; 28 in a row differ in colour or dash, and in marker where colours repeat."""
+    marker = (index + index // COLOURS) % len(MARKERS)
+    return Style(index % COLOURS, DASHES[index % len(DASHES)], MARKERS[marker])
 
 
 def method_styles(methods: list[str]) -> dict[str, int]:
