@@ -37,6 +37,10 @@ class ConvBlock(Layer):
     Symbols: z = conv(x, W), inv = 1 / sqrt(var z + eps), xhat = inv (z - mean z), p = xhat where the pool
     takes it, y = |gamma| p + beta, out = max(y, 0); gp the cotangent of y, q = |gamma| gp that of p; means
     are over the M = n H W positions of a group. Then gz = inv (scatter(q) - mean q - xhat mean(q p)).
+
+    Groups with parameters of their own lie side by side in the channels: one convolution serves them all, and
+    batch norm, which is by channel, need not know. ``sets`` are the sets of parameters, ``groups`` the groups
+    that lie one behind the other; one of the two numbers is 1.
     """
 
     merged_input = True
@@ -49,21 +53,14 @@ class ConvBlock(Layer):
         self.eps, self.pool = eps, pool
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
-        weight, gamma, beta = p[0], p[-2][:, None], p[-1][:, None]
+        weight, gamma, beta = p[0], p[-2].reshape(1, 1, -1), p[-1].reshape(1, 1, -1)
         sign = torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
-        state = State(groups=groups, x=x, sign=sign, scale=gamma.abs())
-        state.weight_sign = sign.view(*sign.shape[::2], 1, 1, 1)
-        state.weight = _packed(weight * state.weight_sign)
-        z = self._convolve(x, state.weight, groups)
-        state.shape, state.size = z.shape, z.numel() // (groups * z.shape[1])
-        z, mean, state.inv = self._standardise(state, z)
-        pooled, index = F.max_pool2d(z, self.pool, return_indices=True)
-        state.pooled_shape, state.pool_index = pooled.shape, index
-        state.index = index.permute(0, 2, 3, 1).flatten(1, 2)
-        taken = rows(pooled, groups)
-        state.p = taken * state.inv if mean is None else torch.addcmul(-mean * state.inv, taken, state.inv)
+        state = State(sets=len(weight), groups=groups // len(weight), x=x, sign=sign, scale=gamma.abs())
+        state.weight_sign = sign.view(-1, 1, 1, 1)
+        state.weight = _packed(weight.flatten(0, 1) * state.weight_sign)
+        state.p = self._normalised_pool(state)
         state.out = torch.addcmul(beta, state.p, state.scale).clamp_min_(0)
-        return images(state.out, pooled.shape), state
+        return images(state.out, state.pooled_shape), state
 
     def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
         state.gp = gp = _where_positive(rows(gy, state.groups), state.out)
@@ -75,15 +72,11 @@ class ConvBlock(Layer):
         return gx, self._parameters(state, g_weight, state.g_gamma, state.g_beta)
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
-        state.weight_dot = _packed(p_dot[0] * state.weight_sign)
-        z_dot = self._convolve(state.x, state.weight_dot, state.groups)
-        if x_dot is not None:
-            z_dot += self._convolve(x_dot, state.weight, state.groups)
-        z_mean, state.z_xhat = self._tangent_statistics(state, z_dot)
-        taken = z_dot.permute(0, 2, 3, 1).flatten(1, 2).gather(1, state.index).view(state.p.shape)
+        state.weight_dot = _packed(p_dot[0].flatten(0, 1) * state.weight_sign)
+        taken, z_mean, state.z_xhat = self._tangent_pool(state, x_dot)
         state.p_dot = state.inv * (taken - z_mean - state.p * state.z_xhat)
-        state.scale_dot = p_dot[-2][:, None] * state.sign
-        y_dot = torch.addcmul(p_dot[-1][:, None], state.scale, state.p_dot).addcmul_(state.scale_dot, state.p)
+        state.scale_dot = p_dot[-2].reshape(1, 1, -1) * state.sign
+        y_dot = torch.addcmul(p_dot[-1].reshape(1, 1, -1), state.scale, state.p_dot).addcmul_(state.scale_dot, state.p)
         return images(_where_positive(y_dot, state.out), state.pooled_shape)
 
     def backward_tangent(
@@ -107,18 +100,27 @@ class ConvBlock(Layer):
         gx_dot, g_weight_dot = self._through_convolution_tangent(state, gz_dot, x_dot, need_input)
         return gx_dot, self._parameters(state, g_weight_dot, g_gamma_dot, g_beta_dot)
 
-    def _standardise(self, state: State, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """``z`` or centred ``z``, the mean that is still to be taken off, and inv ``[G, 1, C]``."""
+    def _normalised_pool(self, state: State) -> Tensor:
+        """p ``[G, quarter, C]``; leaves inv ``[G, 1, C]``, M, where the pool took its values, and centred z."""
+        z = self._convolve(state.x, state.weight, state.sets)
         state.centred = rows(z, state.groups)
         state.centred -= state.centred.mean(1, keepdim=True)
-        inv = torch.rsqrt((state.centred * state.centred).mean(1, keepdim=True) + self.eps)
-        return images(state.centred, z.shape), None, inv
+        state.inv = torch.rsqrt((state.centred * state.centred).mean(1, keepdim=True) + self.eps)
+        pooled, index = F.max_pool2d(images(state.centred, z.shape), self.pool, return_indices=True)
+        state.shape, state.size, state.pooled_shape = z.shape, state.centred.shape[1], pooled.shape
+        state.index = positions(index)
+        xhat: Tensor = rows(pooled, state.groups) * state.inv
+        return xhat
 
-    def _tangent_statistics(self, state: State, z_dot: Tensor) -> tuple[Tensor, Tensor]:
-        """Means of z_dot and of xhat z_dot."""
+    def _tangent_pool(self, state: State, x_dot: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """z_dot where the pool took its values, and the means of z_dot and of xhat z_dot."""
+        z_dot = self._convolve(state.x, state.weight_dot, state.sets)
+        if x_dot is not None:
+            z_dot += self._convolve(x_dot, state.weight, state.sets)
         state.z_dot = rows(z_dot, state.groups)
         state.z_mean = state.z_dot.mean(1, keepdim=True)
-        return state.z_mean, (state.z_dot * state.centred).mean(1, keepdim=True) * state.inv
+        taken = positions(z_dot).gather(1, state.index).view(state.p.shape)
+        return taken, state.z_mean, (state.z_dot * state.centred).mean(1, keepdim=True) * state.inv
 
     def _through_convolution(
         self, state: State, gz: Cotangent, need_input: bool
@@ -126,7 +128,7 @@ class ConvBlock(Layer):
         """Cotangents of the convolution's input and weights."""
         dense = torch.addcmul(gz.constant, state.centred, gz.by_centred)
         state.gz = self._scatter_add(state, dense, gz.scattered)
-        return self._cotangents(state, state.gz, state.x, state.weight, need_input)
+        return self._cotangents(state.sets, state.gz, state.x, state.weight, need_input)
 
     def _through_convolution_tangent(
         self, state: State, gz_dot: Cotangent, x_dot: Tensor | None, need_input: bool
@@ -137,36 +139,31 @@ class ConvBlock(Layer):
         dense = torch.addcmul(constant, state.centred, gz_dot.by_centred)
         dense.addcmul_(state.z_dot, gz_dot.by_centred_dot)
         full = self._scatter_add(state, dense, gz_dot.scattered)
-        gx_dot, g_weight_dot = self._cotangents(state, full, state.x, state.weight, need_input)
+        gx_dot, g_weight_dot = self._cotangents(state.sets, full, state.x, state.weight, need_input)
         if need_input or x_dot is not None:
-            gx_more, g_more = self._cotangents(state, state.gz, x_dot, state.weight_dot, need_input)
+            # Without an x_dot (it is zero) the weights get nothing more.
+            x = state.x if x_dot is None else x_dot
+            gx_more, g_more = self._cotangents(
+                state.sets, state.gz, x, state.weight_dot, need_input, need_weight=x_dot is not None
+            )
             gx_dot, g_weight_dot = _sum(gx_dot, gx_more), _sum(g_weight_dot, g_more)
         return gx_dot, g_weight_dot
 
-    def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
-        """Convolution of every group with its own weights ``[G, out, in, k, k]``, or with shared ones."""
+    def _convolve(self, x: Tensor, weight: Tensor, sets: int) -> Tensor:
+        """Convolution with ``sets`` sets of weights ``[sets out, in, k, k]``, each on its own channels."""
         stride, padding, dilation = self.geometry
-        parts = zip(x.chunk(groups), weight, strict=True) if weight.shape[0] > 1 else [(x, weight[0])]
-        z = _concatenated([F.conv2d(part, own, None, stride, padding, dilation) for part, own in parts])
-        return channels_last(z)
+        return channels_last(F.conv2d(x, weight, None, stride, padding, dilation, sets))
 
     def _cotangents(
-        self, state: State, gz: Tensor, x: Tensor | None, weight: Tensor, need_input: bool
+        self, sets: int, gz: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool = True
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Cotangents of a convolution's input and weights ``[G or 1, ...]``; None what is not needed.
-
-        Without an ``x`` (its derivative is zero) the weights get none.
-        """
+        """Cotangents of a convolution's input and weights; None what is not needed."""
         stride, padding, dilation = self.geometry
-        needed = [need_input, x is not None, False]
-        groups = weight.shape[0]
-        inputs = state.x if x is None else x
-        results = [
-            torch.ops.aten.convolution_backward(*part, None, stride, padding, dilation, False, [0, 0], 1, needed)
-            for part in zip(gz.chunk(groups), inputs.chunk(groups), weight, strict=True)
-        ]
-        gx = _concatenated([result[0] for result in results]) if need_input else None
-        return gx, torch.stack([result[1] for result in results]) if x is not None else None
+        needed = [need_input, need_weight, False]
+        gx, g_weight, _ = torch.ops.aten.convolution_backward(
+            gz, x, weight, None, stride, padding, dilation, False, [0, 0], sets, needed
+        )
+        return gx, g_weight
 
     def _scatter_add(self, state: State, dense: Tensor, sparse: Tensor) -> Tensor:
         """``dense`` plus ``sparse`` at the positions the pool took, as images; in place."""
@@ -176,10 +173,9 @@ class ConvBlock(Layer):
 
     def _parameters(self, state: State, g_weight: Tensor | None, g_gamma: Tensor, g_beta: Tensor) -> Parameters:
         assert g_weight is not None
-        if state.weight.shape[0] == 1:
-            g_gamma, g_beta = g_gamma.sum(0, keepdim=True), g_beta.sum(0, keepdim=True)
-        bias = [torch.zeros_like(g_beta[:, 0])] if len(self.names) == 4 else []
-        return [g_weight * state.weight_sign, *bias, (g_gamma * state.sign)[:, 0], g_beta[:, 0]]
+        g_gamma, g_beta = (g.sum(0).view(state.sets, -1) for g in (g_gamma * state.sign, g_beta))
+        bias = [torch.zeros_like(g_beta)] if len(self.names) == 4 else []
+        return [(g_weight * state.weight_sign).unflatten(0, (state.sets, -1)), *bias, g_gamma, g_beta]
 
 
 def _where_positive(g: Tensor, y: Tensor) -> Tensor:
@@ -188,12 +184,8 @@ def _where_positive(g: Tensor, y: Tensor) -> Tensor:
 
 
 def _packed(weight: Tensor) -> Tensor:
-    """Weights ``[G, out, in, k, k]``, each group's in channels-last memory, so that no convolution reorders them."""
-    return weight.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-
-
-def _concatenated(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    """Weights in channels-last memory, so that no convolution reorders them."""
+    return weight.contiguous(memory_format=torch.channels_last)
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -209,3 +201,8 @@ def rows(x: Tensor, groups: int) -> Tensor:
 def images(x: Tensor, shape: torch.Size) -> Tensor:
     """The inverse of :func:`rows`: channels-last images of ``shape``, a view."""
     return x.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+
+
+def positions(x: Tensor) -> Tensor:
+    """Channels-last images ``[n, C, H, W]`` as ``[n, H W, C]``, a view."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)

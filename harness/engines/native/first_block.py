@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.engines.native.conv_block import ConvBlock, Cotangent, images, rows
+from harness.engines.native.conv_block import ConvBlock, Cotangent, images, positions, rows
 from harness.engines.native.layers import State, channels_last
+
+#: entries of the largest activation that are made and used again at once, so that a processor's cache holds them
+CACHE = 2**21
 
 
 class FirstBlock(ConvBlock):
@@ -20,39 +24,37 @@ class FirstBlock(ConvBlock):
 
         mean z = W m,   var z = diag(W S W^T),   sum over positions of (centred z) U = M W S,
 
-    and likewise for z_dot = U W_dot^T. What remains at full size, the largest of the network, is the
-    convolution, the pool, and the weights' gradient for the scattered entries.
+    and likewise for z_dot = U W_dot^T. What remains at full size, the largest of the network, is the convolution, the
+    pool, and the weights' gradient for the scattered entries: they see some images at a time. The images of all
+    groups lie one behind the other, also where each group has its own parameters.
     """
 
-    def _standardise(self, state: State, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _normalised_pool(self, state: State) -> Tensor:
         self._patch_moments(state)
-        weight = state.weight.flatten(2)
+        weight = self._by_set(state, state.weight)
         state.weight_s = weight @ state.covariance
-        variance = (state.weight_s * weight).sum(2)[:, None]
-        return z, (weight @ state.mean_patch).mT, torch.rsqrt(variance + self.eps)
+        mean = self._by_channel(state, weight @ state.mean_patch)
+        variance = self._by_channel(state, (state.weight_s * weight).sum(2))
+        state.inv = torch.rsqrt(variance + self.eps)
+        pooled, state.index = [], []
+        for x, own in self._parts(state, state.weight):
+            taken, index = F.max_pool2d(self._convolve(x, own, 1), self.pool, return_indices=True)
+            pooled.append(taken)
+            state.index.append(index)
+        taken = self._together(state, pooled)
+        state.pooled_shape = taken.shape
+        return torch.addcmul(-mean * state.inv, rows(taken, state.groups), state.inv)
 
-    def _patch_moments(self, state: State) -> None:
-        """Mean ``[G, K, 1]`` and covariance ``[G, K, K]`` of the patches of every group.
-
-        The patches are read off by a convolution with one filter for each of their entries, which is cheaper
-        than im2col on a CPU. They are centred before they are multiplied: E[u u^T] - m m^T would lose
-        digits wherever images are nearly constant.
-        """
-        patch = state.weight.shape[2:]
-        entries = math.prod(patch)
-        filters = torch.eye(entries, dtype=state.x.dtype, device=state.x.device).view(entries, *patch)
-        stride, padding, dilation = self.geometry
-        patches = rows(channels_last(F.conv2d(state.x, filters, None, stride, padding, dilation)), state.groups)
-        mean = patches.mean(1, keepdim=True)
-        centred = patches - mean
-        state.mean_patch = mean.mT
-        state.covariance = (centred.mT @ centred) / state.size
-
-    def _tangent_statistics(self, state: State, z_dot: Tensor) -> tuple[Tensor, Tensor]:
-        weight_dot = state.weight_dot.flatten(2)
+    def _tangent_pool(self, state: State, x_dot: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        weight, weight_dot = self._by_set(state, state.weight), self._by_set(state, state.weight_dot)
         state.weight_dot_s = weight_dot @ state.covariance
-        z_centred = (state.weight_dot_s * state.weight.flatten(2)).sum(2)[:, None]
-        return (weight_dot @ state.mean_patch).mT, z_centred * state.inv
+        z_mean = self._by_channel(state, weight_dot @ state.mean_patch)
+        z_centred = self._by_channel(state, (state.weight_dot_s * weight).sum(2))
+        pooled = []
+        for (x, own_dot), index in zip(self._parts(state, state.weight_dot), state.index, strict=True):
+            z_dot = positions(self._convolve(x, own_dot, 1))
+            pooled.append(images(z_dot.gather(1, positions(index)), index.shape))
+        return rows(self._together(state, pooled), state.groups), z_mean, z_centred * state.inv
 
     def _through_convolution(
         self, state: State, gz: Cotangent, need_input: bool
@@ -66,13 +68,84 @@ class FirstBlock(ConvBlock):
 
     def _weights(self, state: State, gz: Cotangent) -> Tensor:
         """Cotangent of the weights: of the scattered entries by convolution, of the rest by the moments."""
-        scattered = images(gz.scattered, state.pooled_shape)
-        full = F.max_unpool2d(scattered, state.pool_index, [self.pool] * 2, output_size=state.shape[2:])
-        sparse = self._cotangents(state, full, state.x, state.weight, False)[1]
-        assert sparse is not None
-        dense = gz.by_centred.mT * state.weight_s + gz.constant.mT * state.mean_patch.mT
+        out = len(state.weight) // state.sets
+        dense = gz.by_centred.view(-1, out, 1) * state.weight_s + gz.constant.view(-1, out, 1) * state.mean_patch.mT
         if gz.by_centred_dot is not None:
-            dense = dense + gz.by_centred_dot.mT * state.weight_dot_s
-        if state.weight.shape[0] == 1:
-            dense = dense.sum(0, keepdim=True)
-        return torch.add(sparse, dense.view(sparse.shape), alpha=state.size)
+            dense = dense + gz.by_centred_dot.view(-1, out, 1) * state.weight_dot_s
+        if state.sets == 1:
+            dense = dense.sum(0)
+        sparse = self._scattered(state, images(gz.scattered, state.pooled_shape))
+        return torch.add(sparse, dense.reshape(sparse.shape), alpha=state.size)
+
+    def _scattered(self, state: State, values: Tensor) -> Tensor:
+        """The part of the weights' cotangent that comes from the positions the pool took."""
+        gradients = []
+        parts = values.chunk(state.sets, 1) if state.sets > 1 else values.split(self._count(state))
+        for (x, own), part, index in zip(self._parts(state, state.weight), parts, state.index, strict=True):
+            full = F.max_unpool2d(part, index, [self.pool] * 2, output_size=state.full)
+            gradient = self._cotangents(1, full, x, own, need_input=False)[1]
+            assert gradient is not None
+            gradients.append(gradient)
+        return torch.cat(gradients) if state.sets > 1 else torch.stack(gradients).sum(0)
+
+    def _patch_moments(self, state: State) -> None:
+        """Mean ``[G, K, 1]`` and covariance ``[G, K, K]`` of the patches of every group.
+
+        The patches are read off by a convolution with one filter for each of their entries, which is cheaper
+        than im2col on a CPU. One filter more gives a one for every patch, so that their sum stands in the same
+        matrix product as their squares. The channels' means are taken off the images, padding included, before
+        anything is squared: E[u u^T] - m m^T of the images themselves would lose digits where they are nearly constant.
+        """
+        patch = state.weight.shape[1:]
+        entries, groups = math.prod(patch), state.groups * state.sets
+        filters = torch.eye(entries + 1, entries, dtype=state.x.dtype, device=state.x.device).view(-1, *patch)
+        one = torch.zeros(entries + 1, dtype=state.x.dtype, device=state.x.device)
+        one[entries] = 1
+        centred, mean = self._centred_and_padded(state.x, groups)
+        stride, _, dilation = self.geometry
+        patches = channels_last(F.conv2d(centred, filters, one, stride, 0, dilation))
+        state.full, state.size = patches.shape[2:], patches[:, 0].numel() // groups
+        patches = rows(patches, groups)
+        products = (patches.mT @ patches) / state.size
+        centred_mean = products[:, :entries, entries:]
+        state.covariance = products[:, :entries, :entries] - centred_mean @ centred_mean.mT
+        state.mean_patch = centred_mean + mean.repeat_interleave(math.prod(patch[1:]), 1)[..., None]
+
+    def _centred_and_padded(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """Images less the mean of each channel ``[G, C]`` over their group, with the zeros around them; the means."""
+        count, channels, height, width = x.shape
+        up, left = self.geometry[1]
+        # A row of pixels is one axis here: loops over three colours alone would not be vectorised.
+        lines = x.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+        mean = lines.reshape(groups, -1, width * channels).mean(1).view(groups, width, channels).mean(1)
+        padded = -mean.repeat(1, width + 2 * left).repeat_interleave(count // groups, 0)[:, None]
+        padded = padded.repeat(1, height + 2 * up, 1)
+        padded[:, up : up + height, left * channels : (left + width) * channels] += lines
+        return padded.view(count, height + 2 * up, -1, channels).permute(0, 3, 1, 2), mean
+
+    def _count(self, state: State) -> int:
+        """How many images pass at full size at once: those of one set of parameters, or what a cache holds."""
+        if state.sets > 1:
+            return len(state.x) // int(state.sets)
+        fits: int = max(1, CACHE // (len(state.weight) * math.prod(state.full)))
+        return fits if state.x.device.type == "cpu" else len(state.x)
+
+    def _parts(self, state: State, weight: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        """Images and their weights, some images at a time."""
+        x = state.x.split(self._count(state))
+        return zip(x, weight.chunk(state.sets) if state.sets > 1 else [weight] * len(x), strict=True)
+
+    @staticmethod
+    def _together(state: State, parts: list[Tensor]) -> Tensor:
+        """The images of all parts: side by side in the channels where each set has its own."""
+        return parts[0] if len(parts) == 1 else channels_last(torch.cat(parts, 1 if state.sets > 1 else 0))
+
+    @staticmethod
+    def _by_set(state: State, weight: Tensor) -> Tensor:
+        """Weights ``[sets out, in, k, k]`` as ``[sets, out, K]``."""
+        return weight.reshape(state.sets, -1, math.prod(weight.shape[1:]))
+
+    @staticmethod
+    def _by_channel(state: State, values: Tensor) -> Tensor:
+        """``[G, out]`` as ``[groups, 1, sets out]``."""
+        return values.reshape(state.groups, 1, values.shape[0] * values.shape[1] // state.groups)

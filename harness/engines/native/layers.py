@@ -1,8 +1,9 @@
 """Layers with their derivative and the directional derivative of that derivative, written out.
 
 A layer works on G groups at once, a group being the n examples that share batch statistics and one set
-of parameters. Parameters have a leading axis of G (one set a group) or 1 (shared by all groups). Images
-are ``[G n, C, H, W]`` in channels-last memory, vectors ``[G, n, features]``. Four passes:
+of parameters. Parameters have a leading axis of G (one set a group) or 1 (shared by all groups). Vectors are
+``[G, n, features]``. Images are in channels-last memory: ``[G n, C, H, W]``, one group behind the other, where
+parameters are shared, and ``[n, G C, H, W]``, side by side, where each group has its own. Four passes:
 
     forward            y = f(x, p)
     backward           (gx, gp), the cotangents of (x, p), for the cotangent gy
@@ -54,16 +55,50 @@ class Layer(ABC):
         """Derivative of :meth:`backward`'s result; comes after it and :meth:`tangent` on one state."""
 
 
-class Flatten(Layer):
-    """``[G n, ...]`` to ``[G, n, features]`` in the module's own order of features."""
+class SideBySide(Layer):
+    """Images of G groups from one behind the other to side by side: ``[G n, C, H, W]`` to ``[n, G C, H, W]``."""
 
     merged_input = True
+
+    def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
+        return self._beside(x, groups), State(groups=groups)
+
+    def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
+        if not need_input:
+            return None, []
+        one_set = gy.unflatten(1, (state.groups, -1)).transpose(0, 1).flatten(0, 1)
+        return channels_last(one_set), []
+
+    def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
+        return None if x_dot is None else self._beside(x_dot, state.groups)
+
+    def backward_tangent(
+        self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
+    ) -> tuple[Tensor | None, Parameters]:
+        return self.backward(state, gy_dot, need_input)
+
+    @staticmethod
+    def _beside(x: Tensor, groups: int) -> Tensor:
+        return channels_last(x.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2))
+
+
+class Flatten(Layer):
+    """Images to ``[G, n, features]`` in the module's own order of features."""
+
+    merged_input = True
+
+    def __init__(self, side_by_side: bool) -> None:
+        super().__init__()
+        self.side_by_side = side_by_side
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
         return self._flat(x, groups), State(groups=groups, shape=x.shape)
 
     def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
-        return (channels_last(gy.reshape(state.shape)) if need_input else None), []
+        if not need_input:
+            return None, []
+        gx = gy.transpose(0, 1) if self.side_by_side else gy
+        return channels_last(gx.reshape(state.shape)), []
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
         return None if x_dot is None else self._flat(x_dot, state.groups)
@@ -73,9 +108,10 @@ class Flatten(Layer):
     ) -> tuple[Tensor | None, Parameters]:
         return self.backward(state, gy_dot, need_input)
 
-    @staticmethod
-    def _flat(x: Tensor, groups: int) -> Tensor:
-        return x.reshape(groups, x.shape[0] // groups, -1)
+    def _flat(self, x: Tensor, groups: int) -> Tensor:
+        if self.side_by_side:
+            return x.reshape(len(x), groups, -1).transpose(0, 1)
+        return x.reshape(groups, len(x) // groups, -1)
 
 
 class ReLU(Layer):

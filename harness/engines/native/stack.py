@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.engines.native.conv_block import ConvBlock
 from harness.engines.native.first_block import FirstBlock
-from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, ReLU, State
+from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, ReLU, SideBySide, State
 from harness.problem.partition import Network, Slot
 
 
@@ -102,8 +102,8 @@ class Stack:
         """The stack of ``network``; None where a layer is unknown or the tail also has shared parameters."""
         if not isinstance(network.module, nn.Sequential) or network.tail_slots:
             return None
-        body = _parse(network.body, True) if network.body is not None else []
-        tail = _parse(network.tail, network.body is None)
+        body = _parse(network.body, True, False) if network.body is not None else []
+        tail = _parse(network.tail, network.body is None, True)
         if body is None or tail is None or not (body + tail) or not (body + tail)[0].merged_input:
             return None
         return cls(_part(body, network.phi_slots), _part(tail, network.w_slots), network.n_w, network.n_phi)
@@ -124,22 +124,26 @@ def _leaves(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     return leaves
 
 
-def _parse(module: nn.Module, sees_data: bool) -> list[Layer] | None:
-    """The layers of a (nested) ``nn.Sequential``, or None where one of them is not known."""
+def _parse(module: nn.Module, sees_data: bool, own: bool) -> list[Layer] | None:
+    """The layers of a (nested) ``nn.Sequential``, or None where one of them is not known.
+
+    ``own``: each task has parameters of its own, so that its images lie beside those of others.
+    """
     leaves = _leaves(module)
     layers: list[Layer] = []
     while leaves:
         name, leaf = leaves[0]
         # Exact types: a subclass may compute something else.
         if type(leaf) is nn.Conv2d:
-            block = _conv_block(leaves[:4], ConvBlock if layers or not sees_data else FirstBlock)
+            first = sees_data and not layers
+            block = _conv_block(leaves[:4], FirstBlock if first else ConvBlock)
             if block is None:
                 return None
-            layers.append(block)
+            layers += [SideBySide(), block] if own and not (first or layers) else [block]
             leaves = leaves[4:]
             continue
         if type(leaf) is nn.Flatten and leaf.start_dim == 1 and leaf.end_dim == -1:
-            layers.append(Flatten())
+            layers.append(Flatten(own and any(isinstance(layer, ConvBlock) for layer in layers[-1:])))
         elif type(leaf) is nn.ReLU:
             layers.append(ReLU())
         elif type(leaf) is nn.Linear and not any(isinstance(layer, ConvBlock) for layer in layers[-1:]):
