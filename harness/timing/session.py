@@ -16,7 +16,7 @@ from harness.errors import NotSupported
 from harness.measure.ceiling import Ceiling
 from harness.measure.environment import environment
 from harness.measure.flops import flops_of
-from harness.measure.memory import free_memory, is_out_of_memory
+from harness.measure.memory import free_memory, freed_memory_kept, is_out_of_memory
 from harness.measure.nvml import read_gpu
 from harness.setup import pick_device
 from harness.timing import KINDS, PROTOCOL
@@ -29,6 +29,7 @@ from harness.timing.memory import peak_of_cell
 NOISY = 0.10
 
 
+@freed_memory_kept()
 def run_session(config: TimeConfig, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
     """See :func:`harness.timing.time_meta_gradients`."""
     say = progress or (lambda _: None)

@@ -14,8 +14,8 @@ from harness.problem.objective import accuracy, task_loss
 from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
 from harness.problem.tasks import TaskBatch
 
-#: entries of an activation that stay in a processor's cache from one layer to the next
-CACHE = 2**23
+#: entries of the widest activation of the tasks that pass through a part of the network together
+MOST = 2**24
 
 
 @dataclass
@@ -30,8 +30,8 @@ class Linearisation:
 class LayerOracle(Oracle):
     """Evaluates a :class:`Stack` on a batch of tasks; see :class:`Oracle` for the interface.
 
-    On the CPU as many tasks' images pass together through convolutional layers as stay in cache from
-    layer to layer; linear layers, and other devices, take all tasks at once.
+    On the CPU a limited number of tasks pass together through convolutional layers, each chunk about as large;
+    linear layers, and other devices, take all tasks at once.
     """
 
     def __init__(
@@ -66,9 +66,10 @@ class LayerOracle(Oracle):
 
     def _chunks(self, part: Part, x: Tensor) -> list[slice]:
         """Tasks that go through ``part`` together, given its input ``x`` ``[B, n, ...]``."""
-        size, entries = self.tasks, part.widest(x)
+        chunks, entries = 1, part.widest(x)
         if self.w.device.type == "cpu" and entries:
-            size = max(1, CACHE // entries)
+            chunks = -(-self.tasks // max(1, MOST // entries))
+        size = -(-self.tasks // chunks)
         return [slice(start, min(start + size, self.tasks)) for start in range(0, self.tasks, size)]
 
     def _through_body(self, x: Tensor) -> Tensor:
