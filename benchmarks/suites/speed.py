@@ -23,6 +23,7 @@ import torch
 from harness import registry
 from harness.config import RunConfig
 from harness.experiment import run
+from harness.measure.memory import freed_memory_kept
 from harness.resolve import resolve
 from harness.setup import pick_device, set_up
 from harness.timing import time_meta_gradients
@@ -119,6 +120,7 @@ def overhead(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, A
     config = RunConfig(benchmark="glyphs", meta_batch=tasks, iterations=ITERATIONS, device=device, eval_tasks=tasks)
     bare_seconds = []
 
+    @freed_memory_kept()  # as inside a run
     def bare() -> None:
         setup = set_up(resolve(config))
         batch = resolve(config).benchmark.draw(
