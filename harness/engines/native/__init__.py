@@ -19,7 +19,7 @@ class Native(Engine):
     """Exact meta-gradients by Proposition 1 or by the unrolled loop, with this project's oracles.
 
     - ``linearised``: the recursion of Proposition 1, keeping each step's linearisation (fastest)
-    - ``recursion``: the same, keeping only the N iterates and evaluating again (memory flat in N)
+    - ``recursion``: the same, keeping only the N iterates and evaluating again (least memory)
     - ``unrolled``: the inner loop differentiated by autograd (any model, the plain oracle)
 
     ``auto`` takes ``linearised`` where every layer is known, else ``unrolled``.
