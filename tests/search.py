@@ -15,5 +15,5 @@ def search(examples: int) -> settings:
         max_examples=examples * _LONGER,
         derandomize=_LONGER == 1,
         deadline=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

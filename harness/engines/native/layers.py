@@ -55,63 +55,57 @@ class Layer(ABC):
         """Derivative of :meth:`backward`'s result; comes after it and :meth:`tangent` on one state."""
 
 
-class SideBySide(Layer):
-    """Images of G groups from one behind the other to side by side: ``[G n, C, H, W]`` to ``[n, G C, H, W]``."""
+class Rearrangement(Layer):
+    """The same numbers in another order, so that every pass is the order or its inverse."""
 
     merged_input = True
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
-        return self._beside(x, groups), State(groups=groups)
+        return self._arranged(x, groups), State(groups=groups, shape=x.shape)
 
     def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
-        if not need_input:
-            return None, []
-        one_set = gy.unflatten(1, (state.groups, -1)).transpose(0, 1).flatten(0, 1)
-        return channels_last(one_set), []
+        return (channels_last(self._restored(gy, state)) if need_input else None), []
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
-        return None if x_dot is None else self._beside(x_dot, state.groups)
+        return None if x_dot is None else self._arranged(x_dot, state.groups)
 
     def backward_tangent(
         self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
     ) -> tuple[Tensor | None, Parameters]:
         return self.backward(state, gy_dot, need_input)
 
-    @staticmethod
-    def _beside(x: Tensor, groups: int) -> Tensor:
+    @abstractmethod
+    def _arranged(self, x: Tensor, groups: int) -> Tensor: ...
+
+    @abstractmethod
+    def _restored(self, gy: Tensor, state: State) -> Tensor: ...
+
+
+class SideBySide(Rearrangement):
+    """Images of G groups from one behind the other to side by side: ``[G n, C, H, W]`` to ``[n, G C, H, W]``."""
+
+    def _arranged(self, x: Tensor, groups: int) -> Tensor:
         return channels_last(x.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2))
 
+    def _restored(self, gy: Tensor, state: State) -> Tensor:
+        return gy.unflatten(1, (state.groups, -1)).transpose(0, 1).flatten(0, 1)
 
-class Flatten(Layer):
+
+class Flatten(Rearrangement):
     """Images to ``[G, n, features]`` in the module's own order of features."""
-
-    merged_input = True
 
     def __init__(self, side_by_side: bool) -> None:
         super().__init__()
         self.side_by_side = side_by_side
 
-    def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
-        return self._flat(x, groups), State(groups=groups, shape=x.shape)
-
-    def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
-        if not need_input:
-            return None, []
-        gx = gy.transpose(0, 1) if self.side_by_side else gy
-        return channels_last(gx.reshape(state.shape)), []
-
-    def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
-        return None if x_dot is None else self._flat(x_dot, state.groups)
-
-    def backward_tangent(
-        self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
-    ) -> tuple[Tensor | None, Parameters]:
-        return self.backward(state, gy_dot, need_input)
-
-    def _flat(self, x: Tensor, groups: int) -> Tensor:
+    def _arranged(self, x: Tensor, groups: int) -> Tensor:
         if self.side_by_side:
             return x.reshape(len(x), groups, -1).transpose(0, 1)
         return x.reshape(groups, len(x) // groups, -1)
+
+    def _restored(self, gy: Tensor, state: State) -> Tensor:
+        gx: Tensor = (gy.transpose(0, 1) if self.side_by_side else gy).reshape(state.shape)
+        return gx
 
 
 class ReLU(Layer):
