@@ -168,7 +168,7 @@ def test_a_model_that_does_not_fit_is_one_line(tmp_path, enough):
 def test_timing_marks_a_cell_that_does_not_fit_and_frees_its_memory_for_the_next(enough):
     command = "time --benchmark sinusoid --ways 1 --shots 10 --queries 10 --threads 1 --meta-batch 256 --rounds 1"
     command += " --dtype float64 --inner-steps 5 --algo maml,anil:convex,maml,anil --memory false --json"
-    done = limited([*command.split(), "--model-options", "{hidden: [256, 256]}"], enough + 500 * MIB)
+    done = limited([*command.split(), "--model-options", "{hidden: [256, 256]}"], enough + 450 * MIB)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert [row["status"] for row in rows] == ["out_of_memory", "ok", "out_of_memory", "ok"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from harness.engines.native import Native
 from harness.errors import InputError
 from harness.measure.ceiling import Ceiling
 from harness.measure.flops import flops_of
+from harness.terminal.console import time_tables
 from harness.timing import time_meta_gradients
 from harness.timing.config import TimeConfig
 from harness.timing.session import _warnings, summary
@@ -137,6 +139,19 @@ def test_one_convolution_in_groups_has_the_flops_of_one_for_each_group():
 def test_flops_of_a_matrix_product_are_counted():
     a, b = torch.ones(3, 4), torch.ones(4, 5)
     assert flops_of(lambda: a @ b) == 2 * 3 * 4 * 5
+
+
+def test_a_ceiling_that_does_not_fit_leaves_the_cells_and_is_left_out(monkeypatch):
+    def does_not_fit(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("harness.measure.ceiling.F", SimpleNamespace(conv2d=does_not_fit))
+    document = time_meta_gradients(TimeConfig(algo="anil:convex", inner_steps="1", **SMALL))
+    assert document["rows"][0]["status"] == "ok"
+    assert document["rows"][0]["flops"] > 0
+    assert document["rows"][0]["share_of_ceiling"] is None
+    assert list(document["ceiling"]["flops_per_second"]) == ["matmul"]
+    assert time_tables(document)
 
 
 def test_ceiling_is_measured():

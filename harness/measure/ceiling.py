@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from harness.measure.memory import free_memory, is_out_of_memory
+
 
 class Ceiling:
     """Samples FLOP/s of work that has nothing in its way; call :meth:`sample` once a round."""
@@ -32,24 +34,36 @@ class Ceiling:
         self.samples: dict[str, list[float]] = {name: [] for name in self.work}
 
     def sample(self) -> None:
-        """Time each kind of work once, after a warm-up."""
-        for name, (call, flops) in self.work.items():
-            call()
-            self._wait()
-            begin = time.perf_counter_ns()
-            call()
-            self._wait()
-            self.samples[name].append(flops / ((time.perf_counter_ns() - begin) * 1e-9))
+        """Time each kind of work once, after a warm-up; what does not fit into memory has no sample."""
+        for name in self.work:
+            try:
+                self._time(name)
+                continue
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            free_memory()  # out here, where the error no longer holds what it was raised among
 
     @property
-    def flops_per_second(self) -> float:
-        """The convolution ceiling: the better memory layout's median."""
-        return max(statistics.median(self.samples[name]) for name in ("conv", "conv_channels_last"))
+    def flops_per_second(self) -> float | None:
+        """The convolution ceiling: the better memory layout's median; None where neither was ever measured."""
+        return max(
+            (statistics.median(taken) for name, taken in self.samples.items() if "conv" in name and taken), default=None
+        )
 
     def report(self) -> dict[str, Any]:
         """Median FLOP/s of each kind, and the samples."""
         medians = {name: statistics.median(taken) for name, taken in self.samples.items() if taken}
         return {"flops_per_second": medians, "samples": self.samples}
+
+    def _time(self, name: str) -> None:
+        call, flops = self.work[name]
+        call()
+        self._wait()
+        begin = time.perf_counter_ns()
+        call()
+        self._wait()
+        self.samples[name].append(flops / ((time.perf_counter_ns() - begin) * 1e-9))
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

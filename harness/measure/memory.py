@@ -111,7 +111,8 @@ def freed_memory_kept() -> Iterator[None]:
     """Inside, the C library keeps what is freed for what comes next; at the end the system gets it back.
 
     Otherwise an ANIL step gives its layers' states back and asks for them again every time, and the system clears
-    each page anew: a tenth of the step. Blocks of 32 MiB and more still go their way at once.
+    each page anew: a tenth of the step. Blocks of 32 MiB and more still go their way at once. Both thresholds stay
+    as they are set here: glibc has no call that brings its own moving ones back.
     """
     _glibc("mallopt", _M_MMAP_THRESHOLD, 2**25)
     _glibc("mallopt", _M_TRIM_THRESHOLD, 2**30)

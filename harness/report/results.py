@@ -62,26 +62,6 @@ class MedianCost:
         """K(epsilon): meta-iterations."""
         return self.interval("iterations")
 
-    @property
-    def seconds(self) -> Interval:
-        """Training seconds, evaluation off the clock."""
-        return self.interval("seconds")
-
-    @property
-    def gradient_entries(self) -> Interval:
-        """Gradient entries over all tasks."""
-        return self.interval("gradient_entries")
-
-    @property
-    def second_order_entries(self) -> Interval:
-        """Second-order entries over all tasks."""
-        return self.interval("second_order_entries")
-
-    @property
-    def flops(self) -> Interval:
-        """Floating-point operations."""
-        return self.interval("flops")
-
 
 @dataclass(frozen=True, eq=False)
 class GroupResult:

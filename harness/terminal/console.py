@@ -104,7 +104,7 @@ def time_tables(document: Mapping[str, Any]) -> list[Table | Text]:
                 f"{row['first_seconds'] * 1e3:.0f}",
                 "" if memory is None else f"{memory / 2**20:,.0f}",
                 f"{row['flops'] / 1e9:.1f}",
-                f"{row['share_of_ceiling']:.0%}",
+                "" if row["share_of_ceiling"] is None else f"{row['share_of_ceiling']:.0%}",
                 *(f"{row['ratio_to'][other]:.2f}" if other in row["ratio_to"] else "" for other in others),
             ]
         )

@@ -172,7 +172,8 @@ def _separate_passes(
     row: dict[str, Any], cell: Cell, config: TimeConfig, ceiling: Ceiling, device: torch.device
 ) -> None:
     row["flops"] = flops_of(cell.meta_gradient)
-    row["share_of_ceiling"] = row["flops"] / row["meta_gradient"]["median"] / ceiling.flops_per_second
+    if (most := ceiling.flops_per_second) is not None:
+        row["share_of_ceiling"] = row["flops"] / row["meta_gradient"]["median"] / most
     if config.memory:
         row["peak_memory_bytes"] = peak_of_cell(cell, config, device)
 

@@ -88,7 +88,8 @@ class SideBySide(Rearrangement):
         return channels_last(x.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2))
 
     def _restored(self, gy: Tensor, state: State) -> Tensor:
-        return gy.unflatten(1, (state.groups, -1)).transpose(0, 1).flatten(0, 1)
+        gx: Tensor = gy.unflatten(1, (state.groups, -1)).transpose(0, 1).flatten(0, 1)
+        return gx
 
 
 class Flatten(Rearrangement):
