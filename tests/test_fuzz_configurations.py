@@ -69,7 +69,7 @@ USUAL = {
     "device": st.sampled_from(["cpu", "auto", "cuda:99", "cuda:" + "9" * 30]),
     "dtype": st.sampled_from(["float32", "float64"]),
     "engine": st.sampled_from(["native", "higher"]),
-    "strategy": st.sampled_from(["auto", "linearised", "recursion", "unrolled"]),
+    "strategy": st.sampled_from(["auto", "linearised", "recursion", "checkpointed", "unrolled"]),
     "threads": st.sampled_from([1, 2, 2**31, 2**63]),
     "eval_tasks": st.integers(2, 3),
     "eval_every": st.one_of(_SMALL, _VAST),

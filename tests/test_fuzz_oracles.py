@@ -82,7 +82,7 @@ def problems(draw):
 
 
 @search(100)
-@given(given=problems(), strategy=st.sampled_from(["auto", "linearised", "recursion"]))
+@given(given=problems(), strategy=st.sampled_from(["auto", "linearised", "recursion", "checkpointed"]))
 def test_every_shape_of_problem_has_the_plain_oracles_meta_gradient(given, strategy):
     problem, batch = given
     network, inner = problem.network, problem.inner

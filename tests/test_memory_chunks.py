@@ -88,7 +88,7 @@ class Cramped(Native):
         return super().meta_gradient(w, phi, batch, counts, clock)
 
 
-@pytest.mark.parametrize("strategy", ["linearised", "recursion", "unrolled"])
+@pytest.mark.parametrize("strategy", ["linearised", "recursion", "checkpointed", "unrolled"])
 @pytest.mark.parametrize(("algorithm", "geometry"), [("maml", "nonconvex"), ("anil", "convex"), ("anil", "nonconvex")])
 def test_a_meta_batch_in_chunks_is_the_same_to_rounding_with_every_strategy(algorithm, geometry, strategy):
     compare(Native(problem(algorithm, geometry), strategy), tasks(5), (1, 2, 3, 4))

@@ -58,7 +58,7 @@ def relative(found, expected):
     adapt=st.sampled_from(["all", "last:1", "last:2", "last:4"]),
     joint=st.booleans(),
     head=st.sampled_from([0, 6]),
-    strategy=st.sampled_from(["linearised", "recursion"]),
+    strategy=st.sampled_from(["linearised", "recursion", "checkpointed"]),
     seed=st.integers(0, 9),
 )
 def test_layer_oracle_equals_plain_oracle(
@@ -98,9 +98,9 @@ def test_all_tasks_at_once_equals_one_by_one(adapt, monkeypatch):
     assert net.n_phi == 0 or relative(at_once.phi, one_by_one.phi) < 1e-12
 
 
-@pytest.mark.parametrize("strategy", ["linearised", "recursion", "unrolled"])
+@pytest.mark.parametrize("strategy", ["linearised", "recursion", "checkpointed", "unrolled"])
 @pytest.mark.parametrize("adapt", ["all", "last:1", "last:2"])
-@pytest.mark.parametrize("steps", [0, 1, 5])
+@pytest.mark.parametrize("steps", [0, 1, 5, 10])
 def test_strategies_agree_on_regression(adapt, steps, strategy):
     net = network(mlp, (2,), 1, adapt, hidden=(6, 5))
     x, y = torch.randn(2, 3, 7, 2, dtype=torch.float64), torch.randn(2, 3, 7, 1, dtype=torch.float64)
@@ -132,7 +132,7 @@ def test_unknown_layers_use_the_plain_oracle():
     assert Native(problem).strategy == "unrolled"
 
 
-@pytest.mark.parametrize("strategy", ["linearised", "recursion", "unrolled"])
+@pytest.mark.parametrize("strategy", ["linearised", "recursion", "checkpointed", "unrolled"])
 def test_anil_convolves_as_often_whatever_n_is(strategy):
     """Counted at the dispatcher, so whatever calls a convolution is seen."""
     from torch.utils._python_dispatch import TorchDispatchMode

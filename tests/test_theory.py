@@ -286,7 +286,7 @@ def test_the_cheap_estimate_is_within_a_percent_and_leaves_the_counts_alone():
 
 
 @pytest.mark.parametrize("problem", small_problems(0), ids=lambda problem: problem.name)
-@pytest.mark.parametrize("strategy", ["unrolled", "recursion", "linearised"])
+@pytest.mark.parametrize("strategy", ["unrolled", "recursion", "checkpointed", "linearised"])
 def test_eigenvalues_agree_with_a_dense_hessian(problem, strategy):
     from algorithms.anil import ANIL
     from harness.engines.engine import Problem

@@ -55,10 +55,10 @@ def against_peers(device: str, tasks: int, rounds: int, say: Callable[[str], Non
 
 
 def memory(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Peak memory of a MAML meta-gradient at N = 1 and 20: memory-flat recursion, and learn2learn."""
+    """Peak memory of a MAML meta-gradient at N = 1 and 20: the strategy of least memory, and learn2learn."""
     engines = ("native", *(name for name in installed() if name == "learn2learn"))
     config = TimeConfig(
-        algo=("maml",), inner_steps=(1, 20), engine=engines, strategy=("recursion",), device=device, meta_batch=tasks,
+        algo=("maml",), inner_steps=(1, 20), engine=engines, strategy=("checkpointed",), device=device, meta_batch=tasks,
         rounds=1,
     )  # fmt: skip
     return time_meta_gradients(config, say)

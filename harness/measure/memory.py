@@ -111,15 +111,43 @@ def freed_memory_kept() -> Iterator[None]:
     """Inside, the C library keeps what is freed for what comes next; at the end the system gets it back.
 
     Otherwise an ANIL step gives its layers' states back and asks for them again every time, and the system clears
-    each page anew: a tenth of the step. Blocks of 32 MiB and more still go their way at once. Both thresholds stay
-    as they are set here: glibc has no call that brings its own moving ones back.
+    each page anew: a tenth of the step. Blocks of 32 MiB and more still go their way at once.
     """
-    _glibc("mallopt", _M_MMAP_THRESHOLD, 2**25)
-    _glibc("mallopt", _M_TRIM_THRESHOLD, 2**30)
+    with _limits(mapped=2**25, kept=2**30):
+        yield
+    return_freed_memory()
+
+
+@contextmanager
+def freed_memory_returned() -> Iterator[None]:
+    """Inside, a block of 128 KiB and more goes back to the system when it is freed, whatever was said around.
+
+    The process is then as large as what it holds. A heap is a quarter larger: what is free in it lies in pieces.
+    """
+    with _limits(mapped=2**17, kept=2**17):
+        yield
+
+
+#: what is in force, innermost last; first what glibc's own moving limits come to once a large block has been freed
+_in_force = [(2**25, 2**26)]
+
+
+@contextmanager
+def _limits(mapped: int, kept: int) -> Iterator[None]:
+    """Blocks of ``mapped`` bytes are mapped by themselves; up to ``kept`` freed bytes stay at the heap's end."""
+    _in_force.append((mapped, kept))
+    _set_limits()
     try:
         yield
     finally:
-        return_freed_memory()
+        _in_force.pop()
+        _set_limits()
+
+
+def _set_limits() -> None:
+    mapped, kept = _in_force[-1]
+    _glibc("mallopt", _M_MMAP_THRESHOLD, mapped)
+    _glibc("mallopt", _M_TRIM_THRESHOLD, kept)
 
 
 def _glibc(name: str, *arguments: int) -> None:

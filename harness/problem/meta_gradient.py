@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from harness.problem.oracle import MetaGradient
@@ -32,6 +33,32 @@ def proposition_1(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGrad
     return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi))
 
 
+def checkpointed(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
+    """The same recursion in the memory of 2 sqrt(N) iterates: every sqrt(N)-th is kept, those between come again."""
+    length = math.isqrt(max(inner_steps - 1, 0)) + 1
+    starts: list[Tensor] = []
+    between: list[Tensor] = []
+    w = oracle.initial()
+    for m in range(inner_steps):
+        if m % length == 0:
+            starts.append(w)
+            between = []
+        between.append(w)
+        w = w - inner_lr * oracle.inner_gradient(w)
+    v, g_phi = oracle.outer_gradient(w)
+    del w, starts[-1:]
+    for _ in range(inner_steps):
+        if not between:
+            between.append(starts.pop())
+            while len(between) < length:
+                between.append(between[-1] - inner_lr * oracle.inner_gradient_again(between[-1]))
+        u = v
+        hessian_u, mixed_u = oracle.second_order_products(between.pop(), u)
+        g_phi = g_phi - inner_lr * mixed_u
+        v = u - inner_lr * hessian_u
+    return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi))
+
+
 def unrolled(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
     """The same gradient by differentiating the recorded inner loop; keeps the graph of all N steps."""
     w = inner_loop(oracle, inner_steps, inner_lr)
@@ -42,8 +69,8 @@ def unrolled(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
 
 def exact(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
     """The exact meta-gradient in the way that the oracle was built for."""
-    method = unrolled if oracle.differentiation == "unrolled" else proposition_1
-    return method(oracle, inner_steps, inner_lr)
+    methods = {"unrolled": unrolled, "recursion": proposition_1, "checkpointed": checkpointed}
+    return methods[oracle.differentiation](oracle, inner_steps, inner_lr)
 
 
 def first_order(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:

@@ -9,7 +9,7 @@ import torch
 
 from harness import registry
 from harness.errors import HarnessError
-from harness.measure.memory import PeakMemory, is_out_of_memory, return_freed_memory
+from harness.measure.memory import PeakMemory, freed_memory_kept, is_out_of_memory, return_freed_memory
 from harness.timing.cells import Cell, Name, fixed_tasks, make_cell
 from harness.timing.config import TimeConfig
 
@@ -51,6 +51,7 @@ def _child(sending: multiprocessing.connection.Connection, name: Name, config: T
         sending.close()
 
 
+@freed_memory_kept()  # as where it was timed
 def _peak(name: Name, config: TimeConfig, threads: int) -> int:
     torch.set_num_threads(threads)
     device = torch.device("cpu")

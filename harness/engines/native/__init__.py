@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from harness.engines.engine import Engine, Problem
@@ -19,7 +20,8 @@ class Native(Engine):
     """Exact meta-gradients by Proposition 1 or by the unrolled loop, with this project's oracles.
 
     - ``linearised``: the recursion of Proposition 1, keeping each step's linearisation (fastest)
-    - ``recursion``: the same, keeping only the N iterates and evaluating again (least memory)
+    - ``recursion``: the same, keeping only the N iterates and linearising again
+    - ``checkpointed``: the same, keeping about 2 sqrt(N) iterates and computing the others again (least memory)
     - ``unrolled``: the inner loop differentiated by autograd (any model, the plain oracle)
 
     ``auto`` takes ``linearised`` where every layer is known, else ``unrolled``.
@@ -27,7 +29,7 @@ class Native(Engine):
 
     name = "native"
     summary = "this project's oracles: Proposition 1 by recursion, or the unrolled inner loop"
-    strategies = ("linearised", "recursion", "unrolled")
+    strategies = ("linearised", "recursion", "checkpointed", "unrolled")
 
     def __init__(self, problem: Problem, strategy: str = "auto") -> None:
         from harness.engines.native.stack import Stack
@@ -38,28 +40,36 @@ class Native(Engine):
             if strategy == "linearised":
                 raise NotSupported(
                     "strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, ReLU and "
-                    "flatten, with every parameter behind the first adapted layer adapted; allowed: recursion, unrolled"
+                    "flatten, with every parameter behind the first adapted layer adapted; "
+                    "allowed: recursion, checkpointed, unrolled"
                 )
             if strategy == "auto":
                 self.strategy = "unrolled"
 
+    @property
+    def saves_memory(self) -> bool:
+        """Whether the strategy is there to need little memory, at the price of time."""
+        return self.strategy in ("recursion", "checkpointed")
+
     def tasks_at_once(self, tasks: int, device: torch.device) -> int:
         """One where memory is to stay flat: the N iterates of all tasks would be what grows with N."""
-        one_by_one = self.stack is not None and self.strategy == "recursion" and self.stack.tail.convolves
+        one_by_one = self.stack is not None and self.saves_memory and self.stack.tail.convolves
         return 1 if one_by_one and device.type == "cpu" else tasks
 
     def oracle(
         self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None
     ) -> Oracle:
         """The oracle on ``batch`` at flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``."""
+        differentiation = "recursion" if self.strategy == "linearised" else self.strategy
         if self.stack is not None:
             from harness.engines.native.oracle import LayerOracle
 
             keep = self.strategy == "linearised"
-            return LayerOracle(self.stack, self.problem.inner, w, phi, batch, keep=keep, counts=counts, clock=clock)
+            made = LayerOracle(self.stack, self.problem.inner, w, phi, batch, keep=keep, counts=counts, clock=clock)
+            made.differentiation = differentiation
+            return made
         from harness.problem.autograd_oracle import AutogradOracle
 
-        differentiation = "unrolled" if self.strategy == "unrolled" else "recursion"
         network, inner = self.problem.network, self.problem.inner
         return AutogradOracle(
             network, inner, w, phi, batch, differentiation=differentiation, counts=counts, clock=clock
@@ -69,9 +79,12 @@ class Native(Engine):
         self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None
     ) -> tuple[MetaGradient, Outcome]:
         """See :meth:`Engine.meta_gradient`."""
-        oracle = self.oracle(w, phi, batch, counts, clock)
+        from harness.measure.memory import freed_memory_returned
+
         inner = self.problem.inner
-        gradient = self.problem.algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
+        with freed_memory_returned() if self.saves_memory else nullcontext():
+            oracle = self.oracle(w, phi, batch, counts, clock)
+            gradient = self.problem.algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
         outcome = oracle.outcome
         if outcome is None:
             raise NotSupported(f"algorithm {self.problem.algorithm.name!r} never asked for an outer gradient")
