@@ -23,6 +23,7 @@ TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
 #: a step size has to be a float32
 MOST_STEP = 1e38
+TF32 = "whether CUDA may round factors of float32 products to TF32; unset: as torch, in convolutions"
 
 
 class RunConfig(BaseModel):
@@ -68,6 +69,7 @@ class RunConfig(BaseModel):
         default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$", description="auto, cpu, cuda or cuda:INDEX"
     )
     dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
+    tf32: bool | None = Field(default=None, description=TF32)
     engine: str = Field(default="native", min_length=1, description="library that computes meta-gradients")
     strategy: str = Field(default="auto", min_length=1, description="how the engine computes an exact meta-gradient")
     threads: int | None = Field(default=None, ge=1, le=4096, description="CPU threads; unset: as torch chooses")

@@ -18,6 +18,7 @@ from harness.interrupts import terminable
 from harness.machines import changes, continued
 from harness.measure.environment import environment
 from harness.measure.memory import first_sentence, freed_memory_kept, is_out_of_memory
+from harness.precision import tf32
 from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, set_up
@@ -74,7 +75,7 @@ def run(
     >>> summary["accuracy"]["mean"]  # doctest: +SKIP
     """
     resolved = resolve(config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, origins=origins)
-    with _threads(resolved.config.threads), freed_memory_kept():
+    with _threads(resolved.config.threads), tf32(resolved.config.tf32), freed_memory_kept():
         setup = _set_up(resolved)
         directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key}")
         refuse_link(directory.path)

@@ -15,6 +15,7 @@ from harness.engines.engine import Engine, Problem
 from harness.engines.native import Native
 from harness.errors import InputError
 from harness.key import run_key
+from harness.precision import check_tf32
 from harness.problem.benchmark import SPLITS
 from harness.problem.models import ModelFactory, build, check_options, load_factory
 from harness.problem.oracle import Inner
@@ -48,6 +49,7 @@ def complete(resolved: Resolved) -> tuple[Resolved, ModelFactory]:
     model = config.model or resolved.benchmark.model
     with blame("device", origins):
         device = pick_device(config.device)
+    check_tf32(config.tf32, device, origin("tf32", origins))
     with blame("model", origins):
         factory = resolved.factory or load_factory(model)
     options = config.model_options

@@ -108,6 +108,7 @@ BAD = {
     "no number": (["--ways", "many"], ["--ways", "allowed: integer >= 1"]),
     "no such device": (["--device", "cuda:99"], ["--device", "cuda:99", "allowed: auto, cpu"]),
     "no device": (["--device", "gpu"], ["--device", "allowed: auto, cpu"]),
+    "no TF32 there": (["--device", "cpu", "--tf32", "true"], ["--tf32", "cpu has no TF32", "allowed there: false"]),
     "unknown choice": (["--outer-optimizer", "adagrad"], ["--outer-optimizer", "adam, sgd"]),
     "unknown strategy": (["--strategy", "magic"], ["--strategy", "recursion"]),
     "unknown engine": (["--engine", "naive"], ["--engine", "native"]),

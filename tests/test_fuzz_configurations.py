@@ -68,6 +68,7 @@ USUAL = {
     "seed": st.integers(0, 2**63 - 1),
     "device": st.sampled_from(["cpu", "auto", "cuda:99", "cuda:" + "9" * 30]),
     "dtype": st.sampled_from(["float32", "float64"]),
+    "tf32": st.sampled_from([None, False, True]),
     "engine": st.sampled_from(["native", "higher"]),
     "strategy": st.sampled_from(["auto", "linearised", "recursion", "checkpointed", "unrolled"]),
     "threads": st.sampled_from([1, 2, 2**31, 2**63]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,17 @@ def test_a_model_of_the_wrong_output_is_refused_before_a_file_is_written(tmp_pat
 def test_joint_statistics_need_a_shared_body(tmp_path):
     with pytest.raises(InputError, match="allowed: separate"):
         harness.run(RunConfig(**SMALL, algo="maml", norm_statistics="joint"), results=tmp_path)
+
+
+def test_tf32_is_recorded_and_holds_for_that_run_only(tmp_path):
+    def environment(**settings):
+        summary = harness.run(RunConfig(**SMALL, **settings), results=tmp_path)
+        return json.loads((Path(summary["run_dir"]) / "environment.json").read_text())["determinism"]
+
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    assert before == (True, "highest")  # what torch does unless told
+    usual, exact = environment(), environment(tf32=False)
+    assert (usual["cudnn_allow_tf32"], exact["cudnn_allow_tf32"]) == (True, False)
+    assert exact["float32_matmul_precision"] == "highest"
+    assert before == (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision())
+    assert len(list(tmp_path.rglob("summary.json"))) == 2

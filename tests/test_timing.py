@@ -160,6 +160,15 @@ def test_a_ceiling_that_does_not_fit_leaves_the_cells_and_is_left_out(monkeypatc
     assert time_tables(document)
 
 
+def test_tf32_is_an_option_that_is_recorded():
+    config = TimeConfig(algo="anil:convex", inner_steps="1", tf32=False, **SMALL)
+    document = time_meta_gradients(config)
+    assert document["config"]["tf32"] is False
+    assert document["environment"]["determinism"]["cudnn_allow_tf32"] is False
+    with pytest.raises(InputError, match="tf32: cpu has no TF32"):
+        time_meta_gradients(config.model_copy(update={"tf32": True}))
+
+
 def test_ceiling_is_measured():
     ceiling = Ceiling(torch.device("cpu"), torch.float32)
     ceiling.sample()

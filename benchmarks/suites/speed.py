@@ -58,8 +58,8 @@ def memory(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, Any
     """Peak memory of a MAML meta-gradient at N = 1 and 20: the strategy of least memory, and learn2learn."""
     engines = ("native", *(name for name in installed() if name == "learn2learn"))
     config = TimeConfig(
-        algo=("maml",), inner_steps=(1, 20), engine=engines, strategy=("checkpointed",), device=device, meta_batch=tasks,
-        rounds=1,
+        algo=("maml",), inner_steps=(1, 20), engine=engines, strategy=("checkpointed",), device=device,
+        meta_batch=tasks, rounds=1,
     )  # fmt: skip
     return time_meta_gradients(config, say)
 
@@ -151,6 +151,18 @@ def overhead(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, A
 
 def table(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The lines of the table, each with what was measured or "not measured"."""
+    lines = []
+    for part, of_part in (
+        ("peers", _of_peers),
+        ("memory", _of_memory),
+        ("drawing", _of_drawing),
+        ("overhead", _of_run),
+    ):
+        lines += of_part(result) if part in result else [(part, "not measured")]
+    return lines
+
+
+def _of_peers(result: dict[str, Any]) -> list[tuple[str, str]]:
     cells = {(r["algorithm"], r["geometry"], r["engine"]): r for r in result["peers"]["rows"]}
     lines = []
     for item in ("anil convex", "anil nonconvex", "maml nonconvex", "fomaml nonconvex"):
@@ -165,24 +177,33 @@ def table(result: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append((f"{item}, N = 5, against the fastest peer", value))
     one, twenty = (row["meta_gradient"]["median"] for row in result["in_n"]["rows"])
     lines.append(("anil convex, N = 20 over N = 1", f"{twenty / one:.2f}"))
+    share = cells["anil", "convex", "native"]["share_of_ceiling"]
+    lines.append(("anil convex, share of the convolution ceiling", f"{share:.0%}"))
+    return lines
+
+
+def _of_memory(result: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = []
     for engine in ("native", "learn2learn"):
         peaks = [row["peak_memory_bytes"] for row in result["memory"]["rows"] if row["engine"] == engine]
         if len(peaks) == 2 and all(peaks):
             sizes = f"({peaks[0] / 2**20:.0f} and {peaks[1] / 2**20:.0f} MiB)"
             lines.append((f"maml peak memory, {engine}, N = 20 over N = 1", f"{peaks[1] / peaks[0]:.2f} {sizes}"))
-    share = cells["anil", "convex", "native"]["share_of_ceiling"]
-    lines.append(("anil convex, share of the convolution ceiling", f"{share:.0%}"))
-    drawn = result["drawing"]
-    if drawn is None:
-        lines.append(("drawing FC100 tasks", "not measured: the data are not there"))
-    else:
-        rates = {name: statistics.median(taken["tasks_per_second"]) for name, taken in drawn.items()}
-        value = f"{rates['native']:.0f} tasks/s"
-        if "learn2learn" in rates:
-            value += f", {rates['native'] / rates['learn2learn']:.1f}x learn2learn's {rates['learn2learn']:.0f}"
-        lines.append(("drawing FC100 tasks", value))
-    lines.append((f"a run of {ITERATIONS} meta-iterations over the bare loop", f"{result['overhead']['ratio']:.3f}"))
     return lines
+
+
+def _of_drawing(result: dict[str, Any]) -> list[tuple[str, str]]:
+    if result["drawing"] is None:
+        return [("drawing FC100 tasks", "not measured: the data are not there")]
+    rates = {name: statistics.median(taken["tasks_per_second"]) for name, taken in result["drawing"].items()}
+    value = f"{rates['native']:.0f} tasks/s"
+    if "learn2learn" in rates:
+        value += f", {rates['native'] / rates['learn2learn']:.1f}x learn2learn's {rates['learn2learn']:.0f}"
+    return [("drawing FC100 tasks", value)]
+
+
+def _of_run(result: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(f"a run of {ITERATIONS} meta-iterations over the bare loop", f"{result['overhead']['ratio']:.3f}")]
 
 
 def main() -> None:

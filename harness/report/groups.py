@@ -120,8 +120,8 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 
 
 def setting_of(run: Run) -> Setting:
-    """A run's configuration without what may differ within a group."""
-    return {name: value for name, value in run.config.items() if name not in _FREE}
+    """A run's configuration without what may differ within a group, and without what is left to torch."""
+    return {name: value for name, value in run.config.items() if name not in _FREE and value is not None}
 
 
 def method_of(algorithm: str, geometry: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness.config import TaskChunk
+from harness.config import TF32, TaskChunk
 
 
 class TimeConfig(BaseModel):
@@ -31,6 +31,7 @@ class TimeConfig(BaseModel):
     inner_lr: float = Field(default=0.1, gt=0, description="alpha, step size of the inner loop")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$", description="auto, cpu or cuda")
     dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
+    tf32: bool | None = Field(default=None, description=TF32)
     task_chunk: TaskChunk | None = Field(
         default=None,
         description="tasks evaluated at once; unset: as the strategy has it; auto: the same, halved until they fit",

@@ -18,6 +18,7 @@ from harness.measure.environment import environment
 from harness.measure.flops import flops_of
 from harness.measure.memory import free_memory, freed_memory_kept, is_out_of_memory
 from harness.measure.nvml import read_gpu
+from harness.precision import check_tf32, tf32
 from harness.setup import pick_device
 from harness.timing import KINDS, PROTOCOL
 from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names
@@ -29,13 +30,18 @@ from harness.timing.memory import peak_of_cell
 NOISY = 0.10
 
 
-@freed_memory_kept()
 def run_session(config: TimeConfig, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
     """See :func:`harness.timing.time_meta_gradients`."""
+    device = pick_device(config.device)
+    check_tf32(config.tf32, device, "tf32")
+    with tf32(config.tf32), freed_memory_kept():
+        return _session(config, device, progress)
+
+
+def _session(config: TimeConfig, device: torch.device, progress: Callable[[str], None] | None) -> dict[str, Any]:
     say = progress or (lambda _: None)
     cell_names = names(config)
     benchmark = registry.benchmarks().get(config.benchmark)()
-    device = pick_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     batch, tasks = fixed_tasks(config, benchmark, device)
