@@ -115,13 +115,15 @@ def _taskset(benchmark: Any) -> Any:
     return l2l.data.TaskDataset(dataset, transforms)
 
 
-def overhead(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds of 200 meta-iterations by ``run``, evaluation excluded, over the bare loop on one fixed batch."""
+def overhead(device: str, tasks: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds of 200 meta-iterations by ``run``, evaluation excluded, over the bare loop on one fixed batch.
+
+    The bare loop is run half before and half after, so that what drifts hits both.
+    """
     config = RunConfig(benchmark="glyphs", meta_batch=tasks, iterations=ITERATIONS, device=device, eval_tasks=tasks)
-    bare_seconds = []
 
     @freed_memory_kept()  # as inside a run
-    def bare() -> None:
+    def bare() -> float:
         setup = set_up(resolve(config))
         batch = resolve(config).benchmark.draw(
             "train", 0, tasks, seed=0, ways=5, shots=5, queries=5, device=setup.device, dtype=torch.float32
@@ -134,19 +136,19 @@ def overhead(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, A
             optimizer.step()
         if setup.device.type == "cuda":
             torch.cuda.synchronize()
-        bare_seconds.append(time.perf_counter() - begin)
+        return time.perf_counter() - begin
 
-    say("bare loop, first half")
-    bare()
-    say("run")
-    with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        summary = run(config, results=Path(folder))
-        wall = time.perf_counter() - begin
-    say("bare loop, second half")
-    bare()
-    train = summary["seconds"]["train"]
-    return {"train": train, "wall_with_evaluation": wall, "bare": sum(bare_seconds), "ratio": train / sum(bare_seconds)}
+    seconds: dict[str, list[float]] = {"train": [], "bare": []}
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}: bare loop, first half")
+        first_half = bare()
+        say(f"round {number + 1} of {rounds}: run")
+        with tempfile.TemporaryDirectory() as folder:
+            seconds["train"].append(run(config, results=Path(folder))["seconds"]["train"])
+        say(f"round {number + 1} of {rounds}: bare loop, second half")
+        seconds["bare"].append(first_half + bare())
+    ratios = [train / bare for train, bare in zip(seconds["train"], seconds["bare"], strict=True)]
+    return {**seconds, "ratios": ratios}
 
 
 def table(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -203,7 +205,9 @@ def _of_drawing(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _of_run(result: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(f"a run of {ITERATIONS} meta-iterations over the bare loop", f"{result['overhead']['ratio']:.3f}")]
+    ratios = result["overhead"]["ratios"]
+    value = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    return [(f"a run of {ITERATIONS} meta-iterations over the bare loop", value)]
 
 
 def main() -> None:
@@ -231,7 +235,7 @@ def main() -> None:
         say("drawing tasks")
         result["drawing"] = drawing(arguments.device, tasks, arguments.rounds)
     if "overhead" in arguments.parts:
-        result["overhead"] = overhead(arguments.device, tasks, say)
+        result["overhead"] = overhead(arguments.device, tasks, arguments.rounds, say)
     result["table"] = table(result)
     result.setdefault("commands", []).append("python -m benchmarks.suites.speed " + " ".join(sys.argv[1:]))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 
 from harness.measure.memory import free_memory, is_out_of_memory
 
+#: seconds of a sample: long enough that what else the machine does falls on it as on a cell's block
+LONG = 0.3
+
 
 class Ceiling:
     """Samples FLOP/s of work that has nothing in its way; call :meth:`sample` once a round."""
@@ -34,7 +37,7 @@ class Ceiling:
         self.samples: dict[str, list[float]] = {name: [] for name in self.work}
 
     def sample(self) -> None:
-        """Time each kind of work once, after a warm-up; what does not fit into memory has no sample."""
+        """Time each kind of work, after a warm-up; what does not fit into memory has no sample."""
         for name in self.work:
             try:
                 self._time(name)
@@ -58,12 +61,17 @@ class Ceiling:
 
     def _time(self, name: str) -> None:
         call, flops = self.work[name]
-        call()
+        self._seconds(call, 1)
+        calls = 1 + int(LONG / self._seconds(call, 1))
+        self.samples[name].append(flops * calls / self._seconds(call, calls))
+
+    def _seconds(self, call: Callable[[], object], calls: int) -> float:
         self._wait()
         begin = time.perf_counter_ns()
-        call()
+        for _ in range(calls):
+            call()
         self._wait()
-        self.samples[name].append(flops / ((time.perf_counter_ns() - begin) * 1e-9))
+        return (time.perf_counter_ns() - begin) * 1e-9
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
