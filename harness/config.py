@@ -23,7 +23,7 @@ TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
 #: a step size has to be a float32
 MOST_STEP = 1e38
-TF32 = "whether CUDA may round factors of float32 products to TF32; unset: as torch, in convolutions"
+TF32 = "whether CUDA may round factors of float32 products to TF32; unset: as torch has it"
 
 
 class RunConfig(BaseModel):

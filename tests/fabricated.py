@@ -99,6 +99,7 @@ def _config(settings: dict[str, Any]) -> dict[str, Any]:
         "seed": 0,
         "device": "cpu",
         "dtype": "float32",
+        "tf32": None,
         "engine": "native",
         "strategy": "auto",
         "threads": None,

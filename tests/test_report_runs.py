@@ -219,6 +219,18 @@ def test_groups_differ_in_nothing_but_the_seed_and_say_in_what_they_differ(tmp_p
     assert {group.problem for group in groups} == {"fc100"}
 
 
+def test_a_setting_that_is_left_to_torch_is_the_same_as_one_that_was_not_there_yet(tmp_path):
+    older = write_run(tmp_path, seed=0) / "config.yaml"
+    older.write_text(older.read_text().replace("tf32: null\n", ""))
+    write_run(tmp_path, seed=1)
+    write_run(tmp_path, seed=0, tf32=False)
+    groups = group_runs(read_runs([tmp_path])[0])
+    assert {(group.label, group.seeds) for group in groups} == {
+        ("anil convex N=5 tf32=null", (0, 1)),
+        ("anil convex N=5 tf32=false", (0,)),
+    }
+
+
 def test_labelled_settings_go_by_their_label_alone(tmp_path):
     for label, rate in (("default", 0.1), ("tuned", 0.02), ("tuned", 0.03)):
         write_run(tmp_path, label=label, inner_lr=rate)

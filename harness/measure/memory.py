@@ -113,9 +113,11 @@ def freed_memory_kept() -> Iterator[None]:
     Otherwise an ANIL step gives its layers' states back and asks for them again every time, and the system clears
     each page anew: a tenth of the step. Blocks of 32 MiB and more still go their way at once.
     """
-    with _limits(mapped=2**25, kept=2**30):
-        yield
-    return_freed_memory()
+    try:
+        with _limits(mapped=2**25, kept=2**30):
+            yield
+    finally:
+        return_freed_memory()
 
 
 @contextmanager
