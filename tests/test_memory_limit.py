@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import resource
 import subprocess
@@ -173,6 +174,45 @@ def test_timing_marks_a_cell_that_does_not_fit_and_frees_its_memory_for_the_next
     rows = json.loads(done.stdout)["rows"]
     assert [row["status"] for row in rows] == ["out_of_memory", "ok", "out_of_memory", "ok"]
     assert [row["meta_gradient"] is None for row in rows] == [True, False, True, False]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="glibc's limits")
+@pytest.mark.parametrize(("strategy", "left"), [("linearised", 64), ("checkpointed", 32)])
+def test_a_strategy_that_saves_memory_gives_back_what_it_frees(strategy, left):
+    """Half of 64 blocks of one MiB are freed within a meta-gradient, between those that stay."""
+    script = """
+import sys, torch
+from algorithms.maml import MAML
+from harness.engines.engine import Problem
+from harness.engines.native import Native
+from harness.measure.memory import freed_memory_kept
+from harness.problem.models import build, mlp
+from harness.problem.oracle import Inner
+from harness.problem.partition import Network
+from harness.problem.tasks import TaskBatch
+
+def resident():
+    return int(open("/proc/self/status").read().partition("VmRSS:")[2].split()[0]) / 1024
+
+class Freeing(MAML):
+    def meta_gradient(self, oracle, inner_steps, inner_lr):
+        found = super().meta_gradient(oracle, inner_steps, inner_lr)
+        before = resident()
+        blocks = [torch.ones(2**18) for _ in range(64)]
+        del blocks[::2]
+        print(resident() - before)
+        return found
+
+module = build(mlp, (1,), 1, {}, seed=0, device=torch.device("cpu"), dtype=torch.float32)
+engine = Native(Problem(Freeing("nonconvex"), Network(module, "all"), Inner("mse", 1, 0.01)), sys.argv[1])
+x = torch.ones(1, 4, 1)
+with freed_memory_kept():
+    engine.meta_gradient(*engine.problem.network.initial(), TaskBatch(x, x, x, x))
+"""
+    done = subprocess.run([sys.executable, "-c", script, strategy], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(left, abs=4)
 
 
 SHORTAGES = [
