@@ -179,7 +179,8 @@ def _of_peers(result: dict[str, Any]) -> list[tuple[str, str]]:
             value = f"{timed[fastest] / native:.2f}x ({native * 1e3:.0f} ms; {fastest} {timed[fastest] * 1e3:.0f} ms)"
         lines.append((f"{item}, N = 5, against the fastest peer", value))
     share = cells["anil", "convex", "native"]["share_of_ceiling"]
-    lines.append(("anil convex, share of the convolution ceiling", f"{share:.0%}"))
+    value = "not measured: it does not fit into memory" if share is None else f"{share:.0%}"
+    lines.append(("anil convex, share of the convolution ceiling", value))
     return lines
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from harness.measure.clocks import seconds_of
 from harness.measure.memory import free_memory, is_out_of_memory
 
 #: seconds of a sample: long enough that what else the machine does falls on it as on a cell's block
@@ -61,18 +61,6 @@ class Ceiling:
 
     def _time(self, name: str) -> None:
         call, flops = self.work[name]
-        self._seconds(call, 1)
-        calls = 1 + int(LONG / self._seconds(call, 1))
-        self.samples[name].append(flops * calls / self._seconds(call, calls))
-
-    def _seconds(self, call: Callable[[], object], calls: int) -> float:
-        self._wait()
-        begin = time.perf_counter_ns()
-        for _ in range(calls):
-            call()
-        self._wait()
-        return (time.perf_counter_ns() - begin) * 1e-9
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        call()
+        times = 1 + int(LONG / seconds_of(call, self.device))
+        self.samples[name].append(flops * times / seconds_of(call, self.device, times))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -157,3 +157,15 @@ class CudaClock(DeviceClock):
 def make_clock(device: torch.device) -> DeviceClock:
     """The clock of ``device``."""
     return CudaClock(device) if device.type == "cuda" else CpuClock()
+
+
+def seconds_of(call: Callable[[], object], device: torch.device, times: int = 1) -> float:
+    """Wall seconds of ``times`` calls in a row; the device has nothing else to do before, and is done at the end."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begin = time.perf_counter_ns()
+    for _ in range(times):
+        call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter_ns() - begin) * 1e-9

@@ -21,15 +21,18 @@ def inner_loop(oracle: Oracle, inner_steps: int, inner_lr: float, linearise: boo
     return w
 
 
+def step_back(oracle: Oracle, w: Tensor, u: Tensor, g_phi: Tensor, inner_lr: float) -> tuple[Tensor, Tensor]:
+    """v_m = u - alpha hess_w L_S(w_m, phi) u and g_phi - alpha grad_phi grad_w L_S(w_m, phi) u, where u = v_{m+1}."""
+    hessian_u, mixed_u = oracle.second_order_products(w, u)
+    return u - inner_lr * hessian_u, g_phi - inner_lr * mixed_u
+
+
 def proposition_1(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
     """The exact meta-gradient by the explicit recursion of Proposition 1; keeps only the N iterates."""
     w = inner_loop(oracle, inner_steps, inner_lr, linearise=True)
     v, g_phi = oracle.outer_gradient(w[-1])
     for m in reversed(range(inner_steps)):
-        u = v
-        hessian_u, mixed_u = oracle.second_order_products(w[m], u)
-        g_phi = g_phi - inner_lr * mixed_u
-        v = u - inner_lr * hessian_u
+        v, g_phi = step_back(oracle, w[m], v, g_phi, inner_lr)
     return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi))
 
 
@@ -52,10 +55,7 @@ def checkpointed(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradi
             between.append(starts.pop())
             while len(between) < length:
                 between.append(between[-1] - inner_lr * oracle.inner_gradient_again(between[-1]))
-        u = v
-        hessian_u, mixed_u = oracle.second_order_products(between.pop(), u)
-        g_phi = g_phi - inner_lr * mixed_u
-        v = u - inner_lr * hessian_u
+        v, g_phi = step_back(oracle, between.pop(), v, g_phi, inner_lr)
     return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import torch
 from harness import registry
 from harness.errors import NotSupported
 from harness.measure.ceiling import Ceiling
+from harness.measure.clocks import seconds_of
 from harness.measure.environment import environment
 from harness.measure.flops import flops_of
 from harness.measure.memory import free_memory, freed_memory_kept, is_out_of_memory
@@ -101,7 +101,7 @@ def _attempting(row: dict[str, Any]) -> Iterator[None]:
 def _first(name: Name, config: TimeConfig, benchmark: Any, batch: Any, device: torch.device, row: Any) -> Cell:
     cell = make_cell(name, config, benchmark, batch, device)
     row["strategy"] = cell.engine.strategy
-    row["first_seconds"] = _seconds(cell.meta_gradient, device)
+    row["first_seconds"] = seconds_of(cell.meta_gradient, device)
     return cell
 
 
@@ -131,17 +131,13 @@ def _rounds(
 
 
 def _sample(cell: Cell, block: int, device: torch.device, samples: Any, entries: Any) -> None:
-    def meta_gradients() -> None:
-        for _ in range(block):
-            cell.meta_gradient()
-
-    samples.setdefault((id(cell), "meta_gradient"), []).append(_seconds(meta_gradients, device) / block)
+    samples.setdefault((id(cell), "meta_gradient"), []).append(seconds_of(cell.meta_gradient, device, block) / block)
     taken: defaultdict[str, float] = defaultdict(float)
     of_all: defaultdict[str, int] = defaultdict(int)
     for batch in cell.chunked():
         for kind, call, size in evaluations(cell, batch):
             call()
-            taken[kind] += _seconds(call, device)
+            taken[kind] += seconds_of(call, device)
             of_all[kind] += size
     for kind in taken:
         samples.setdefault((id(cell), kind), []).append(taken[kind])
@@ -156,16 +152,6 @@ def _block(first_seconds: float, device: torch.device) -> int:
     """
     target, most = (0.2, 50) if device.type == "cuda" else (2.0, 5)
     return max(1, min(most, round(target / first_seconds)))
-
-
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    begin = time.perf_counter_ns()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter_ns() - begin) * 1e-9
 
 
 def summary(samples: list[float]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.engines.engine import Engine, Problem
 from harness.errors import NotSupported
@@ -60,20 +60,19 @@ class Native(Engine):
         self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None
     ) -> Oracle:
         """The oracle on ``batch`` at flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``."""
-        differentiation = "recursion" if self.strategy == "linearised" else self.strategy
+        network, inner = self.problem.network, self.problem.inner
+        common: dict[str, Any] = {
+            "differentiation": "recursion" if self.strategy == "linearised" else self.strategy,
+            "counts": counts,
+            "clock": clock,
+        }
         if self.stack is not None:
             from harness.engines.native.oracle import LayerOracle
 
-            keep = self.strategy == "linearised"
-            made = LayerOracle(self.stack, self.problem.inner, w, phi, batch, keep=keep, counts=counts, clock=clock)
-            made.differentiation = differentiation
-            return made
+            return LayerOracle(self.stack, inner, w, phi, batch, keep=self.strategy == "linearised", **common)
         from harness.problem.autograd_oracle import AutogradOracle
 
-        network, inner = self.problem.network, self.problem.inner
-        return AutogradOracle(
-            network, inner, w, phi, batch, differentiation=differentiation, counts=counts, clock=clock
-        )
+        return AutogradOracle(network, inner, w, phi, batch, **common)
 
     def meta_gradient(
         self, w: Tensor, phi: Tensor, batch: TaskBatch, counts: Counts | None = None, clock: Clock | None = None

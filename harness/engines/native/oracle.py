@@ -43,10 +43,12 @@ class LayerOracle(Oracle):
         batch: TaskBatch,
         *,
         keep: bool = True,
+        differentiation: str = "recursion",
         counts: Counts | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(counts, clock)
+        self.differentiation = differentiation
         self.stack, self.inner, self.batch, self.keep = stack, inner, batch, keep
         self.n_w, self.n_phi, self.tasks = stack.n_w, stack.n_phi, batch.tasks
         self.w, self.phi = w.detach(), phi.detach()
