@@ -14,6 +14,7 @@ from harness.engines.native import Native
 from harness.evaluate import finite
 from harness.problem.meta_gradient import exact
 from harness.theory.constants import largest_eigenvalue
+from harness.unbiased import mean_and_error, pair_products
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # The fixed tasks come from the training stream, far behind every task that is trained on.
 _FIRST_FIXED_TASK = 2**40
 _LANCZOS_STEPS = 8
+# Groups of tasks, each evaluated together: enough for a standard error, and few enough to be kept side by side.
+_GROUPS = 16
 
 
 class Stationarity:
@@ -37,66 +40,85 @@ class Stationarity:
     def __init__(self, config: RunConfig, problem: Problem, benchmark: Benchmark) -> None:
         self.config, self.problem, self.benchmark = config, problem, benchmark
         self.engine = Native(problem)
-        self.chunks = TaskChunks(config.task_chunk, config.meta_batch)
+        self.sizes = _sizes(config.stationarity_tasks)
+        self.chunks = TaskChunks(config.task_chunk, max(self.sizes))
         #: ``w``, ``phi`` and their meta-gradients at the measurement before, for the smoothness along the way
         self.before: dict[str, Tensor] | None = None
 
     def measure(self, w: Tensor, phi: Tensor) -> dict[str, Any]:
         """Loss, accuracy and squared norms at ``w`` ``[n_w]``, ``phi`` ``[n_phi]``; None where not finite.
 
-        ``squared_norms`` holds the squared norm of the gradient in each named parameter, so that the norm
-        on any block is a sum: MAML's is reported on the (w, phi) of the ANIL it is compared with.
+        ``unbiased`` is Definition 1: estimates of |grad L_meta|^2 over all tasks (see :mod:`harness.unbiased`) in
+        ``w`` and ``phi``, with their standard errors ``w_error`` and ``phi_error``, and ``w_noise`` and ``phi_noise``,
+        tr(Sigma)/T: what sampling T tasks adds to the squared norm of their mean. ``products`` has for each named
+        parameter what each group of tasks adds to U, so that it can be taken on any block: MAML's is reported on
+        the (w, phi) of the ANIL it is compared with. ``squared_norms`` holds the squared norm of the mean itself.
         ``smoothness_w`` and ``smoothness_phi`` are secants since the measurement before,
         |difference of the partial gradient| / |way in (w, phi)|: lower bounds of the Lipschitz constants
         in Propositions 2 and 3. ``L`` is the largest eigenvalue of the inner Hessian at w_0 that a few
-        Lanczos steps find on the first of the tasks: a lower bound of the inner smoothness.
+        Lanczos steps find on the first meta-batch of the tasks: a lower bound of the inner smoothness.
         """
         w, phi = w.detach(), phi.detach()
-        at_w, at_phi = torch.zeros_like(w), torch.zeros_like(phi)
+        sums = [(torch.zeros_like(w), torch.zeros_like(phi)) for _ in self.sizes]
         losses, accuracies, eigenvalues = [], [], []
-        total, size = self.config.stationarity_tasks, self.config.meta_batch
-        for start in range(0, total, size):
-            for tasks, (gradient, outcome, largest) in self._on_meta_batch(w, phi, start, min(size, total - start)):
+        for group, (of_w, of_phi) in enumerate(sums):
+            for tasks, (gradient, outcome, largest) in self._on_group(w, phi, group):
+                of_w.add_(gradient.w.detach(), alpha=tasks)
+                of_phi.add_(gradient.phi.detach(), alpha=tasks)
                 eigenvalues += largest
-                at_w += gradient.w.detach() * (tasks / total)
-                at_phi += gradient.phi.detach() * (tasks / total)
                 losses.append(outcome.loss.detach())
                 accuracies.append(outcome.accuracy.detach())
+        total = sum(self.sizes)
+        at_w, at_phi = (torch.stack(parts).double().sum(0) / total for parts in zip(*sums, strict=True))
         network = self.problem.network
-        norms = {
-            slot.name: finite(float(vector[slot.start : slot.stop].double().square().sum()))
-            for vector, slots in ((at_w, network.w_slots), (at_phi, network.phi_slots))
-            for slot in slots
-        }
+        norms: dict[str, float | None] = {}
+        products: dict[str, list[float]] = {}
+        for side, (mean, slots) in enumerate(((at_w, network.w_slots), (at_phi, network.phi_slots))):
+            for slot in slots:
+                part = slice(slot.start, slot.stop)
+                norms[slot.name] = finite(float(mean[part].square().sum()))
+                if len(sums) > 1:
+                    of_groups = torch.stack([each[side][part] for each in sums])
+                    products[slot.name] = pair_products(of_groups, self.sizes).tolist()
+        in_w, in_phi = float(at_w.square().sum()), float(at_phi.square().sum())
+        of_slots = [[products[slot.name] for slot in slots if products] for slots in (network.w_slots, network.phi_slots)]
         record = {
             "loss": finite(float(torch.cat(losses).double().mean())),
             "accuracy": finite(float(torch.cat(accuracies).double().mean())),
-            "grad_w_squared_norm": finite(float(at_w.double().square().sum())),
-            "grad_phi_squared_norm": finite(float(at_phi.double().square().sum())),
+            "grad_w_squared_norm": finite(in_w),
+            "grad_phi_squared_norm": finite(in_phi),
             "squared_norms": norms,
+            "unbiased": {
+                "tasks": total,
+                "groups": len(sums),
+                **_unbiased("w", in_w, of_slots[0]),
+                **_unbiased("phi", in_phi, of_slots[1]),
+                "products": {name: [finite(value) for value in values] for name, values in products.items()},
+            },
             "L": finite(float(torch.cat(eigenvalues).max())) if eigenvalues else None,
         }
-        now = {"w": w.clone(), "phi": phi.clone(), "grad_w": at_w, "grad_phi": at_phi}
+        now = {"w": w.clone(), "phi": phi.clone(), "grad_w": at_w.to(w.dtype), "grad_phi": at_phi.to(w.dtype)}
         record |= _smoothness(self.before, now)
         self.before = now
         return record
 
-    def _on_meta_batch(
-        self, w: Tensor, phi: Tensor, start: int, tasks: int
+    def _on_group(
+        self, w: Tensor, phi: Tensor, group: int
     ) -> Iterator[tuple[int, tuple[MetaGradient, Outcome, list[Tensor]]]]:
-        """Meta-gradient, outcome and, in the first meta-batch, each task's L, for the fixed tasks from ``start`` on."""
+        """Meta-gradient, outcome and, in the first meta-batch, each task's L, for one group of the fixed tasks."""
         rule = self.problem.algorithm.meta_gradient if self.problem.algorithm.derivative is None else exact
+        start = sum(self.sizes[:group])
 
         def evaluate(first: int, stop: int) -> tuple[MetaGradient, Outcome, list[Tensor]]:
             number = _FIRST_FIXED_TASK + start + first
             batch = draw(self.benchmark, self.config, "train", number, stop - first, w.device, w.dtype)
             oracle = self.engine.oracle(w, phi, batch)
-            largest = [] if start else self._largest_eigenvalues(oracle)
+            largest = self._largest_eigenvalues(oracle) if start + first < self.config.meta_batch else []
             gradient = rule(oracle, self.config.inner_steps, self.config.inner_lr)
             assert oracle.outcome is not None  # every rule ends with an outer gradient
             return gradient, oracle.outcome, largest
 
-        return self.chunks.over(tasks, evaluate)
+        return self.chunks.over(self.sizes[group], evaluate)
 
     def _largest_eigenvalues(self, oracle: Oracle) -> list[Tensor]:
         if not oracle.n_w:
@@ -104,6 +126,23 @@ class Stationarity:
         generator = torch.Generator().manual_seed(self.config.seed)
         w = oracle.initial().detach()
         return [largest_eigenvalue(oracle, w, generator=generator, iterations=_LANCZOS_STEPS)]
+
+
+def _sizes(tasks: int) -> list[int]:
+    """Tasks of each group, equal but for one."""
+    groups = min(tasks, _GROUPS)
+    return [tasks * (group + 1) // groups - tasks * group // groups for group in range(groups)]
+
+
+def _unbiased(block: str, squared_norm: float, products: list[list[float]]) -> dict[str, float | None]:
+    """U on the parameters of a block, its standard error, and the noise in ``squared_norm``; 0 of an empty block."""
+    groups = [sum(values) for values in zip(*products, strict=True)]
+    value, error = mean_and_error(groups) if groups or squared_norm else (0.0, 0.0)
+    return {
+        block: finite(value),
+        f"{block}_error": finite(error),
+        f"{block}_noise": finite(squared_norm - value),
+    }
 
 
 def _smoothness(before: dict[str, Tensor] | None, now: dict[str, Tensor]) -> dict[str, float | None]:
