@@ -81,7 +81,9 @@ class Stationarity:
                     of_groups = torch.stack([each[side][part] for each in sums])
                     products[slot.name] = pair_products(of_groups, self.sizes).tolist()
         in_w, in_phi = float(at_w.square().sum()), float(at_phi.square().sum())
-        of_slots = [[products[slot.name] for slot in slots if products] for slots in (network.w_slots, network.phi_slots)]
+        of_slots = [
+            [products[slot.name] for slot in slots if products] for slots in (network.w_slots, network.phi_slots)
+        ]
         record = {
             "loss": finite(float(torch.cat(losses).double().mean())),
             "accuracy": finite(float(torch.cat(accuracies).double().mean())),

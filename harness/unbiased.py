@@ -15,6 +15,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -43,3 +46,16 @@ def mean_and_error(products: Sequence[float]) -> tuple[float, float]:
         return value, math.nan
     spread = sum((product - value) * (product - value) for product in products)
     return value, math.sqrt(4 * (m - 1) / m * spread) / (m - 2)
+
+
+def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Medians of three measurements in a row ``[lines, ...] -> [lines, ...]``, the larger of two at the ends.
+
+    K(epsilon) is decided on them. The first of many noisy values below epsilon comes the earlier the noisier they
+    are, and so would favour the method with the larger variance. A course that falls keeps its values, whatever the
+    method, but for the last. NaN stays.
+    """
+    if len(values) < 2:
+        return values
+    inside = np.median(np.stack([values[:-2], values[1:-1], values[2:]]), axis=0)
+    return np.concatenate([values[:2].max(axis=0, keepdims=True), inside, values[-2:].max(axis=0, keepdims=True)])

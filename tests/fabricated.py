@@ -20,7 +20,8 @@ def write_run(results: Path, **settings: Any) -> Path:
 
     Besides keys of the configuration: ``rate``, at which the squared norm in every parameter falls from 1 as
     exp(-rate·iteration); ``status``; ``accuracy``; ``seconds``, of one iteration; ``done``, iterations until a
-    divergence; ``L``; ``environment``, to be changed in it; ``name`` of the directory.
+    divergence; ``L``; ``error``, the standard error of the squared norm in every parameter, None for a run of an older
+    version, which has none; ``environment``, to be changed in it; ``name`` of the directory.
     """
     extra = {
         key: settings.pop(key, default)
@@ -31,6 +32,7 @@ def write_run(results: Path, **settings: Any) -> Path:
             "seconds": 0.01,
             "done": None,
             "L": None,
+            "error": 0.0,
             "environment": {},
             "name": None,
         }.items()
@@ -183,6 +185,7 @@ def _stationarity(config: dict[str, Any], extra: dict[str, Any], done: int) -> l
             "grad_w_squared_norm": sum(norms[name] for name in adapted),
             "grad_phi_squared_norm": sum(norm for name, norm in norms.items() if name not in adapted),
             "squared_norms": norms,
+            **({} if extra["error"] is None else {"unbiased": _unbiased(norms, extra["error"])}),
             "smoothness_w": None,
             "smoothness_phi": None,
             **({} if extra["L"] is None else {"L": extra["L"]}),
@@ -191,6 +194,12 @@ def _stationarity(config: dict[str, Any], extra: dict[str, Any], done: int) -> l
         }
         lines.append(json.dumps(line) + "\n")
     return lines
+
+
+def _unbiased(norms: dict[str, float], error: float) -> dict[str, Any]:
+    """Products of four groups whose mean is each norm, and whose standard error is ``error``."""
+    apart = error / 3**0.5
+    return {"products": {name: [norm + apart, norm - apart] * 2 for name, norm in norms.items()}}
 
 
 def _summary(config: dict[str, Any], extra: dict[str, Any], done: int, folder: Path) -> dict[str, Any]:

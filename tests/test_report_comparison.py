@@ -49,7 +49,7 @@ def test_where_no_epsilon_is_reached_by_all_the_headline_is_what_somebody_reache
     write_seeds(tmp_path, {1: 0.001}, algo="maml")
     write_seeds(tmp_path, {1: 0.1})
     found = compare(tmp_path)
-    assert found.headline == Target("epsilon", 1e-4)
+    assert found.headline == Target("epsilon", 3e-4)  # 1e-4 is met at the last measurement alone
     assert "no target is reached by every method" in found.headlines["fc100"]["epsilon"].reason
     (row,) = found.factors
     assert row.target.value > 0.1  # what MAML comes to, exp(-0.001 K), and not the headline
@@ -141,7 +141,7 @@ def test_the_partner_is_the_maml_with_the_same_settings(tmp_path):
 )
 def test_convex_k_falls_and_saturates(tmp_path, rates, verdict):
     write_seeds(tmp_path, rates, iterations=200)
-    found = claim(compare(tmp_path, EPSILON), "falls with N")
+    found = claim(compare(tmp_path, EPSILON), "K(ε = 0.1) falls with N")
     assert found.verdict == verdict
     assert "5 shared seeds" in found.interval_text
 
@@ -151,7 +151,7 @@ def test_convex_k_falls_and_saturates(tmp_path, rates, verdict):
 )
 def test_convex_cost_falls_then_rises(tmp_path, rates, verdict):
     write_seeds(tmp_path, rates, iterations=200)
-    assert claim(compare(tmp_path, EPSILON), "gradient entries", "fall, then rise").verdict == verdict
+    assert claim(compare(tmp_path, EPSILON), "gradient entries to ε", "fall, then rise").verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_convex_cost_falls_then_rises(tmp_path, rates, verdict):
 )
 def test_nonconvex_cost_rises(tmp_path, rates, verdict):
     write_seeds(tmp_path, rates, iterations=400, geometry="nonconvex")
-    assert claim(compare(tmp_path, EPSILON), "nonconvex", "seconds").verdict == verdict
+    assert claim(compare(tmp_path, EPSILON), "nonconvex", "seconds to ε").verdict == verdict
 
 
 def test_misses_within_fewer_iterations_prove_nothing(tmp_path):
@@ -173,9 +173,9 @@ def test_misses_within_fewer_iterations_prove_nothing(tmp_path):
     runs, _ = read_runs([tmp_path])
     for run in runs:
         run.config["iterations"] = 200  # as one series
-    found = claim(compare_runs(runs, [EPSILON]), "nonconvex", "seconds")
+    found = claim(compare_runs(runs, [EPSILON]), "nonconvex", "seconds to ε")
     assert found.verdict == "undecided"
-    assert "misses do not compare" in found.detail
+    assert "to ∞" in found.interval_text
 
 
 @pytest.mark.parametrize(("diverged", "verdict"), [(5, "held"), (0, "refuted"), (3, "undecided")])
@@ -367,6 +367,6 @@ def test_trends_are_asked_at_a_target_that_every_n_reaches(tmp_path):
     write_seeds(tmp_path, {1: 0.02, 3: 0.05, 10: 0.055}, iterations=200)
     found = claim(compare(tmp_path), "K(ε", "falls with N")
     reached = float(found.sentence.split("ε = ")[1].split(")")[0])
-    slowest = math.exp(-0.02 * 200)
-    assert slowest <= reached < 2 * slowest
+    slowest = 2 * math.exp(-0.02 * 195)  # of every seed, before the end, where one low value does not count
+    assert slowest <= reached < 1.1 * slowest
     assert found.verdict == "held"

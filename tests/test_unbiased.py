@@ -1,4 +1,4 @@
-"""Definition 1 without the noise of the sampled tasks: against brute force, and against simulations with a known truth."""
+"""Definition 1 without the noise of the sampled tasks: against brute force, and simulations with a known truth."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_parts_of_the_parameters_add_up():
 
 @pytest.mark.parametrize(("truth", "least", "most"), [(0.0, 1.0, 1.7), (1.0, 1.0, 1.7), (100.0, 0.85, 1.15)])
 def test_simulated_tasks_of_a_known_gradient(truth, least, most):
-    """16 groups of 2 tasks, 200 parameters of unequal noise, 2,000 trials: no bias, and a standard error that is right."""
+    """16 groups of 2 tasks, 200 parameters of unequal noise, 2,000 trials: no bias, and the right standard error."""
     random = torch.Generator().manual_seed(3)
     scale = torch.linspace(0.1, 2, 200, dtype=torch.float64)
     gradient = torch.full((200,), (truth / 200) ** 0.5, dtype=torch.float64)

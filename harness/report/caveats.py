@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from harness.foreign import one_line
 from harness.report.cells import shown
-from harness.report.costs import measured_to_end
+from harness.report.costs import is_unbiased, measured_to_end
+from harness.report.descent import descent
 from harness.report.factors import FactorRow
 from harness.report.groups import Group
 from harness.report.names import group_name, listed
@@ -32,6 +33,8 @@ def caveats(results: Sequence[GroupResult], headlines: dict[str, Headlines], row
         *_partners(rows),
         *_unmeasured(results, headlines),
         *_resolution(results, headlines),
+        *_noise(results),
+        *_descents(results),
         *_duplicates(groups),
         *_spread(results),
         *_elsewhere(runs),
@@ -47,7 +50,7 @@ def _few_seeds(groups: Sequence[Group]) -> list[str]:
 
 
 def _failures(results: Iterable[GroupResult]) -> list[str]:
-    words = {"diverged": "diverged", "out_of_memory": "ran out of memory"}
+    words = {"diverged": "diverged (a number was not finite)", "out_of_memory": "ran out of memory"}
     return [
         f"{group_name(result.group)}: {count} of {len(result.group.by_seed)} runs {word}; "
         "its accuracy and loss are those of the others"
@@ -102,6 +105,32 @@ def _unmeasured(results: Sequence[GroupResult], headlines: dict[str, Headlines])
             f"stationarity.jsonl does not reach the last meta-iteration; misses there are left out: {listed(torn)}"
         )
     return lines
+
+
+def _noise(results: Iterable[GroupResult]) -> list[str]:
+    """Groups whose Definition 1 is of an older version."""
+    old = [
+        group_name(result.group)
+        for result in results
+        if any(run.stationarity and not is_unbiased(run) for run in result.group.runs)
+    ]
+    return (
+        [
+            "Definition 1 was measured by an older version, with the noise of the sampled tasks in it, which K(ε) then "
+            f"ranks by ({listed(old)})"
+        ]
+        if old
+        else []
+    )
+
+
+def _descents(results: Iterable[GroupResult]) -> list[str]:
+    """Groups of which some training curve did not come down, though every number was finite."""
+    return [
+        f"{group_name(result.group)}: training loss did not come down in {count} of {len(result.group.by_seed)} runs"
+        for result in results
+        if (count := sum(descent(run) == "did not come down" for run in result.group.by_seed.values()))
+    ]
 
 
 def _resolution(results: Iterable[GroupResult], headlines: dict[str, Headlines]) -> list[str]:

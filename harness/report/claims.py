@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.report.cells import interval_text, shown
-from harness.report.costs import Measure
-from harness.report.factors import Factor, FactorRow, fair
-from harness.report.results import GroupResult
+from harness.report.costs import Measure, Target, course
+from harness.report.descent import descent
+from harness.report.factors import Factor, FactorRow
+from harness.report.results import GroupResult, MedianCost, at_chance, median_cost
 from harness.report.series import Series, series_of
 from harness.report.statistics import median, share
-from harness.report.targets import Falling, Headline, Headlines, reached_by_all
+from harness.report.targets import TRUSTED, Falling, Headline, Headlines, reached_by_all, trusted
 from harness.report.trends import Costs, Tested, falls_then_rises, rises, saturates
 from harness.report.verdicts import Verdict, all_of, at_least, seeds_text, verdict
 
@@ -37,7 +38,7 @@ class _Trend:
     sentence: str
     geometry: str
     measure: Measure
-    test: Callable[[Series, Costs], Tested]
+    test: Callable[[Series, Costs, Measure], Tested]
     fewest: int
 
 
@@ -49,23 +50,28 @@ _TRENDS = (
     _Trend("ANIL convex: K falls with N and saturates", "convex", "iterations", saturates, 3),
     _Trend(_SHAPE.format("gradient entries"), "convex", "gradient_entries", falls_then_rises, 3),
     _Trend(_SHAPE.format("seconds"), "convex", "seconds", falls_then_rises, 3),
+    _Trend("ANIL nonconvex: K rises with N", "nonconvex", "iterations", rises, 2),
     _Trend(_RISE.format("gradient entries"), "nonconvex", "gradient_entries", rises, 2),
     _Trend(_RISE.format("seconds"), "nonconvex", "seconds", rises, 2),
 )
 
 
 def claims(
-    problem: str, results: Sequence[GroupResult], headlines: Headlines, factors: Sequence[FactorRow], given: bool
+    problem: str, results: Sequence[GroupResult], headlines: Headlines, factors: Sequence[FactorRow]
 ) -> list[Claim]:
-    """Every claim of the theorems, section 4 and Table 2 of Ji et al. on one problem.
+    """Claims of the theorems, section 4 and Table 2 of Ji et al. about N, on one problem.
 
-    The theorems are about epsilon; section 4 shows losses, so what has a direction is asked of a loss too. Unless
-    targets were ``given``, it is asked at the strictest that the median run at every N of a series reaches.
+    The theorems are about epsilon; section 4 shows losses, so what has a direction is asked of a loss too, and of
+    its fall since before training: every N has an L_meta of its own, which starts elsewhere. Unless a person gave
+    targets, it is asked at the strictest that every seed at every N of a series reaches.
     """
     headline = headlines["epsilon"]
-    kinds: list[Falling] = ["epsilon", "loss"] if headlines["loss"].target is not None else ["epsilon"]
-    asked = [(headlines[kind], None if given else kind) for kind in kinds]
-    trends = [claim for trend in _TRENDS for each in asked for claim in _trend(problem, trend, results, *each)]
+    asked: list[Falling] = ["epsilon"]
+    if headlines["loss"].target is not None:
+        asked += ["loss"] if headlines["loss"].given else ["loss", "fall"]
+    trends = [
+        claim for trend in _TRENDS for kind in asked for claim in _trend(problem, trend, results, kind, headlines)
+    ]
     fewer = [
         _fewer(problem, geometry, kind, [row for row in factors if row.geometry == geometry], headline)
         for geometry in ("convex", "nonconvex")
@@ -75,37 +81,78 @@ def claims(
 
 
 def _trend(
-    problem: str,
-    trend: _Trend,
-    results: Sequence[GroupResult],
-    headline: Headline,
-    own: Falling | None,
+    problem: str, trend: _Trend, results: Sequence[GroupResult], kind: Falling, headlines: Headlines
 ) -> list[Claim]:
     """One claim for every series of the trend's geometry."""
+    headline = headlines.get(kind, Headline(None, "no run falls"))
     found = [each for each in series_of(results, trend.geometry) if len(each.steps) >= trend.fewest]
     if not found:
         missing = f"missing: ANIL {trend.geometry} runs at {trend.fewest} or more N that differ in nothing else"
         return [Claim(trend.sentence, "undecided", "", missing, problem)]
-    if headline.target is None:
-        return [Claim(trend.sentence, "undecided", "", headline.reason, problem)]
     made = []
     for series in found:
         members = [(result.group.by_seed.values(), None) for result in series.results]
-        target = (reached_by_all(own, members) if own else None) or headline.target
-        costs = series.costs(target, trend.measure)
-        decided, text = trend.test(series, costs)
-        medians = {steps: float(median(list(cost.values()))) for steps, cost in zip(series.steps, costs, strict=True)}
-        detail = f"at {target}, {series.name}; medians: " + ", ".join(
-            f"{shown(value)} (N = {steps})" for steps, value in medians.items()
+        target = headline.target if headline.given else reached_by_all(kind, members) or headline.target
+        if target is None:
+            if kind != "fall":  # the same claim about a loss says why
+                made.append(Claim(trend.sentence, "undecided", "", headline.reason, problem))
+            continue
+        costs = [median_cost(result.group.by_seed, target) for result in series.results]
+        decided, text = trend.test(series, costs, trend.measure)
+        medians = ", ".join(
+            f"{shown(getattr(cost.median, trend.measure))} (N = {steps})"
+            for steps, cost in zip(series.steps, costs, strict=True)
         )
-        early = ", ".join(f"N = {steps}" for steps, value in medians.items() if value == 0)
-        if early and trend.measure != "iterations":
-            decided, detail = "undecided", f"{detail}; met before any training at {early}"
-        if len(series.budgets) > 1 and any(math.isinf(value) for cost in costs for value in cost.values()):
-            decided, detail = "undecided", f"{detail}; meta-iterations differ, so misses do not compare"
-        sentence = trend.sentence.replace("the target", str(target)).replace("K falls", f"K({target}) falls")
-        made.append(Claim(sentence, decided, text, detail, problem))
+        doubts = _doubts(series, target, costs)
+        detail = "; ".join(
+            [
+                f"at {target}, {series.name}; medians: {medians}",
+                *_starts(series, target),
+                *_equal_K(series, trend),
+                *doubts,
+            ]
+        )
+        name = f"K to {target}" if kind == "fall" else f"K({target})"
+        sentence = trend.sentence.replace("the target", str(target)).replace("convex: K ", f"convex: {name} ")
+        made.append(Claim(sentence, "undecided" if doubts else decided, text, detail, problem))
     return made
+
+
+def _doubts(series: Series, target: Target, costs: Sequence[MedianCost]) -> list[str]:
+    """Why costs to ``target`` decide nothing, where they do not."""
+    named = list(zip(series.steps, series.results, costs, strict=True))
+    early = [f"N = {steps}" for steps, _, cost in named if 0 in cost.by_seed("iterations").values()]
+    by_chance = [f"N = {steps}" for steps, result, cost in named if cost.reached and at_chance(result.group, cost)]
+    coarse = [f"N = {steps}" for steps, _, cost in named if not trusted(target, cost)]
+    told = {
+        "some seed met it before any training at {}": early,
+        "nothing had been learnt when it was met at {}": by_chance if target.kind == "epsilon" else [],
+        f"below {TRUSTED:g} standard errors of what was measured, or measured with noise, at {{}}": coarse,
+    }
+    return [words.format(", ".join(where)) for words, where in told.items() if where]
+
+
+def _starts(series: Series, target: Target) -> list[str]:
+    """A loss is that of another L_meta for every N, which starts elsewhere."""
+    if target.kind != "loss":
+        return []
+    starts = [
+        median([float(course(run, "loss")[0]) for run in result.group.by_seed.values() if run.stationarity])
+        for result in series.results
+    ]
+    named = ", ".join(f"{shown(float(start))} (N = {steps})" for steps, start in zip(series.steps, starts, strict=True))
+    return [f"each N has an L_meta of its own, before training: {named}"]
+
+
+def _equal_K(series: Series, trend: _Trend) -> list[str]:
+    """What counting alone gives: entries rise with N wherever K does not fall as fast."""
+    if trend.measure != "gradient_entries":
+        return []
+    first, last = (
+        result.group.runs[0].number("counts_per_task", trend.measure)
+        for result in (series.results[0], series.results[-1])
+    )
+    return [f"at equal K they would rise {shown(last / first)} times"] if first else []
 
 
 def _divergence(problem: str, results: Sequence[GroupResult]) -> list[Claim]:
@@ -122,16 +169,28 @@ def _divergence(problem: str, results: Sequence[GroupResult]) -> list[Claim]:
         return [Claim(sentence, "undecided", "", missing, problem)]
     made = []
     for first, *_, last in found:
-        small, large = (share(each.diverged, len(each.group.by_seed)) for each in (first, last))
-        decided = verdict(large, 0.5)
-        if decided == "held" and verdict(small, 0.5) != "refuted":
-            decided = "undecided"
-        text = f"share of seeds that diverged at N = {last.group.inner_steps}: {interval_text(large)} (Wilson)"
-        detail = f"α = {last.group.same('inner_lr'):g}; diverged: " + ", ".join(
-            f"{each.diverged} of {len(each.group.by_seed)} (N = {each.group.inner_steps})" for each in (first, last)
+        small, large = (_diverged(each) for each in (first, last))
+        decided = large if small == "refuted" or large == "refuted" else "undecided"
+        counted = {each: Counter(map(descent, each.group.by_seed.values())) for each in (first, last)}
+        gone = counted[last]["not finite"] + counted[last]["did not come down"]
+        shares = share(gone, len(last.group.by_seed))
+        text = f"share of seeds that diverged at N = {last.group.inner_steps}: {interval_text(shares)} (Wilson)"
+        detail = f"α = {last.group.same('inner_lr'):g}; training loss, see docs: " + ", ".join(
+            f"{count} {word} (N = {each.group.inner_steps})"
+            for each, words in counted.items()
+            for word, count in sorted(words.items())
         )
-        made.append(Claim(sentence, decided, f"{text}; {seeds_text(large)}", detail, problem))
+        made.append(Claim(sentence, decided, f"{text}; {seeds_text(shares)}", detail, problem))
     return made
+
+
+def _diverged(result: GroupResult) -> Verdict:
+    """Whether more than half of the seeds diverge, whatever the undecided ones did."""
+    found = Counter(map(descent, result.group.by_seed.values()))
+    gone, seeds = found["not finite"] + found["did not come down"], len(result.group.by_seed)
+    if verdict(share(gone, seeds), 0.5) == "held":
+        return "held"
+    return "refuted" if verdict(share(gone + found["undecided"], seeds), 0.5) == "refuted" else "undecided"
 
 
 def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], headline: Headline) -> Claim:
@@ -144,7 +203,8 @@ def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], he
         return Claim(sentence, "undecided", "", headline.reason, problem)
     found = [(row, row.gradient if kind == "gradient" else row.second_order) for row in rows]
     text = "; ".join(
-        f"N = {row.inner_steps}, to {row.target}: {interval_text(factor.measured)}" for row, factor in found
+        f"N = {row.inner_steps}, to {row.target}: {factor.is_} {interval_text(factor.measured)}".replace(":  ", ": ")
+        for row, factor in found
     )
     predicted = (
         f"{'≥ ' if row.is_bound else ''}{shown(factor.predicted)} (N = {row.inner_steps})" for row, factor in found
@@ -152,13 +212,16 @@ def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], he
     detail = f"predicted: {', '.join(predicted)}"
     if any(row.is_bound for row in rows):
         detail += "; L was not measured, so (1 + κL)^N is taken as 1 and the prediction is a lower bound"
+    verdicts = {row.inner_steps: _at_least(row, factor) for row, factor in found}
+    doubts = {row.inner_steps: row.doubt for row in rows if row.doubt}
+    if doubts:
+        detail += "; " + ", ".join(f"{doubt} (N = {steps})" for steps, doubt in doubts.items())
     least = min((factor.measured for _, factor in found), key=lambda interval: interval.seeds)
-    decided = all_of(_at_least(row, factor) for row, factor in found)
-    return Claim(sentence, decided, f"{text}; {seeds_text(least)}", detail, problem)
+    return Claim(sentence, all_of(verdicts.values()), f"{text}; {seeds_text(least)}", detail, problem)
 
 
 def _at_least(row: FactorRow, factor: Factor) -> Verdict:
-    if not fair(row.anil, row.maml, factor.measured):
+    if row.doubt:
         return "undecided"
     found = at_least(factor.measured, factor.predicted)
     return "undecided" if found == "held" and row.is_bound else found

@@ -78,13 +78,27 @@ def _trusted(columns: Columns) -> NDArray[np.bool_]:
 
 
 def _measurement(record: dict[str, Any]) -> dict[str, Any] | None:
-    """A line of ``stationarity.jsonl`` in finite numbers and None; None where a squared norm is negative."""
+    """A line of ``stationarity.jsonl`` in finite numbers and None; None where a squared norm is negative.
+
+    ``products`` are those of its unbiased estimate, an array of as many groups for each parameter, None where the line
+    has no such estimate: it is of an older version then, or not finite.
+    """
     line: dict[str, Any] = {"loss": None, "accuracy": None, **dict.fromkeys(_NORMS)} | _cleaned(record)
+    line["products"] = _products(record.pop("unbiased", None))
+    line.pop("unbiased", None)
     line["squared_norms"] = line["squared_norms"] if isinstance(line.get("squared_norms"), dict) else {}
     norms = [line[name] for name in _NORMS] + list(line["squared_norms"].values())
     if any(isinstance(norm, dict) or (norm is not None and norm < 0) for norm in norms):
         return None
     return line
+
+
+def _products(unbiased: object) -> dict[str, NDArray[np.float64]] | None:
+    products = unbiased.get("products") if isinstance(unbiased, dict) else None
+    if not isinstance(products, dict) or not products or not all(isinstance(part, list) for part in products.values()):
+        return None
+    found = {name: numbers(part) for name, part in products.items()}
+    return found if len({part.size for part in found.values()} | {0}) == 2 else None
 
 
 def _cleaned(record: dict[str, Any], depth: int = 2) -> dict[str, Any]:

@@ -103,8 +103,8 @@ def compare_runs(
         mine = [result_of(group, used, blocks[problem]) for group in groups]
         epsilon = headlines[problem]["epsilon"]
         results += mine
-        rows += (found := factors(mine, epsilon.target, targets is not None))
-        claimed += claims(problem, mine, headlines[problem], found, targets is not None)
+        rows += (found := factors(mine, epsilon.target, epsilon.given))
+        claimed += claims(problem, mine, headlines[problem], found)
     warnings = [*machines, *caveats(results, headlines, rows), *skipped]
     sentences = findings(results, headlines, rows, claimed)
     return Comparison(used, headlines, results, rows, claimed, sentences, warnings, list(skipped))

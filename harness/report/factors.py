@@ -11,22 +11,23 @@ import numpy as np
 from harness.report.costs import Measure, Target, has_block
 from harness.report.documents import number
 from harness.report.groups import PROBLEM, Group
-from harness.report.results import GroupResult, median_cost
+from harness.report.results import Bound, GroupResult, MedianCost, at_chance, median_cost, ratio_of
 from harness.report.runs import Run
-from harness.report.statistics import Interval, generator, paired_ratio
-from harness.report.targets import reached_by_all
+from harness.report.statistics import Interval
+from harness.report.targets import reached_by_all, trusted
 
 # What makes ANIL of MAML, and what is compared at equal values anyway.
 _METHOD = {"algo", "geometry", "adapt", "algo_options", "inner_steps", *PROBLEM}
-UNMEASURED = Interval(math.nan, math.nan, math.nan, 0, False)
 
 
 @dataclass(frozen=True)
 class Factor:
     """One kind of evaluation: MAML's entries over ANIL's; NaN where it is not known."""
 
-    #: to the target, over the shared seeds
+    #: to the target, over the shared seeds; of a miss only bounds are known: what it spent in vain, and infinity
     measured: Interval
+    #: what the value of ``measured`` is: a ratio, or a bound of it where the median run of one of both missed
+    is_: Bound
     #: Table 2's quotient, (1 + kappa L)^N taken as 1 where L was not measured
     predicted: float
     #: of one meta-iteration: what the factor would be at equal K
@@ -45,11 +46,27 @@ class FactorRow:
     target: Target | None
     gradient: Factor
     second_order: Factor
-    seconds: Interval
+    seconds: Factor
+    #: costs to the target
+    anil_cost: MedianCost
+    maml_cost: MedianCost
     #: MAML's inner step size times the largest L measured along its runs; NaN where L was not measured
     kappa_L: float
     #: settings other than the method's in which the two differ
     differing: tuple[str, ...]
+
+    @property
+    def doubt(self) -> str:
+        """Why it compares nothing, where it does not."""
+        pairs = (("ANIL", self.anil, self.anil_cost), ("MAML", self.maml, self.maml_cost))
+        for name, group, cost in pairs:
+            if 0 in cost.by_seed("iterations").values():
+                return f"some seed of {name} met it before any training"
+            if cost.reached and at_chance(group, cost):
+                return f"{name} had learnt nothing when it met it"
+            if self.target is not None and not trusted(self.target, cost):
+                return f"what was measured for {name} cannot carry so small an ε"
+        return ""
 
     @property
     def is_bound(self) -> bool:
@@ -60,8 +77,8 @@ class FactorRow:
 def factors(results: Sequence[GroupResult], target: Target | None, given: bool = True) -> list[FactorRow]:
     """A row for every ANIL group on one problem that has a MAML of the same N and model.
 
-    Where one of the two does not reach ``target`` and it was not ``given``, the strictest epsilon that the
-    median runs of both reach takes its place.
+    Where a seed of one of the two does not reach ``target`` and it was not ``given``, the strictest epsilon that
+    every seed of both reaches takes its place.
     """
     groups = [result.group for result in results]
     pairs = ((group, _partner(group, groups)) for group in groups if group.algorithm == "anil" and group.inner_steps)
@@ -74,7 +91,7 @@ def _of_both(anil: Group, maml: Group, target: Target | None) -> Target | None:
     w = frozenset(anil.same("w"))
     if target is not None:
         costs = [median_cost(anil.by_seed, target), median_cost(maml.by_seed, target, w)]
-        if all(math.isfinite(cost.median.iterations) for cost in costs):
+        if all(0 < cost.reached == cost.seeds for cost in costs):
             return target
     return reached_by_all("epsilon", [(anil.by_seed.values(), None), (maml.by_seed.values(), w)]) or target
 
@@ -83,12 +100,6 @@ def differing(anil: Group, maml: Group) -> tuple[str, ...]:
     """Settings that are not the method's in which two groups differ."""
     names = sorted(anil.setting.keys() | maml.setting.keys())
     return tuple(name for name in names if name not in _METHOD and anil.setting.get(name) != maml.setting.get(name))
-
-
-def fair(first: Group, second: Group, measured: Interval) -> bool:
-    """Whether misses of two groups mean the same: equal iterations, or no miss behind this ratio."""
-    hit = all(math.isfinite(end) and end > 0 for end in (measured.value, measured.low, measured.high))
-    return hit or first.same("iterations") == second.same("iterations")
 
 
 def _partner(anil: Group, groups: Sequence[Group]) -> Group | None:
@@ -111,6 +122,8 @@ def _row(anil: Group, maml: Group, target: Target | None) -> FactorRow:
     kappa_L = maml.same("inner_lr") * _largest_L(list(maml.by_seed.values()))
     known = 0.0 if math.isnan(kappa_L) else kappa_L
     predicted = predicted_factor(anil.geometry, anil.same("n_w"), anil.same("n_phi"), anil.inner_steps, known)
+    above = median_cost(maml.by_seed, target, anil.same("w")) if target else MedianCost({})
+    below = median_cost(anil.by_seed, target) if target else MedianCost({})
     return FactorRow(
         anil.problem,
         anil.geometry,
@@ -118,24 +131,19 @@ def _row(anil: Group, maml: Group, target: Target | None) -> FactorRow:
         anil,
         maml,
         target,
-        Factor(_ratio(anil, maml, target, "gradient_entries"), predicted.gradient, _each(anil, maml, "gradient")),
-        Factor(
-            _ratio(anil, maml, target, "second_order_entries"),
-            predicted.second_order,
-            _each(anil, maml, "second_order"),
-        ),
-        _ratio(anil, maml, target, "seconds"),
+        _factor(above, below, "gradient_entries", predicted.gradient, _each(anil, maml, "gradient")),
+        _factor(above, below, "second_order_entries", predicted.second_order, _each(anil, maml, "second_order")),
+        _factor(above, below, "seconds", math.nan, math.nan),
+        below,
+        above,
         kappa_L,
         differing(anil, maml),
     )
 
 
-def _ratio(anil: Group, maml: Group, target: Target | None, measure: Measure) -> Interval:
-    if target is None:
-        return UNMEASURED
-    above = median_cost(maml.by_seed, target, anil.same("w"))
-    below = median_cost(anil.by_seed, target)
-    return paired_ratio(above.by_seed(measure), below.by_seed(measure), generator())
+def _factor(above: MedianCost, below: MedianCost, measure: Measure, predicted: float, per_iteration: float) -> Factor:
+    measured, word = ratio_of(above, below, measure)
+    return Factor(measured, word, predicted, per_iteration)
 
 
 def _each(anil: Group, maml: Group, kind: str) -> float:

@@ -12,7 +12,7 @@ from harness.report.costs import Target
 from harness.report.factors import Factor, FactorRow
 from harness.report.groups import rank
 from harness.report.names import group_name, method_name
-from harness.report.results import GroupResult
+from harness.report.results import GroupResult, MedianCost, at_chance
 from harness.report.statistics import ENOUGH, Interval
 from harness.report.targets import Headlines
 
@@ -42,36 +42,47 @@ def findings(
 
 
 def _factors(rows: Sequence[FactorRow], results: Sequence[GroupResult], target: Target) -> list[str]:
-    """For each geometry the N at which ANIL needed the fewest gradient entries."""
+    """For each geometry the N at which ANIL needed the fewest gradient entries, of those that compare anything."""
     entries = {result.group: result.costs[target].median.gradient_entries for result in results}
     sentences = []
     for geometry in ("convex", "nonconvex"):
         mine = [row for row in rows if row.geometry == geometry]
         if mine:
-            best = min(mine, key=lambda row: _or_infinity(entries[row.anil]))
+            best = min(mine, key=lambda row: (bool(row.doubt), _or_infinity(entries[row.anil])))
             sentences.append(_factor(best, best.target or target))
     return sentences
 
 
 def _factor(row: FactorRow, target: Target) -> str:
     anil, gradient, second = group_name(row.anil), row.gradient, row.second_order
-    value = gradient.measured.value
-    if math.isnan(value):
+    if row.doubt:
+        return f"{anil} and MAML do not compare at {target}: {row.doubt}."
+    if math.isnan(gradient.measured.value):
         return f"Neither {anil} nor MAML at that N reached {target} in its median run."
-    if value == 0:
-        return f"MAML reached {target} and {anil} did not, in the median run within the iterations given."
-    if math.isinf(value):
-        return f"{anil} reached {target} and MAML at that N did not, in the median run within the iterations given."
     return (
         f"{anil} needed {_share(gradient)} of MAML's gradient entries to reach {target} ({_ends(gradient.measured)}); "
         f"predicted {_predicted(row, gradient)}. Of the second-order entries it needed {_share(second)}; "
-        f"predicted {_predicted(row, second)}."
+        f"predicted {_predicted(row, second)}. {_missed(row)}There ANIL had {_state(row.anil_cost)}, MAML "
+        f"{_state(row.maml_cost)}."
     )
+
+
+def _missed(row: FactorRow) -> str:
+    """Which of the two did not get there, if one did not."""
+    missed = {"at least": "MAML", "at most": "ANIL"}.get(row.gradient.is_)
+    return f"{missed} did not get there in its median run within the iterations given. " if missed else ""
+
+
+def _state(cost: MedianCost) -> str:
+    """``loss 1.21 and accuracy 44.1%``."""
+    accuracy = f" and accuracy {cost.state.accuracy:.1%}" if math.isfinite(cost.state.accuracy) else ""
+    return f"loss {shown(cost.state.loss)}{accuracy}"
 
 
 def _share(factor: Factor) -> str:
     value = factor.measured.value
-    return f"{shown(1 / value)}×" if value > 0 else "an unknown share"
+    word = {"at least": "at most ", "at most": "at least "}.get(factor.is_, "")
+    return f"{word}{shown(1 / value)}×" if value > 0 else "an unknown share"
 
 
 def _predicted(row: FactorRow, factor: Factor) -> str:
@@ -89,22 +100,33 @@ def _ends(interval: Interval) -> str:
 
 
 def _fastest(results: Sequence[GroupResult], target: Target) -> list[str]:
-    """Each method at the N that took the fewest seconds."""
+    """Each method at the N that took the fewest seconds, of those at which it had learnt anything."""
 
     def seconds(result: GroupResult) -> float:
         return max(_or_infinity(cost.median.seconds) for cost in result.all_costs(target))
 
-    best = sorted(_best(results, lambda result: -seconds(result)), key=seconds)
+    learnt = [
+        result for result in results if not any(at_chance(result.group, cost) for cost in result.all_costs(target))
+    ]
+    best = sorted(_best(learnt, lambda result: -seconds(result)), key=seconds)
     reached = [
-        f"{group_name(result.group)} {shown(seconds(result))} s" for result in best if seconds(result) < math.inf
+        f"{group_name(result.group)} {shown(seconds(result))} s ({_state(result.all_costs(target)[0])})"
+        for result in best
+        if seconds(result) < math.inf
     ]
     missed = [
         method_name(result.group.method)
         for result in best
         if seconds(result) == math.inf and not math.isfinite(result.iterations_to(target))  # else its time is unknown
     ]
+    names = {result.group.method for result in learnt}
+    idle = dict.fromkeys(method_name(result.group.method) for result in results if result.group.method not in names)
     sentences = [f"Time to {target}, each method at its fastest N: {', '.join(reached)}."] if reached else []
-    return sentences + ([f"Not at {target} in the median run at any N: {', '.join(missed)}."] if missed else [])
+    if missed:
+        sentences.append(f"Not at {target} in the median run at any N: {', '.join(missed)}.")
+    if idle:
+        sentences.append(f"At chance level where {target} was met, or at the end, at every N: {', '.join(idle)}.")
+    return sentences
 
 
 def _accuracy(results: Sequence[GroupResult]) -> list[str]:

@@ -26,8 +26,12 @@ _MEASURED = (
     "target",
     "K(ε)",
     "K(ε), 95 %",
+    "measured every",
     "reached",
     "seeds",
+    "loss at K",
+    "accuracy at K",
+    "error of Definition 1 at K",
     "gradient entries to ε",
     "second-order entries to ε",
     "seconds to ε",
@@ -76,7 +80,8 @@ def factor_table(comparison: Comparison) -> Table:
     columns = ["problem", "geometry", "N", "settings", "target", "shared seeds"]
     for kind in ("gradient", "second-order"):
         columns += [f"{kind} factor", f"{kind}, 95 %", f"{kind}, predicted", f"{kind}, at equal K"]
-    columns += ["seconds factor", "seconds, 95 %", "κL"]
+    columns += ["seconds factor", "seconds, 95 %", "the factors are", "κL"]
+    columns += ["ANIL loss", "ANIL accuracy", "MAML loss", "MAML accuracy", "compares nothing, since"]
     rows: list[list[Cell]] = []
     for row in comparison.factors:
         start: list[Cell] = [
@@ -86,13 +91,16 @@ def factor_table(comparison: Comparison) -> Table:
             extra_of(row.anil) or None,
         ]
         start += [str(row.target) if row.target else None, row.gradient.measured.seeds]
-        seconds: list[Cell] = [row.seconds.value, ends_text(row.seconds)]
-        rows.append([*start, *_factor(row.gradient), *_factor(row.second_order), *seconds, row.kappa_L])
+        seconds: list[Cell] = [row.seconds.measured.value, ends_text(row.seconds.measured), row.gradient.is_ or None]
+        states: list[Cell] = [*row.anil_cost.state[:2], *row.maml_cost.state[:2], row.doubt or None]
+        rows.append([*start, *_factor(row.gradient), *_factor(row.second_order), *seconds, row.kappa_L, *states])
     notes = [
         "MAML's entries over ANIL's at the same N, both until ε on ANIL's (w, φ): ratio of medians over the shared "
-        "seeds; ∞: MAML's median run did not get there. Predicted: Table 2's quotient. At equal K: exact entries of "
-        "one meta-iteration. Where one of the two does not reach the report's ε, the target is the strictest that the "
-        "median runs of both reach, to two digits.",
+        "seeds. A miss shows only that more is needed than was spent: the factor is then a bound ('at least' where "
+        "MAML missed, 'at most' where ANIL did), as are the ends of the interval. Predicted: Table 2's quotient. At "
+        "equal K: exact entries of one meta-iteration. Where a seed of one of the two does not reach the report's ε, "
+        "the target is the strictest that every seed of both reaches, to two digits. Losses and accuracies: medians on "
+        "the fixed tasks at K, at the end for a miss.",
         "κ is MAML's inner step size and L the largest eigenvalue of the inner Hessian measured along its runs; where "
         "L was not measured, (1 + κL)^N is taken as 1 and the convex prediction is a lower bound.",
     ]
@@ -116,7 +124,8 @@ def _row(result: GroupResult, block: str, costs: Mapping[Target, MedianCost], ta
     row += [method_name(block) if block else None, *entries, str(target) if target else None]
     cost = costs[target] if target else MedianCost({})
     counts: list[Cell] = [cost.reached, cost.seeds] if target else [None, len(group.by_seed)]
-    row += [cost.median.iterations, ends_text(cost.iterations), *counts]
+    every = group.setting.get("stationarity_every") or None
+    row += [cost.median.iterations, ends_text(cost.iterations), every if target else None, *counts, *cost.state]
     row += [cost.median.gradient_entries, cost.median.second_order_entries, cost.median.seconds]
     accuracy = result.accuracy
     row += [*_split(result, cost), result.peak_memory_bytes / 2**20]
@@ -156,8 +165,14 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
     return [
         *chosen,
-        "K(ε): first measurement at which both partial meta-gradients' squared norms on the fixed tasks are below ε "
-        "(Definition 1); median over seeds, ∞ where the median run did not get there within its iterations.",
+        "K(ε): first measurement at which both partial meta-gradients' squared norms are below ε (Definition 1), known "
+        "to 'measured every' meta-iterations; median over seeds, ∞ where the median run did not get there within its "
+        "iterations. The norms are unbiased estimates from groups of fixed tasks, medians of three measurements in a "
+        "row; 'error' is their standard error at K, the larger of both, median over seeds: an ε below twice that "
+        "cannot be carried, and is never chosen. Runs of older versions have the noise of the sampled tasks in their "
+        "norms, and no error.",
+        "Loss and accuracy at K are medians on the same tasks, at the end where K is ∞: a small gradient at chance "
+        "level is that of a method that learns nothing.",
         "(w, φ) of: MAML and FOMAML have no φ, so K is taken on the blocks of the ANIL named there; "
         "elsewhere on the method's own.",
         "Entries to ε are sums over all tasks. Gradient seconds are shared features, inner and outer gradients; each "

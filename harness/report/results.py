@@ -6,17 +6,20 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
-from harness.report.costs import UNKNOWN, Cost, Measure, Target, cost_to, has_block
+from harness.report.costs import UNKNOWN, Cost, Measure, Reached, State, Target, chance, course, has_block, reach
 from harness.report.groups import Group
 from harness.report.runs import Run
-from harness.report.statistics import Interval, bootstrap, generator, median, relative_spread
+from harness.report.statistics import LEVEL, Interval, bootstrap, generator, median, paired_ratio, relative_spread
 from harness.report.validity import PHASES
 
 #: what seconds per iteration are given for; ``train`` is the whole iteration
 TIMED = ("train", *PHASES)
+#: what a ratio's value is: itself, or a bound of it where a median run missed
+Bound = Literal["", "at least", "at most"]
 _LAST = 10
 
 
@@ -25,8 +28,13 @@ class MedianCost:
     """Costs of each seed's run to a target; each measure is their median, misses counted as infinity."""
 
     #: by seed, those whose measurements can tell
-    each: Mapping[int, Cost]
+    found: Mapping[int, Reached]
     _intervals: dict[Measure, Interval] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def each(self) -> dict[int, Cost]:
+        """The cost of each seed, infinity for a miss."""
+        return {seed: reached.cost for seed, reached in self.found.items()}
 
     @cached_property
     def median(self) -> Cost:
@@ -35,6 +43,13 @@ class MedianCost:
             return UNKNOWN
         measures = zip(*self.each.values(), strict=True)
         return Cost(*(_middle([value for value in values if not math.isnan(value)]) for values in measures))
+
+    @cached_property
+    def state(self) -> State:
+        """Medians of loss, accuracy and standard error where each seed met the target, or at its end."""
+        states = [reached.state for reached in self.found.values()]
+        columns = zip(*states, strict=True) if states else [()] * len(State._fields)
+        return State(*(_middle([value for value in values if not math.isnan(value)]) for values in columns))
 
     @property
     def seeds(self) -> int:
@@ -49,6 +64,10 @@ class MedianCost:
     def by_seed(self, measure: Measure) -> dict[int, float]:
         """One measure for each seed."""
         return {seed: getattr(cost, measure) for seed, cost in self.each.items()}
+
+    def at_least(self, measure: Measure) -> dict[int, float]:
+        """One measure for each seed, in which a miss counts as what it had spent: it takes more than that."""
+        return {seed: getattr(reached.spent, measure) for seed, reached in self.found.items()}
 
     def interval(self, measure: Measure) -> Interval:
         """The median of one measure and its interval over seeds."""
@@ -150,10 +169,42 @@ def result_of(group: Group, targets: Sequence[Target], blocks: Mapping[str, Sequ
 
 
 def median_cost(runs: Mapping[int, Run], target: Target, w: Iterable[str] | None = None) -> MedianCost:
-    """The cost of each seed's run (see :func:`cost_to`)."""
+    """The cost of each seed's run (see :func:`reach`)."""
     block = None if w is None else frozenset(w)
-    each = {seed: cost_to(run, target, block) for seed, run in runs.items()}
-    return MedianCost({seed: cost for seed, cost in each.items() if not math.isnan(cost.iterations)})
+    each = {seed: reach(run, target, block) for seed, run in runs.items()}
+    return MedianCost({seed: reached for seed, reached in each.items() if reached is not None})
+
+
+def ratio_of(above: MedianCost, below: MedianCost, measure: Measure, level: float = LEVEL) -> tuple[Interval, Bound]:
+    """``above`` over ``below``, and which bound of it the value is where a median run missed.
+
+    A miss shows that more is needed than was spent, and nothing else: the low end takes what ``above`` spent in vain
+    for its cost, the high end what ``below`` did, and infinity stands on the other side. So the interval holds
+    whatever the budgets were. The value is unknown (NaN) where both missed.
+    """
+    if not above.found or not below.found:
+        return Interval(math.nan, math.nan, math.nan, 0, False), ""
+    least = paired_ratio(above.at_least(measure), below.by_seed(measure), generator(), level)
+    most = paired_ratio(above.by_seed(measure), below.at_least(measure), generator(), level)
+    missed = [math.isinf(getattr(cost.median, measure)) for cost in (above, below)]
+    value = math.nan if all(missed) else most.value if missed[1] else least.value
+    word: Bound = "" if missed[0] == missed[1] else "at least" if missed[0] else "at most"
+    return Interval(value, least.low, most.high, least.seeds, least.enough), word
+
+
+def at_chance(group: Group, cost: MedianCost) -> bool:
+    """Whether ``group`` had learnt nothing where it met a target: a small gradient may be that of one that never does.
+
+    Its accuracy there, or in regression its loss, is no better than chance, or than before training, over its seeds.
+    """
+    runs = {seed: group.by_seed[seed] for seed in cost.found}
+    level = {seed: chance(run, "accuracy") for seed, run in runs.items()}
+    if any(map(math.isnan, level.values())):
+        gains = [float(course(run, "loss")[0]) - cost.found[seed].state.loss for seed, run in runs.items()]
+    else:
+        gains = [cost.found[seed].state.accuracy - level[seed] for seed in runs]
+    found = bootstrap([gains], generator())
+    return found is not None and not (found.low if found.seeds > 1 else found.value) > 0
 
 
 def seconds_per_iteration(run: Run, name: str = "train") -> float:

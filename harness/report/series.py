@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.report.costs import Measure, Target
-from harness.report.results import GroupResult, median_cost
+from harness.report.results import GroupResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +22,6 @@ class Series:
     def steps(self) -> tuple[int, ...]:
         """The values of N."""
         return tuple(result.group.inner_steps for result in self.results)
-
-    @property
-    def budgets(self) -> set[int]:
-        """The numbers of meta-iterations of its groups: misses compare where there is one."""
-        return {result.group.same("iterations") for result in self.results}
-
-    def costs(self, target: Target, measure: Measure) -> list[dict[int, float]]:
-        """For every N the cost of each seed."""
-        return [median_cost(result.group.by_seed, target).by_seed(measure) for result in self.results]
 
 
 def series_of(results: Iterable[GroupResult], geometry: str) -> list[Series]:

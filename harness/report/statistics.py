@@ -13,7 +13,8 @@ from scipy.stats import binomtest, trim_mean
 #: fewer seeds carry no claim: a 95 % bootstrap interval of three covers 77 to 87 %
 ENOUGH = 5
 _RESAMPLES = 2000
-_LEVEL = 0.95
+#: of every interval, unless several decide together
+LEVEL = 0.95
 
 Values = NDArray[np.float64]
 #: from ``[..., seeds]`` to ``[...]``
@@ -74,14 +75,16 @@ def bootstrap(
     return _interval(value, statistic(np.concatenate(drawn, axis=-1)), min(array.size for array in arrays))
 
 
-def paired_ratio(above: Mapping[int, float], below: Mapping[int, float], random: np.random.Generator) -> Interval:
+def paired_ratio(
+    above: Mapping[int, float], below: Mapping[int, float], random: np.random.Generator, level: float = LEVEL
+) -> Interval:
     """Median of ``above`` over median of ``below`` on the seeds of both, which are drawn anew together.
 
     Keys are seeds: equal seeds have seen equal tasks. ``x/∞`` is 0 and ``∞/x`` is ∞; a resample with
     ``∞/∞`` or ``0/0`` can be anything, so it widens the interval at both ends. NaN where it is the value.
     """
     return paired(
-        [above, below], lambda values: divide(median(values[..., 0, :]), median(values[..., 1, :])), random, 0
+        [above, below], lambda values: divide(median(values[..., 0, :]), median(values[..., 1, :])), random, 0, level
     )
 
 
@@ -95,6 +98,7 @@ def paired(
     statistic: Statistic,
     random: np.random.Generator,
     least: float = -math.inf,
+    level: float = LEVEL,
 ) -> Interval:
     """A statistic ``[..., rows, seeds] -> [...]`` on the seeds that all rows have, which are drawn anew together.
 
@@ -107,7 +111,7 @@ def paired(
     if not seeds:
         return Interval(math.nan, math.nan, math.nan, 0, False)
     drawn = np.moveaxis(values[:, _draws(seeds, random)], 0, -2)
-    return _interval(float(statistic(values)), statistic(drawn), seeds, least)
+    return _interval(float(statistic(values)), statistic(drawn), seeds, least, level)
 
 
 def divide(above: Values, below: Values) -> Values:
@@ -119,7 +123,7 @@ def divide(above: Values, below: Values) -> Values:
 
 def share(successes: int, seeds: int) -> Interval:
     """A share of seeds with its Wilson interval, which is not empty where all seeds agree."""
-    limits = binomtest(successes, seeds).proportion_ci(_LEVEL, method="wilson")
+    limits = binomtest(successes, seeds).proportion_ci(LEVEL, method="wilson")
     return Interval(successes / seeds, float(limits.low), float(limits.high), seeds, seeds >= ENOUGH)
 
 
@@ -135,7 +139,9 @@ def _draws(seeds: int, random: np.random.Generator) -> NDArray[np.int64]:
     return random.integers(seeds, size=(_RESAMPLES, seeds))
 
 
-def _interval(value: float, distribution: Values, seeds: int, least: float = -math.inf) -> Interval:
+def _interval(
+    value: float, distribution: Values, seeds: int, least: float = -math.inf, level: float = LEVEL
+) -> Interval:
     """Percentiles that are members of the distribution: between a number and infinity there is no middle.
 
     NaN in it stands for anything from ``least`` to infinity.
@@ -143,7 +149,7 @@ def _interval(value: float, distribution: Values, seeds: int, least: float = -ma
     if seeds < 2:
         return Interval(value, math.nan, math.nan, seeds, False)
     unknown = np.isnan(distribution)
-    tail = (1 - _LEVEL) / 2
+    tail = (1 - level) / 2
     low = np.quantile(np.where(unknown, least, distribution), tail, method="lower")
     high = np.quantile(np.where(unknown, math.inf, distribution), 1 - tail, method="higher")
     return Interval(value, float(low), float(high), seeds, seeds >= ENOUGH)

@@ -10,18 +10,19 @@ from typing import Literal
 
 import numpy as np
 
-from harness.report.costs import Target, cost_to, course, larger_norms
+from harness.report.costs import Target, chance, cost_to, course, larger_norms, reach
 from harness.report.groups import Group
-from harness.report.results import GroupResult, result_of
+from harness.report.results import GroupResult, MedianCost, result_of
 from harness.report.runs import Run
 
 _DECADES, _SHOWN = 12, 9
 _KINDS: tuple[str, ...] = ("epsilon", "loss", "accuracy")
 _WORDS = {"epsilon": "smallest ε", "loss": "lowest loss", "accuracy": "highest accuracy"}
-
+#: an epsilon below so many standard errors of what was measured is never chosen
+TRUSTED = 2.0
 
 #: kinds of target that a run comes down to
-Falling = Literal["epsilon", "loss"]
+Falling = Literal["epsilon", "loss", "fall"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Headline:
 
     target: Target | None
     reason: str
+    #: whether a person gave it
+    given: bool = False
 
 
 Headlines = dict[str, Headline]
@@ -40,46 +43,77 @@ def choose(
 ) -> tuple[list[Target], Headlines]:
     """Targets and headlines by kind for the groups of one problem; ``blocks`` as in :func:`result_of`.
 
-    The headline is the strictest target that the median run of every method reaches at its best N, and that
-    nobody meets before training; if there is none, the strictest that at least one group reaches.
+    The headline is the strictest target that every seed of every method reaches at its best N; if there is none,
+    the strictest that every seed of at least one group reaches. None is chosen that a seed meets before training, that
+    chance meets, or that lies below :data:`TRUSTED` standard errors of what was measured. Kinds that were not
+    ``given`` are chosen from the data, unless the list is empty.
     """
     measured = [group for group in groups if any(run.stationarity for run in group.runs)]
     if not measured:
         reason = "no run measured Definition 1; allowed: runs with --stationarity-every"
         return list(given or ()), {kind: Headline(None, reason) for kind in _KINDS}
-    candidates = _grid(measured, blocks) if given is None else _ordered(given)
+    asked = {target.kind for target in given or ()}
+    grid = _grid(measured, blocks) if given is None or given else []
+    candidates = [target for target in grid if target.kind not in asked]
+    candidates = _ordered([*(given or ()), *candidates])
     results = [result_of(group, candidates, blocks) for group in measured]
     headlines = {
-        kind: _headline(kind, [target for target in candidates if target.kind == kind], results, given is not None)
+        kind: _headline(kind, [target for target in candidates if target.kind == kind], results, kind in asked)
         for kind in _KINDS
     }
+    chosen = [headline.target for headline in headlines.values() if headline.target is not None]
     if given is not None:
-        return list(given), headlines
+        return list(dict.fromkeys([*given, *chosen])), headlines
     shown = [target for target in candidates if target.kind == "epsilon" and _useful(target, results)]
-    kept = [headline.target for headline in headlines.values() if headline.target is not None]
-    return [*_thinned(shown, kept), *(target for target in kept if target.kind != "epsilon")], headlines
+    return [*_thinned(shown, chosen), *(target for target in chosen if target.kind != "epsilon")], headlines
 
 
 def reached_by_all(kind: Falling, members: Iterable[tuple[Iterable[Run], frozenset[str] | None]]) -> Target | None:
-    """The strictest target, to two digits, that the median run of every member reaches; None where there is none.
+    """The strictest target, to two digits, that every seed of every member reaches; None where there is none.
 
-    A member is the runs of a group and the w that norms are taken on (None: its own). An epsilon that some
-    median run meets before training says nothing, and is none; so is a loss that all of them do.
+    A member is the runs of a group and the w that norms are taken on (None: its own). With a target that some seeds
+    of the slowest member miss, the upper end of every interval would be infinite, and nothing ever decided. An
+    epsilon is at least :data:`TRUSTED` standard errors; what a run meets before training, or chance meets, says
+    nothing, and is none.
     """
     measured = [([run for run in runs if run.stationarity], w) for runs, w in members]
     if not all(runs for runs, _ in measured):
         return None
-    # The upper of two middle runs: half the seeds would leave the median at infinity.
-    floors = [sorted(_least(run, kind, w) for run in runs)[len(runs) // 2] for runs, w in measured]
-    target = Target(kind, _rounded_up(max(floors)))
-    costs = [_middle(cost_to(run, target, w).iterations for run in runs) for runs, w in measured]
-    late = [cost > 0 for cost in costs]
-    told = all(late) if kind == "epsilon" else any(late)
-    return target if target.value and told and max(costs) < math.inf else None
+    runs = [(run, w) for group, w in measured for run in group]
+    if kind == "fall":
+        target = Target("fall", _rounded_down(min(_best(course(run, "fall")) for run, _ in runs)))
+    elif kind == "loss":
+        target = Target("loss", _rounded_up(max(-_best(-course(run, "loss")) for run, _ in runs)))
+    else:
+        target = Target("epsilon", _rounded_up(max(-_best(-larger_norms(run, w)) for run, w in runs)))
+        # The standard error is larger where the gradient is, so a larger epsilon is met with a larger error.
+        while (
+            error := max((_error_at(group, target, w) for group, w in measured), default=0.0)
+        ) * TRUSTED > target.value:
+            target = Target("epsilon", _rounded_up(TRUSTED * error))
+    if not target.value or any(meets_chance(run, target) for run, _ in runs):
+        return None
+    costs = [cost_to(run, target, w).iterations for run, w in runs]
+    return target if all(0 < cost < math.inf for cost in costs) else None
 
 
-def _least(run: Run, kind: Falling, w: frozenset[str] | None) -> float:
-    return -_best(-(larger_norms(run, w) if kind == "epsilon" else course(run, "loss")))
+def meets_chance(run: Run, target: Target) -> bool:
+    """Whether knowing nothing of the classes meets ``target``."""
+    if target.kind == "loss":
+        return target.value >= chance(run, "loss")
+    return target.kind == "accuracy" and target.value <= chance(run, "accuracy")
+
+
+def trusted(target: Target, cost: MedianCost) -> bool:
+    """Whether what was measured can carry an epsilon; of runs of older versions that is not known, and False."""
+    return target.kind != "epsilon" or target.value >= TRUSTED * cost.state.error
+
+
+def _error_at(runs: Iterable[Run], target: Target, w: frozenset[str] | None) -> float:
+    """Median standard error where each run meets ``target``; 0 where that is not known."""
+    found = [reached.state.error for run in runs if (reached := reach(run, target, w)) is not None]
+    known = [error for error in found if not math.isnan(error)]
+    return _middle(known) if known else 0.0
 
 
 def _headline(kind: str, candidates: Sequence[Target], results: Sequence[GroupResult], given: bool) -> Headline:
@@ -87,22 +121,45 @@ def _headline(kind: str, candidates: Sequence[Target], results: Sequence[GroupRe
     useful = [target for target in candidates if _useful(target, results)]
     for target in useful:
         if all(_reached(target, members) for members in _methods(results).values()):
-            return Headline(target, f"the {word} that the median run of every method reaches at its best N")
+            return Headline(target, f"the {word} that every seed of every method reaches at its best N", given)
     if useful:
-        return Headline(useful[0], f"no target is reached by every method; the {word} that at least one group reaches")
+        reason = f"no target is reached by every method; the {word} that every seed of at least one group reaches"
+        return Headline(useful[0], reason, given)
     if given and candidates:
-        return Headline(candidates[-1], f"no group reaches any {kind} given; the loosest of them")
-    return Headline(None, f"no group reaches any {kind} that it did not meet before training")
+        return Headline(candidates[-1], f"{_why_not(candidates[-1], results)}; the loosest {kind} given", given)
+    return Headline(None, f"every seed of no group reaches any {kind} that none meets before training, nor chance")
+
+
+def _why_not(target: Target, results: Sequence[GroupResult]) -> str:
+    if _before_training(target, results):
+        return "some seed meets it before training"
+    if any(meets_chance(run, target) for result in results for run in result.group.by_seed.values()):
+        return "chance meets it"
+    if any(_reached(target, [result]) for result in results):
+        return f"below {TRUSTED:g} standard errors of what was measured"
+    return "every seed of no group reaches it"
 
 
 def _useful(target: Target, results: Iterable[GroupResult]) -> bool:
-    """Reached by the median run of some group, and by none before training."""
-    found = [result.iterations_to(target) for result in results]
-    return 0 not in found and any(map(math.isfinite, found))
+    """Reached by every seed of some group that can carry it, by none before training, and not by chance."""
+    results = list(results)
+    return (
+        not _before_training(target, results)
+        and not any(meets_chance(run, target) for result in results for run in result.group.by_seed.values())
+        and any(
+            _reached(target, [result]) and all(trusted(target, cost) for cost in result.all_costs(target))
+            for result in results
+        )
+    )
+
+
+def _before_training(target: Target, results: Iterable[GroupResult]) -> bool:
+    costs = (cost for result in results for cost in result.all_costs(target))
+    return any(0 in cost.by_seed("iterations").values() for cost in costs)
 
 
 def _reached(target: Target, results: Iterable[GroupResult]) -> bool:
-    return any(math.isfinite(result.iterations_to(target)) for result in results)
+    return any(all(0 < cost.reached == cost.seeds for cost in result.all_costs(target)) for result in results)
 
 
 def _methods(results: Iterable[GroupResult]) -> dict[str, list[GroupResult]]:
@@ -124,8 +181,8 @@ def _grid(groups: Sequence[Group], blocks: Mapping[str, Sequence[str]]) -> list[
     best: dict[str, dict[str, list[float]]] = {"loss": defaultdict(list), "accuracy": defaultdict(list)}
     for group in groups:
         members = [run for run in group.by_seed.values() if run.stationarity]
-        best["loss"][group.method].append(_middle(-_best(-course(run, "loss")) for run in members))
-        best["accuracy"][group.method].append(_middle(_best(course(run, "accuracy")) for run in members))
+        best["loss"][group.method].append(max((-_best(-course(run, "loss")) for run in members), default=math.inf))
+        best["accuracy"][group.method].append(min((_best(course(run, "accuracy")) for run in members), default=0.0))
     losses = {_rounded_up(min(values)) for values in best["loss"].values()}
     accuracies = {math.floor(100 * max(values)) / 100 for values in best["accuracy"].values() if max(values) > 0}
     found += [Target("loss", value) for value in losses if value > 0]
@@ -158,6 +215,14 @@ def _rounded_up(value: float) -> float:
         return 0.0
     exponent = math.floor(math.log10(value)) - 1
     return float(f"{math.ceil(value / 10.0**exponent)}e{exponent}")
+
+
+def _rounded_down(value: float) -> float:
+    """To two digits, so that what was reached still is; 0 where there is nothing to round."""
+    if not 1e-300 < value < 1e300:
+        return 0.0
+    exponent = math.floor(math.log10(value)) - 1
+    return float(f"{math.floor(value / 10.0**exponent)}e{exponent}")
 
 
 def _thinned(targets: list[Target], kept: Sequence[Target]) -> list[Target]:

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import math
-
-import numpy as np
+from collections.abc import Sequence
 
 from harness.report.cells import interval_text
+from harness.report.costs import Measure
+from harness.report.results import MedianCost, ratio_of
 from harness.report.series import Series
-from harness.report.statistics import Values, generator, median, paired, paired_ratio
+from harness.report.statistics import Interval
 from harness.report.verdicts import Verdict, all_of, seeds_text, verdict
 
-#: for every N the cost of each seed
-Costs = list[dict[int, float]]
+#: to one target, for every N; a miss takes more than was spent, see :func:`ratio_of`
+Costs = Sequence[MedianCost]
 Tested = tuple[Verdict, str]
+#: two K count as the same if neither is so many times the other
+SAME = 1.25
 
 
-def saturates(series: Series, costs: Costs) -> Tested:
-    """K is smaller at the last N than at the first, and falls less per inner step at the end than at the start."""
-    steps = np.array(series.steps, dtype=float)
+def saturates(series: Series, costs: Costs, measure: Measure) -> Tested:
+    """K is smaller at the last N than at the first, never rises after its least, and no longer changes at the end.
 
-    def flattening(values: Values) -> Values:
-        with np.errstate(invalid="ignore"):
-            falls: Values = -np.diff(median(values), axis=-1) / np.diff(steps)
-            return np.asarray(falls[..., 0] - falls[..., -1])
-
-    fall, flat = paired_ratio(costs[0], costs[-1], generator()), paired(costs, flattening, generator())
+    That it no longer changes is shown by an interval of K at the last N but one over K at the last inside
+    1/:data:`SAME` to :data:`SAME`, and refuted by one outside. A rise after the least refutes it, too.
+    """
+    least = min(range(len(costs)), key=lambda index: _median(costs[index], measure))
+    fall = ratio_of(costs[0], costs[-1], measure)[0]
+    rest = ratio_of(costs[-2], costs[-1], measure)[0]
+    later = range(least + 1, len(costs))
+    climbs = {series.steps[j]: ratio_of(costs[j], costs[least], measure, _level(len(later)))[0] for j in later}
+    risen = [steps for steps, ratio in climbs.items() if verdict(ratio, 1) == "held"]
     text = (
-        f"K at N = {series.steps[0]} over K at N = {series.steps[-1]}: {interval_text(fall)}; "
-        f"fall of K per inner step, first less last: {interval_text(flat)}; {seeds_text(fall)}"
+        f"K at N = {series.steps[0]} over K at N = {series.steps[-1]}: {interval_text(fall)}; K at "
+        f"N = {series.steps[-2]} over K at N = {series.steps[-1]}: {interval_text(rest)}, the same within {SAME:g}"
     )
-    return all_of([verdict(fall, 1), verdict(flat, 0)]), text
+    if risen:
+        text += f"; above its least, at N = {series.steps[least]}, again at N = {', '.join(map(str, risen))}"
+    decided = "refuted" if risen else all_of([verdict(fall, 1), _same(rest)])
+    return decided, f"{text}; {seeds_text(fall)}"
 
 
-def falls_then_rises(series: Series, costs: Costs) -> Tested:
+def falls_then_rises(series: Series, costs: Costs, measure: Measure) -> Tested:
     """Some N between the first and the last costs less than both: the cheapest of them by its median."""
-    best = min(range(1, len(costs) - 1), key=lambda index: _median(costs[index]))
-    ratios = {end: paired_ratio(costs[end], costs[best], generator()) for end in (0, -1)}
+    best = min(range(1, len(costs) - 1), key=lambda index: _median(costs[index], measure))
+    level = _level(len(costs) - 2)  # the cheapest of so many looks cheap by chance
+    ratios = {end: ratio_of(costs[end], costs[best], measure, level)[0] for end in (0, -1)}
     text = "; ".join(
         f"cost at N = {series.steps[end]} over N = {series.steps[best]}: {interval_text(ratio)}"
         for end, ratio in ratios.items()
@@ -44,16 +53,32 @@ def falls_then_rises(series: Series, costs: Costs) -> Tested:
     return all_of(verdict(ratio, 1) for ratio in ratios.values()), f"{text}; {seeds_text(ratios[0])}"
 
 
-def rises(series: Series, costs: Costs) -> Tested:
+def rises(series: Series, costs: Costs, measure: Measure) -> Tested:
     """The last N costs more than the first, and no N between them less than the first."""
-    ratios = [paired_ratio(cost, costs[0], generator()) for cost in costs[1:]]
-    verdicts = [verdict(ratio, 1) for ratio in ratios]
-    cheaper = [steps for steps, found in zip(series.steps[1:], verdicts, strict=True) if found == "refuted"]
-    text = f"cost at N = {series.steps[-1]} over N = {series.steps[0]}: {interval_text(ratios[-1])}"
+    last = ratio_of(costs[-1], costs[0], measure)[0]
+    level = _level(len(costs) - 1)  # any of so many refutes it
+    ratios = [ratio_of(cost, costs[0], measure, level)[0] for cost in costs[1:]]
+    cheaper = [steps for steps, found in zip(series.steps[1:], ratios, strict=True) if verdict(found, 1) == "refuted"]
+    text = f"cost at N = {series.steps[-1]} over N = {series.steps[0]}: {interval_text(last)}"
     if cheaper:
         text += f"; below that of N = {series.steps[0]} at N = {', '.join(map(str, cheaper))}"
-    return "refuted" if cheaper else verdicts[-1], f"{text}; {seeds_text(ratios[-1])}"
+    decided = "refuted" if cheaper or verdict(last, 1) == "refuted" else verdict(last, 1)
+    return decided, f"{text}; {seeds_text(last)}"
 
 
-def _median(costs: dict[int, float]) -> float:
-    return float(median(list(costs.values()))) if costs else math.inf
+def _same(ratio: Interval) -> Verdict:
+    if not ratio.enough:
+        return "undecided"
+    if ratio.low >= 1 / SAME and ratio.high <= SAME:
+        return "held"
+    return "refuted" if ratio.low > SAME or ratio.high < 1 / SAME else "undecided"
+
+
+def _level(comparisons: int) -> float:
+    """Of each of several intervals of which any may decide, so that together they err in 5 % (Bonferroni)."""
+    return 1 - 0.05 / max(1, comparisons)
+
+
+def _median(cost: MedianCost, measure: Measure) -> float:
+    value: float = getattr(cost.median, measure)
+    return math.inf if math.isnan(value) else value

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.errors import InputError
+from harness.unbiased import smoothed
 
 _WHOLE = ("loss", "accuracy", "seconds", "memory")
 _COSTS = ("seconds", "gradient_entries", "second_order_entries")
@@ -48,22 +51,27 @@ class Part:
         """What a pruner compares, in this objective's direction; None where it is not a finite number."""
         kind = self.target or self.measure
         if kind == "epsilon":
-            norms = (record["grad_w_squared_norm"], record["grad_phi_squared_norm"])
-            return None if None in norms else max(norms)
+            w, phi = _norms(record)
+            return None if w is None or phi is None else max(w, phi)
         found: float | None = record.get("accuracy" if kind == "accuracy" else "loss")
         return -found if found is not None and self.target == "accuracy" else found
 
-    def reached(self, record: Mapping[str, Any]) -> bool:
-        """Whether the target is met."""
-        found = self.progress(record)
-        if self.target is None or found is None:
-            return False
-        return found <= (-self.value if self.target == "accuracy" else self.value)
+    def reached(self, records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """The first measurement that meets the target; Definition 1's norms count as :func:`smoothed`."""
+        if self.target is None or not records:
+            return None
+        if self.target == "epsilon":
+            norms = np.array([_norms(record) for record in records], dtype=float)
+            found = smoothed(norms).max(axis=1)
+        else:
+            found = np.array([self.progress(record) for record in records], dtype=float)
+        met = found <= (-self.value if self.target == "accuracy" else self.value)
+        return records[int(met.argmax())] if met.any() else None
 
     def of(self, run: Path, summary: Mapping[str, Any]) -> float | None:
         """Its value for a run; None where a number is missing or the target was not met."""
         if self.target is not None:
-            first = next((record for record in self.records(run) if self.reached(record)), None)
+            first = self.reached(self.records(run))
             return None if first is None else _cost(run, first["iteration"], self.measure)
         if self.measure == "seconds":
             return float(summary["seconds"]["train"])
@@ -128,6 +136,12 @@ def _part(text: str, where: str) -> Part:
             raise InputError(f"{where}: {found.group(3)!r} is no {found.group(2)}; allowed: a number > 0")
         return Part(found.group(1), found.group(2), value)
     raise InputError(f"{where}: {text!r} is not allowed; allowed: {_ALLOWED}")
+
+
+def _norms(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Both squared norms of Definition 1, without the noise of the sampled tasks."""
+    found = record["unbiased"]
+    return found["w"], found["phi"]
 
 
 def _cost(run: Path, iteration: int, measure: str) -> float | None:

@@ -61,7 +61,7 @@ class Watch:
         if not self._plan.objective.single or what != self._part.watched:
             return None
         self._report(self._config, record)
-        if self._part.reached(record):
+        if self._part.target and self._part.reached(self._part.records(self._directory)):
             return REACHED
         last = record["iteration"] >= self._config.iterations
         return PRUNED if not last and self._trial.should_prune() else None
