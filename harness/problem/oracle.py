@@ -16,9 +16,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from harness.errors import unknown
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: kinds of loss that a benchmark may name
+LOSSES = ("cross_entropy", "mse")
 PHASES = ("features", "inner_gradient", "outer_gradient", "second_order")
 
 
@@ -79,8 +83,6 @@ class Oracle(ABC):
     n_w: int
     n_phi: int
     tasks: int
-    #: whether an inner loop can be recorded and differentiated (strategy "unrolled")
-    can_record: bool = False
 
     def __init__(self, counts: Counts | None = None, clock: Clock | None = None) -> None:
         self.counts = counts if counts is not None else Counts()
@@ -88,10 +90,19 @@ class Oracle(ABC):
         #: how exact meta-gradients are computed: "unrolled", "recursion" or "checkpointed"
         self.differentiation = "recursion"
         self.outcome: Outcome | None = None
+        #: w_0 of the inner loop that :meth:`pull_back` differentiates
+        self.recorded_from: Tensor | None = None
 
-    def initial(self) -> Tensor:
-        """w_0 for every task, ``[B, n_w]``."""
-        return self._initial()
+    def initial(self, record: bool = False) -> Tensor:
+        """w_0 for every task, ``[B, n_w]``.
+
+        ``record``: inner gradients at it, and at what is computed from them, keep the graph that :meth:`pull_back`
+        differentiates. It grows with every step, so only a rule that will pull back asks for it.
+        """
+        w = self._initial()
+        if record:
+            self.recorded_from = w.requires_grad_()
+        return w
 
     def inner_gradient(self, w: Tensor, linearise: bool = False) -> Tensor:
         """The gradient in w of the inner objective on the support set, ``[B, n_w]``.
@@ -133,7 +144,7 @@ class Oracle(ABC):
             return self._mixed_product(w, u)
 
     def pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Differentiate a recorded inner loop that ended in ``w``: cotangents of w_0 and of s."""
+        """Differentiate a recorded inner loop (see :meth:`initial`) that ended in ``w``: cotangents of w_0 and of s."""
         with self.clock.phase("second_order"):
             return self._pull_back(w, v)
 
@@ -186,3 +197,7 @@ class Inner:
     l2: float = 0.0
     #: "separate" batch statistics for support and query, or "joint" in the shared body
     norm_statistics: str = field(default="separate")
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown("benchmark loss", self.loss, LOSSES)
