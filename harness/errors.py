@@ -26,6 +26,10 @@ class NotSupported(InputError):
     """This combination of algorithm, engine and model has no implementation; others go on."""
 
 
+class AlgorithmFailed(NotSupported):
+    """An algorithm's own code raised on this combination; others go on."""
+
+
 class MissingData(InputError):
     """A data set is not there; says where it belongs. The rest of a suite goes on without it."""
 

@@ -107,8 +107,18 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
         place = continued(directory.environment(), place)
     directory.begin(config.model_dump(), place, resume)
     trainer = Trainer(
-        config, setup.engine, setup.evaluator, resolved.benchmark, directory, setup.w, setup.phi, progress
+        config,
+        setup.engine,
+        setup.evaluator,
+        resolved.benchmark,
+        directory,
+        setup.w,
+        setup.phi,
+        progress,
+        dict(setup.unknown),
     )
+    for what, why in setup.unknown.items():
+        log.warning("%s will not be known: %s", what, why)
     evaluation: dict[str, Any] | None = None
     try:
         if state is not None:

@@ -28,7 +28,8 @@ def summarise(
     ``seconds.train`` is all training, the first iteration included; ``seconds.wall`` has evaluation,
     logging and checkpoints in it too. Phases stay None for engines on other libraries, whose inside
     no clock can see. ``resumed_elsewhere`` says what was different where the run went on (a version, a GPU):
-    its seconds and memory are then those of no one machine.
+    its seconds and memory are then those of no one machine. ``unknown`` says why ``counts`` or Definition 1
+    (``definition_1``) are not known, where they were asked for and are not.
     """
     trainer.count_wall()
     config, totals = setup.config, trainer.totals
@@ -78,6 +79,7 @@ def summarise(
             "before_adaptation_ci95": seen.get("loss_before_adaptation_ci95"),
         },
         "diverged": trainer.divergence,
+        "unknown": trainer.unknown,
         "resumed_elsewhere": resumed_elsewhere,
         "out_of_memory": trainer.shortage,
         "stopped": trainer.stopped if status == "stopped" else None,

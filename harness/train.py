@@ -65,10 +65,14 @@ class Trainer:
         w: Tensor,
         phi: Tensor,
         progress: Progress,
+        unknown: dict[str, str],
     ) -> None:
         self.config, self.engine, self.evaluator, self.benchmark = config, engine, evaluator, benchmark
         self.directory, self.progress = directory, progress
-        self.stationarity = Stationarity(config, engine.problem, benchmark) if config.stationarity_every else None
+        #: what is not known of this run, and why (see :class:`harness.setup.Setup`)
+        self.unknown = unknown
+        measured = config.stationarity_every and "definition_1" not in unknown
+        self.stationarity = Stationarity(config, engine.problem, benchmark) if measured else None
         self.w, self.phi = w, phi
         groups = [{"params": [w], "lr": config.outer_lr_w}, {"params": [phi], "lr": config.outer_lr_phi}]
         kind = torch.optim.Adam if config.outer_optimizer == "adam" else torch.optim.SGD

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +14,16 @@ import harness
 from algorithms.fomaml import FOMAML
 from algorithms.maml import MAML
 from harness import RunConfig
+from harness.cli import main
 from harness.engines.engine import Problem
 from harness.errors import InputError, NotSupported
 from harness.problem.algorithm import MetaGradient
+from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
-from harness.registry import benchmarks, engines
+from harness.proof import verify
+from harness.registry import Plugin, algorithms, benchmarks, engines
 
 
 class Reptile(MAML):
@@ -118,3 +123,169 @@ def test_an_unknown_loss_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(InputError, match="unknown benchmark loss 'huber': allowed: cross_entropy, mse"):
         harness.run(RunConfig(iterations=1, eval_tasks=2), benchmark=Huber(), results=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+class Proximal(MAML):
+    """An inner loop of its own whose exact meta-gradient is known: with one step, plain gradient descent's."""
+
+    name = "proximal"
+    derivative = "exact"
+    wrong = 1.0
+
+    def adapt(self, oracle, inner_steps, inner_lr):
+        start = w = oracle.initial()
+        for _ in range(inner_steps):
+            w = w - inner_lr * (oracle.inner_gradient(w) + 2.0 * (w - start))
+        return w
+
+    def meta_gradient(self, oracle, inner_steps, inner_lr):
+        start = w = oracle.initial()
+        iterates = [w]
+        for _ in range(inner_steps):
+            w = w - inner_lr * (oracle.inner_gradient(w) + 2.0 * (w - start))
+            iterates.append(w)
+        v, g_phi = oracle.outer_gradient(w)
+        at_start = 0 * v
+        for w in reversed(iterates[:-1]):
+            hessian_v, mixed_v = oracle.second_order_products(w, v)
+            at_start = at_start + self.wrong * 2.0 * inner_lr * v
+            v, g_phi = v - inner_lr * (hessian_v + 2.0 * v), g_phi - inner_lr * mixed_v
+        return MetaGradient((v + at_start).mean(0), oracle.phi_gradient(g_phi))
+
+
+class Wrong(Proximal):
+    """Forgets that the proximal term pulls towards w_0."""
+
+    name = "wrong"
+    wrong = 0.0
+
+
+class Unclaimed(Wrong):
+    """The same fault in a rule that claims nothing."""
+
+    name = "unclaimed"
+    derivative = None
+
+
+class Classifier(Proximal):
+    """Knows classes only, and has no way of saying so but its own error."""
+
+    name = "classifier"
+
+    def adapt(self, oracle, inner_steps, inner_lr):
+        torch.nn.functional.one_hot(oracle.batch.support_y, 3)
+        return super().adapt(oracle, inner_steps, inner_lr)
+
+    def meta_gradient(self, oracle, inner_steps, inner_lr):
+        self.adapt(oracle, 0, inner_lr)
+        return super().meta_gradient(oracle, inner_steps, inner_lr)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Registers an algorithm as if a package had brought it."""
+
+    def install(algorithm):
+        monkeypatch.setitem(algorithms().plugins, algorithm.name, Plugin(algorithm.name, "a stranger", algorithm))
+        return algorithm.name
+
+    return install
+
+
+def verified(name):
+    report = verify(algorithms=[name], engines=["native"])
+    return report, {row["witness"] for row in report["rows"]}, {row["witness"] for row in report["rows"] if not row["ok"]}
+
+
+def test_verify_holds_an_inner_loop_of_its_own_to_central_differences_through_it(installed):
+    report, witnesses, wrong = verified(installed(Proximal))
+    assert report["ok"]
+    assert witnesses == {"plain_oracle", "through_adapt"}
+    assert {row["tolerance"] for row in report["rows"] if row["witness"] == "through_adapt"} == {1e-6}
+    report, _, wrong = verified(installed(Wrong))
+    assert not report["ok"]
+    assert wrong == {"through_adapt"}  # the rule agrees with itself
+
+
+def test_a_rule_that_claims_nothing_passes_and_is_said_to_be_no_gradient(installed, capsys):
+    report, witnesses, _ = verified(installed(Unclaimed))
+    assert report["ok"]
+    assert witnesses == {"plain_oracle"}
+    assert len(report["skipped"]) == 3
+    assert all("no gradient of L_meta" in entry["reason"] for entry in report["skipped"])
+    reasons = [entry["reason"] for entry in verify(algorithms=["fomaml"], engines=["native"])["skipped"]]
+    assert len(reasons) == 3
+    assert all("no gradient of L_meta" in reason and "first_order" in reason for reason in reasons)
+    assert main(["verify", "--algo", "unclaimed", "--engine", "native"]) == 0
+    assert "unclaimed nonconvex cnn: no gradient of L_meta, by" in capsys.readouterr().out
+
+
+def test_a_rule_that_only_the_oracle_knows_is_no_peers_business():
+    network = Network(Own().double(), "all")
+    with pytest.raises(NotSupported, match="rule of its own"):
+        engines().get("higher")(Problem(Proximal("nonconvex"), network, Inner("mse", 1, 0.1)))
+
+
+def test_what_a_plugin_raises_is_one_line_and_others_go_on(installed, capsys, tmp_path):
+    report, _, _ = verified(installed(Classifier))
+    assert report["ok"]
+    assert {row["problem"] for row in report["rows"]} == {"cnn"}
+    said = [entry for entry in report["skipped"] if entry["problem"] == "mlp"]
+    assert "algorithm 'classifier' failed (RuntimeError, test_strangers.py:" in said[0]["reason"]
+    flags = ["--benchmark", "sinusoid", "--iterations", "1", "--eval-tasks", "2", "--results", str(tmp_path)]
+    assert main(["run", "--algo", "classifier", *flags]) == 2
+    error = capsys.readouterr().err
+    assert "error: algorithm 'classifier' failed (RuntimeError" in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rule_that_fails_on_one_fast_path_fails_verify(installed):
+    class Failing(Reptile):
+        def meta_gradient(self, oracle, inner_steps, inner_lr):
+            if not isinstance(oracle, AutogradOracle):
+                raise ValueError("layers")
+            return super().meta_gradient(oracle, inner_steps, inner_lr)
+
+    report, _, wrong = verified(installed(Failing))
+    assert not report["ok"]
+    assert wrong == {"plain_oracle"}
+
+
+SMALL = {
+    "benchmark": "sinusoid",
+    "iterations": 4,
+    "meta_batch": 2,
+    "eval_tasks": 2,
+    "inner_steps": 2,
+    "stationarity_every": 2,
+    "stationarity_tasks": 2,
+    "dtype": "float64",
+    "inner_lr": 0.01,
+}
+
+
+def stationarity(summary):
+    path = Path(summary["run_dir"]) / "stationarity.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_definition_1_of_a_pseudo_gradient_is_taken_on_l_meta(tmp_path):
+    reptile, maml = (
+        stationarity(harness.run(RunConfig(**SMALL), algorithm=algorithm, results=tmp_path / algorithm.name))[0]
+        for algorithm in (Reptile, MAML)
+    )
+    assert reptile["squared_norms"] == pytest.approx(maml["squared_norms"], rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_definition_1_of_an_inner_loop_of_its_own_is_taken_on_a_rule_that_was_checked(tmp_path, dtype, caplog):
+    config = RunConfig(**{**SMALL, "dtype": dtype})
+    right = harness.run(config, algorithm=Proximal, results=tmp_path)
+    assert len(stationarity(right)) == 3
+    assert right["unknown"] == {}
+    wrong = harness.run(config, algorithm=Unclaimed, results=tmp_path)
+    assert wrong["status"] == "completed"
+    assert stationarity(wrong) == []
+    assert "no gradient of L_D(adapt(w, phi), phi): off by" in wrong["unknown"]["definition_1"]
+    assert caplog.text.count("definition_1 will not be known") == 1
