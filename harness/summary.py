@@ -63,7 +63,9 @@ def summarise(
         "n_phi": setup.problem.network.n_phi,
         "w": [slot.name for slot in setup.problem.network.w_slots],
         "counts": totals.counts,
-        "counts_per_task": {name: count // tasks if tasks else 0 for name, count in totals.counts.items()},
+        "counts_per_task": {
+            name: None if count is None else count // tasks if tasks else 0 for name, count in totals.counts.items()
+        },
         "train_loss": totals.train_loss,
         "accuracy": {
             "mean": seen.get("accuracy"),

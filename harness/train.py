@@ -45,7 +45,9 @@ class Totals:
     wall: float = 0.0
     first_iteration: float | None = None
     phases: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=lambda: Counts().as_dict())
+    counts: dict[str, int | None] = field(default_factory=lambda: Counts().as_dict())
+    #: why counts are not known, where they are not
+    counts_unknown: str = ""
     peak_memory_bytes: int = 0
     #: tasks at once, where it was left to what fits
     task_chunk: int | None = None
@@ -90,7 +92,7 @@ class Trainer:
         self.stopped: str | None = None
         self._earlier_phases: dict[str, float] = {}
         self._wall_since = time.monotonic()
-        self._waiting: list[tuple[Tensor, dict[str, int]]] = []
+        self._waiting: list[tuple[Tensor, dict[str, int | None]]] = []
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint (see :meth:`state`)."""
@@ -99,7 +101,10 @@ class Trainer:
             self.phi.copy_(state["phi"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.totals = Totals(**state["totals"])
-        self.counts = Counts(**self.totals.counts)
+        if why := self.totals.counts_unknown:
+            self.unknown["counts"] = self.counts.unknown = why
+        else:
+            vars(self.counts).update(self.totals.counts)
         if self.config.task_chunk == "auto" and self.totals.task_chunk:
             self.chunks.size = self.totals.task_chunk
         self._earlier_phases = dict(self.totals.phases)
@@ -246,6 +251,8 @@ class Trainer:
             if quantity := next((name for name in _CHECKED if not math.isfinite(values[name])), None):
                 self.divergence = {"iteration": totals.iteration, "quantity": quantity}
                 break
+        if self.counts.unknown:
+            self.unknown["counts"] = totals.counts_unknown = self.counts.unknown
         self._waiting.clear()
         measured = self.clock.seconds(len(lines))
         for name in (*PHASES, "outer_update"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import weakref
 from pathlib import Path
 
@@ -15,15 +17,25 @@ from algorithms.fomaml import FOMAML
 from algorithms.maml import MAML
 from harness import RunConfig
 from harness.cli import main
+from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Problem
+from harness.engines.native import Native
 from harness.errors import InputError, NotSupported
 from harness.problem.algorithm import MetaGradient
 from harness.problem.autograd_oracle import AutogradOracle
-from harness.problem.oracle import Inner
+from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
+from harness.progress import Silent
 from harness.proof import verify
 from harness.registry import Plugin, algorithms, benchmarks, engines
+from harness.report.comparison import compare_runs
+from harness.report.costs import Target
+from harness.report.runs import read_runs
+from harness.report.tables import tables_of
+from harness.terminal.console import console, run_table
+from harness.timing import KINDS, time_meta_gradients
+from harness.timing.config import TimeConfig
 
 
 class Reptile(MAML):
@@ -194,7 +206,11 @@ def installed(monkeypatch):
 
 def verified(name):
     report = verify(algorithms=[name], engines=["native"])
-    return report, {row["witness"] for row in report["rows"]}, {row["witness"] for row in report["rows"] if not row["ok"]}
+    return (
+        report,
+        {row["witness"] for row in report["rows"]},
+        {row["witness"] for row in report["rows"] if not row["ok"]},
+    )
 
 
 def test_verify_holds_an_inner_loop_of_its_own_to_central_differences_through_it(installed):
@@ -289,3 +305,98 @@ def test_definition_1_of_an_inner_loop_of_its_own_is_taken_on_a_rule_that_was_ch
     assert stationarity(wrong) == []
     assert "no gradient of L_D(adapt(w, phi), phi): off by" in wrong["unknown"]["definition_1"]
     assert caplog.text.count("definition_1 will not be known") == 1
+
+
+class Bypass(MAML):
+    """Takes the gradient of L_D at w by itself, as ProtoNet's plugins do with class means."""
+
+    name = "bypass"
+
+    def meta_gradient(self, oracle, inner_steps, inner_lr):
+        w = oracle.initial()
+        oracle.outcome = oracle.evaluate(w)
+        return MetaGradient(torch.ones_like(w[0]), w.new_zeros(oracle.n_phi))
+
+
+class Idle(Bypass):
+    """Moves nothing: no evaluation is what it made."""
+
+    name = "idle"
+
+    def meta_gradient(self, oracle, inner_steps, inner_lr):
+        gradient = super().meta_gradient(oracle, inner_steps, inner_lr)
+        return MetaGradient(0 * gradient.w, gradient.phi)
+
+
+def test_evaluations_that_went_past_the_oracle_are_unknown_and_not_0(tmp_path, caplog, capsys):
+    config = RunConfig(**SMALL)
+    summary = harness.run(config, algorithm=Bypass, results=tmp_path)
+    assert set(summary["counts"].values()) == set(summary["counts_per_task"].values()) == {None}
+    assert "'bypass' never asked the oracle for the gradient of L_D" in summary["unknown"]["counts"]
+    assert caplog.text.count("evaluations are not counted") == 1
+    console(to_stderr=False).print(run_table(summary))
+    assert re.search(r"gradient entries\s+unknown", capsys.readouterr().out)
+    idle = harness.run(config, algorithm=Idle, results=tmp_path)
+    assert idle["counts"]["gradient_entries"] == 0
+    assert "counts" not in idle["unknown"]
+
+
+def test_counts_stay_unknown_over_an_interruption(tmp_path):
+    config = RunConfig(**{**SMALL, "checkpoint_every": 1})
+
+    class Stop(Silent):
+        def trained(self, record):
+            if record["iteration"] == 3:
+                raise KeyboardInterrupt
+
+    assert harness.run(config, algorithm=Bypass, results=tmp_path, progress=Stop())["status"] == "interrupted"
+    summary = harness.run(config, algorithm=Bypass, results=tmp_path, resume=True)
+    assert summary["status"] == "completed"
+    assert summary["counts"]["gradient_entries"] is None
+    assert "counts" in summary["unknown"]
+
+
+def test_an_engine_that_counts_nothing_is_not_0_either():
+    class Uncounted(Native):
+        name = "uncounted"
+
+        def meta_gradient(self, w, phi, batch, counts=None, clock=None):
+            return super().meta_gradient(w, phi, batch)
+
+    network, counts = Network(Own().double(), "all"), Counts()
+    engine = Uncounted(Problem(MAML("nonconvex"), network, Inner("mse", 1, 0.1)))
+    TaskChunks(None, 2).meta_gradient(engine, *network.initial(), regression(), counts)
+    assert counts.as_dict()["gradient_entries"] is None
+    assert "'uncounted'" in counts.unknown
+
+
+def test_a_report_knows_no_cost_of_what_was_not_counted(tmp_path):
+    for algorithm in (Bypass, MAML):
+        harness.run(RunConfig(**{**SMALL, "outer_lr_w": 0.1}), algorithm=algorithm, results=tmp_path)
+    runs, _ = read_runs([tmp_path])
+    target = Target("loss", 1e9)
+    comparison = compare_runs(runs, [target])
+    bypass, maml = sorted(comparison.results, key=lambda result: result.group.algorithm)
+    cost = bypass.costs[target].median
+    assert cost.iterations == 0
+    assert math.isnan(cost.gradient_entries)
+    assert maml.costs[target].median.gradient_entries == 0  # before training, truly
+    assert len(bypass.group.runs[0].metrics["loss"]) == SMALL["iterations"]
+    (warning,) = [line for line in comparison.warnings if "how many evaluations" in line]
+    assert warning.startswith("bypass (N = 2)")
+    table = next(table for table in tables_of(comparison) if table.name == "table2")
+    column = table.columns.index("gradient entries per task")
+    assert {row[table.columns.index("method")]: row[column] is None for row in table.rows} == {
+        "bypass": True,
+        "MAML": False,
+    }
+
+
+def test_time_leaves_out_what_a_rule_never_evaluates(installed):
+    config = TimeConfig(
+        algo=f"{installed(Reptile)},maml", inner_steps="1", device="cpu", rounds=1, memory=False, benchmark="sinusoid",
+        ways=1, meta_batch=1,
+    )  # fmt: skip
+    reptile, maml = time_meta_gradients(config)["rows"]
+    assert [kind for kind in KINDS if reptile[kind]] == ["inner_gradient"]
+    assert [kind for kind in KINDS if maml[kind]] == ["inner_gradient", "outer_gradient", "hessian_vector_product"]

@@ -11,6 +11,7 @@ scaled, and is pulled back through the shared body once, by :meth:`Oracle.phi_gr
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from harness.errors import unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger("harness")
 
 #: kinds of loss that a benchmark may name
 LOSSES = ("cross_entropy", "mse")
@@ -40,10 +43,18 @@ class Counts:
     second_order_entries: int = 0
     hessian_vector_products: int = 0
     mixed_products: int = 0
+    #: why these are not the counts of what was executed; empty where they are
+    unknown: str = ""
 
-    def as_dict(self) -> dict[str, int]:
-        """The four counts by name."""
-        return dict(vars(self))
+    def as_dict(self) -> dict[str, int | None]:
+        """The four counts by name; None where they are unknown."""
+        return {name: None if self.unknown else count for name, count in vars(self).items() if name != "unknown"}
+
+    def lose(self, why: str) -> None:
+        """Say once, and remember, that something was executed that is not counted."""
+        if not self.unknown:
+            log.warning("evaluations are not counted: %s", why)
+            self.unknown = why
 
 
 class Clock(Protocol):
@@ -68,6 +79,11 @@ class MetaGradient:
     w: Tensor
     phi: Tensor
 
+    @property
+    def moves(self) -> bool:
+        """Whether it is anything but zero."""
+        return bool(self.w.any() or self.phi.any())
+
 
 @dataclass
 class Outcome:
@@ -90,6 +106,8 @@ class Oracle(ABC):
         #: how exact meta-gradients are computed: "unrolled", "recursion" or "checkpointed"
         self.differentiation = "recursion"
         self.outcome: Outcome | None = None
+        #: the kinds of evaluation that were asked for, as ``harness time`` names them
+        self.made: set[str] = set()
         #: w_0 of the inner loop that :meth:`pull_back` differentiates
         self.recorded_from: Tensor | None = None
 
@@ -110,6 +128,7 @@ class Oracle(ABC):
         ``linearise`` announces that second-order products at this very ``w`` will follow, so that an
         implementation may keep what it would otherwise compute again.
         """
+        self.made.add("inner_gradient")
         self.counts.gradient_entries += self.tasks * self.n_w
         with self.clock.phase("inner_gradient"):
             return self._inner_gradient(w, linearise)
@@ -121,6 +140,7 @@ class Oracle(ABC):
 
     def outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of L_D in w, ``[B, n_w]``, and in s, ``[B, n_s]``; sets :attr:`outcome`."""
+        self.made.add("outer_gradient")
         self.counts.gradient_entries += self.tasks * (self.n_w + self.n_phi)
         with self.clock.phase("outer_gradient"):
             return self._outer_gradient(w)
@@ -155,9 +175,11 @@ class Oracle(ABC):
 
     def _count_second_order(self, hessian: bool = True, mixed: bool = True) -> None:
         if hessian:
+            self.made.add("hessian_vector_product")
             self.counts.hessian_vector_products += self.tasks
             self.counts.second_order_entries += self.tasks * self.n_w**2
         if mixed and self.n_phi:
+            self.made.add("mixed_product")
             self.counts.mixed_products += self.tasks
             self.counts.second_order_entries += self.tasks * self.n_w * self.n_phi
 

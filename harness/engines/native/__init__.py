@@ -91,4 +91,9 @@ class Native(Engine):
                 f"algorithm {algorithm.name!r} never said how w_N did; allowed: oracle.outer_gradient(w), or "
                 f"oracle.outcome = oracle.evaluate(w) in a rule that needs no gradient of L_D"
             )
+        if counts is not None and "outer_gradient" not in oracle.made and gradient.moves:
+            counts.lose(
+                f"algorithm {algorithm.name!r} never asked the oracle for the gradient of L_D, "
+                f"and what its rule did instead cannot be seen"
+            )
         return gradient, outcome
