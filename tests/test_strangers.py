@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fabricated import write_run
 from torch import nn
 
 import harness
@@ -21,7 +22,7 @@ from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import InputError, NotSupported
-from harness.problem.algorithm import MetaGradient
+from harness.problem.algorithm import Geometry, MetaGradient
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
@@ -29,6 +30,7 @@ from harness.problem.tasks import TaskBatch
 from harness.progress import Silent
 from harness.proof import verify
 from harness.registry import Plugin, algorithms, benchmarks, engines
+from harness.report.charts import charts_of
 from harness.report.comparison import compare_runs
 from harness.report.costs import Target
 from harness.report.runs import read_runs
@@ -400,3 +402,42 @@ def test_time_leaves_out_what_a_rule_never_evaluates(installed):
     reptile, maml = time_meta_gradients(config)["rows"]
     assert [kind for kind in KINDS if reptile[kind]] == ["inner_gradient"]
     assert [kind for kind in KINDS if maml[kind]] == ["inner_gradient", "outer_gradient", "hessian_vector_product"]
+
+
+@pytest.fixture
+def two_geometries(tmp_path):
+    """A stranger's algorithm, not installed here, with two geometries; the deep one needs more iterations."""
+    for geometry, adapt, rate in (("flat", "last:1", 0.1), ("deep", "last:2", 0.05)):
+        for steps in (1, 3):
+            for seed in range(2):
+                write_run(
+                    tmp_path, algo="metasgd", geometry=geometry, adapt=adapt, inner_steps=steps, seed=seed, rate=rate
+                )
+    return compare_runs(read_runs([tmp_path])[0], [Target("epsilon", 0.1)])
+
+
+def test_two_geometries_of_a_strangers_algorithm_are_two_methods(two_geometries):
+    assert {group.method for group in two_geometries.groups} == {"metasgd flat", "metasgd deep"}
+    table2 = next(table for table in tables_of(two_geometries) if table.name == "table2")
+    column = table2.columns.index("method")
+    assert [row[column] for row in table2.rows] == ["metasgd deep"] * 2 + ["metasgd flat"] * 2
+    against_n = [panel for chart in charts_of(two_geometries) for panel in chart.panels if panel.x_label == "inner steps N"]
+    assert against_n
+    for panel in against_n:
+        assert {line.name: len(line.x) for line in panel.lines} == {"metasgd deep": 2, "metasgd flat": 2}
+    fastest = next(sentence for sentence in two_geometries.findings if sentence.startswith("Time to"))
+    assert "metasgd flat (N = " in fastest
+    assert "metasgd deep (N = " in fastest
+
+
+def test_one_geometry_is_named_where_its_class_says_that_there_are_others(tmp_path, installed):
+    class Several(MAML):
+        name = "several"
+        geometries = {"flat": Geometry("last:1", "the last"), "deep": Geometry("all", "all")}
+
+    for algorithm in ("maml", "fomaml", installed(Several)):
+        write_run(tmp_path, algo=algorithm, geometry="flat" if algorithm == "several" else "nonconvex")
+    write_run(tmp_path, algo="boil", geometry="nonconvex")
+    write_run(tmp_path, algo="anil", geometry="convex")
+    methods = [group.method for group in compare_runs(read_runs([tmp_path])[0]).groups]
+    assert methods == ["maml", "fomaml", "anil convex", "boil", "several flat"]
