@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: a rule off by less than this from central differences is taken for the gradient of L_meta in a run
 AGREES = 1e-2
 _STEP = 1e-5
-_RANDOM = 4
+_RANDOM = 2
 
 
 def adapts_plainly(algorithm: Algorithm) -> bool:
