@@ -104,7 +104,7 @@ class Trainer:
         if why := self.totals.counts_unknown:
             self.unknown["counts"] = self.counts.unknown = why
         else:
-            vars(self.counts).update(self.totals.counts)
+            self.counts = Counts(**self.totals.counts)  # type: ignore[arg-type]  # none is None where all are known
         if self.config.task_chunk == "auto" and self.totals.task_chunk:
             self.chunks.size = self.totals.task_chunk
         self._earlier_phases = dict(self.totals.phases)
