@@ -12,7 +12,7 @@ import torch
 
 from harness import registry
 from harness.config import RunConfig
-from harness.errors import HarnessError, InputError, OutOfMemory
+from harness.errors import AlgorithmFailed, HarnessError, InputError, OutOfMemory
 from harness.files import refuse_link
 from harness.interrupts import terminable
 from harness.machines import changes, continued
@@ -68,6 +68,7 @@ def run(
         InputError: the request cannot be met; nothing has been changed.
         Locked: another process is doing this run.
         HarnessError: the disk is full or not writable, or a file is damaged; what was saved before is kept.
+        AlgorithmFailed: the algorithm's own code raised something.
         OutOfMemory: not even the model fits; no directory has been made.
 
     >>> import harness
@@ -128,7 +129,7 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
             evaluation = trainer.evaluate("test")
     except KeyboardInterrupt:
         status = "interrupted"
-    except InputError:
+    except (InputError, AlgorithmFailed):
         if not resume and trainer.totals.iteration == 0:
             directory.discard()
         raise

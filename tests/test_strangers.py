@@ -258,11 +258,16 @@ def test_what_a_plugin_raises_is_one_line_and_others_go_on(installed, capsys, tm
     said = [entry for entry in report["skipped"] if entry["problem"] == "mlp"]
     assert "algorithm 'classifier' failed (RuntimeError, test_strangers.py:" in said[0]["reason"]
     flags = ["--benchmark", "sinusoid", "--iterations", "1", "--eval-tasks", "2", "--results", str(tmp_path)]
-    assert main(["run", "--algo", "classifier", *flags]) == 2
+    assert main(["run", "--algo", "classifier", *flags]) == 1
     error = capsys.readouterr().err
     assert "error: algorithm 'classifier' failed (RuntimeError" in error
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
+    flags = "--algo classifier,maml --benchmark sinusoid --ways 1 --inner-steps 1 --rounds 1 --memory false --json"
+    assert main(["time", *flags.split()]) == 0
+    failed, done = json.loads(capsys.readouterr().out)["rows"]
+    assert failed["status"].startswith("not_supported: algorithm 'classifier' failed")
+    assert done["status"] == "ok"
 
 
 def test_a_rule_that_fails_on_one_fast_path_fails_verify(installed):

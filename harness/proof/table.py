@@ -51,7 +51,7 @@ def rows_of(
                     made = algorithm(geometry)
                     try:
                         rows += _compare(engine, made, geometry, problem, seed)
-                    except NotSupported as error:
+                    except (NotSupported, AlgorithmFailed) as error:
                         skipped.append(_skipped(engine.name, made, problem, str(error)))
     if not rows:
         reasons = "; ".join(dict.fromkeys(entry["reason"] for entry in skipped))
@@ -166,7 +166,7 @@ def _unclaimed(algorithm: Algorithm, problems: Sequence[SmallProblem]) -> Iterat
         network = Network(problem.module, algorithm.geometries[algorithm.geometry].adapt)
         try:
             error = _off(algorithm, network, Inner(problem.loss, STEPS[-1], INNER_LR, algorithm.l2), problem)
-        except NotSupported:
+        except (NotSupported, AlgorithmFailed):
             continue  # the engines' entries say so
         if error > TOLERANCE["through_adapt"]:
             found = f"no gradient of L_meta, off by {error:.2g} from central differences of it, and claims none"
