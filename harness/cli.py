@@ -56,6 +56,10 @@ def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = 
         print_json(report)
     rows = [[row.get(column) for column in columns] for row in report["rows"]]
     console(to_stderr=json).print(table("Meta-gradients", [column.replace("_", " ") for column in columns], rows))
+    for skip in report.get("skipped", ()):
+        named = (skip.get(key, "*") for key in ("engine", "algorithm", "geometry", "problem"))
+        where = " ".join(name for name in named if name != "*")
+        console(to_stderr=json).print(f"! {where}: {skip['reason']}", markup=False, highlight=False, soft_wrap=True)
     return 0 if report["ok"] else 1
 
 

@@ -16,6 +16,10 @@ class OutOfMemory(HarnessError):
     """Memory ran out where nothing can be halved and no run is there to record it."""
 
 
+class AlgorithmFailed(HarnessError):
+    """An algorithm's own code raised something; other algorithms and problems go on."""
+
+
 class InputError(HarnessError):
     """The request itself cannot be met (exit status 2): says what, where and what is allowed."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.draw import draw
+from harness.engines.engine import blamed
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
@@ -38,7 +39,8 @@ def evaluate(
         """Loss and accuracy, before and after, of each task: ``[4, stop - first]``."""
         oracle = engine.oracle(w, phi, draw(benchmark, config, split, first, stop - first, w.device, w.dtype))
         before = oracle.evaluate(oracle.initial().detach())
-        adapted = engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)
+        with blamed(engine.problem.algorithm):
+            adapted = engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)
         after = oracle.evaluate(adapted.detach())
         return torch.stack([part.double() for part in (before.loss, before.accuracy, after.loss, after.accuracy)])
 

@@ -12,7 +12,7 @@ import torch
 
 from harness import registry
 from harness.config import RunConfig
-from harness.errors import HarnessError, InputError, OutOfMemory
+from harness.errors import AlgorithmFailed, HarnessError, InputError, OutOfMemory
 from harness.files import refuse_link
 from harness.interrupts import terminable
 from harness.machines import changes, continued
@@ -68,6 +68,7 @@ def run(
         InputError: the request cannot be met; nothing has been changed.
         Locked: another process is doing this run.
         HarnessError: the disk is full or not writable, or a file is damaged; what was saved before is kept.
+        AlgorithmFailed: the algorithm's own code raised something.
         OutOfMemory: not even the model fits; no directory has been made.
 
     >>> import harness
@@ -107,8 +108,18 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
         place = continued(directory.environment(), place)
     directory.begin(config.model_dump(), place, resume)
     trainer = Trainer(
-        config, setup.engine, setup.evaluator, resolved.benchmark, directory, setup.w, setup.phi, progress
+        config,
+        setup.engine,
+        setup.evaluator,
+        resolved.benchmark,
+        directory,
+        setup.w,
+        setup.phi,
+        progress,
+        dict(setup.unknown),
     )
+    for what, why in setup.unknown.items():
+        log.warning("%s will not be known: %s", what, why)
     evaluation: dict[str, Any] | None = None
     try:
         if state is not None:
@@ -118,7 +129,7 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
             evaluation = trainer.evaluate("test")
     except KeyboardInterrupt:
         status = "interrupted"
-    except InputError:
+    except (InputError, AlgorithmFailed):
         if not resume and trainer.totals.iteration == 0:
             directory.discard()
         raise

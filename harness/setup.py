@@ -11,18 +11,21 @@ from torch import Tensor
 
 from harness.config import RunConfig, origin
 from harness.draw import draw
-from harness.engines.engine import Engine, Problem
+from harness.engines.engine import Engine, Problem, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
 from harness.key import run_key
 from harness.precision import check_tf32
-from harness.problem.benchmark import SPLITS
+from harness.problem.benchmark import SPLITS, Benchmark
+from harness.problem.meta_loss import not_the_gradient
 from harness.problem.models import ModelFactory, build, check_options, load_factory
-from harness.problem.oracle import Inner
+from harness.problem.oracle import Inner, Oracle
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.resolve import Resolved, blame
 
+#: Definition 1 is measured by a rule that agrees with central differences on so many of the first tasks
+_CHECKED_TASKS = 2
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -38,6 +41,8 @@ class Setup:
     phi: Tensor
     device: torch.device
     key: str
+    #: what will not be known of this run, and why: ``definition_1`` where it was asked for
+    unknown: dict[str, str]
 
 
 def complete(resolved: Resolved) -> tuple[Resolved, ModelFactory]:
@@ -87,7 +92,9 @@ def set_up(resolved: Resolved) -> Setup:
     _check_output(network, w, phi, first_tasks[0], outputs, model)
     fingerprint = _fingerprint(module, w, phi, first_tasks) if resolved.objects else ""
     key = run_key(resolved, factory, fingerprint)
-    return Setup(config, problem, engine, Native(problem, "recursion"), w, phi, device, key)
+    evaluator = Native(problem, "recursion")
+    why = _not_the_gradient(config, evaluator, benchmark, w, phi) if config.stationarity_every else None
+    return Setup(config, problem, engine, evaluator, w, phi, device, key, {"definition_1": why} if why else {})
 
 
 def pick_device(name: str) -> torch.device:
@@ -119,6 +126,18 @@ def _check_output(network: Network, w: Tensor, phi: Tensor, batch: TaskBatch, ou
             f"model {model!r} gives {list(prediction.shape)} for examples of shape {list(examples.shape)}; "
             f"allowed: [{len(examples)}, {outputs}]"
         )
+
+
+def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:
+    """See :func:`not_the_gradient`; on a few tasks, in float64, where differences mean something."""
+    algorithm, tasks = evaluator.problem.algorithm, min(_CHECKED_TASKS, config.meta_batch)
+    batch = draw(benchmark, config, "train", 0, tasks, w.device, torch.float64)
+
+    def oracle_at(w: Tensor, phi: Tensor) -> Oracle:
+        return evaluator.oracle(w, phi, batch)
+
+    with blamed(algorithm):
+        return not_the_gradient(algorithm, oracle_at, w.double(), phi.double(), config.inner_steps, config.inner_lr)
 
 
 def _fingerprint(module: torch.nn.Module, w: Tensor, phi: Tensor, batches: list[TaskBatch]) -> str:

@@ -12,7 +12,7 @@ from harness.draw import draw
 from harness.engines.chunks import TaskChunks
 from harness.engines.native import Native
 from harness.evaluate import finite
-from harness.problem.meta_gradient import exact
+from harness.problem.meta_loss import stationarity_rule
 from harness.theory.constants import largest_eigenvalue
 from harness.unbiased import mean_and_error, pair_products
 
@@ -33,8 +33,7 @@ class Stationarity:
     """Measures the partial meta-gradients of L_meta(w, phi) = mean over fixed tasks of L_D(w_N, phi).
 
     Always the exact meta-gradient of the algorithm's own inner loop: FOMAML follows another direction, but
-    what Definition 1 asks about is L_meta. A rule of which only the oracle knows the derivative is
-    measured by that rule.
+    what Definition 1 asks about is L_meta; see :func:`stationarity_rule` for other inner loops.
     """
 
     def __init__(self, config: RunConfig, problem: Problem, benchmark: Benchmark) -> None:
@@ -108,7 +107,7 @@ class Stationarity:
         self, w: Tensor, phi: Tensor, group: int
     ) -> Iterator[tuple[int, tuple[MetaGradient, Outcome, list[Tensor]]]]:
         """Meta-gradient, outcome and, in the first meta-batch, each task's L, for one group of the fixed tasks."""
-        rule = self.problem.algorithm.meta_gradient if self.problem.algorithm.derivative is None else exact
+        rule = stationarity_rule(self.problem.algorithm)
         start = sum(self.sizes[:group])
 
         def evaluate(first: int, stop: int) -> tuple[MetaGradient, Outcome, list[Tensor]]:

@@ -28,7 +28,8 @@ def summarise(
     ``seconds.train`` is all training, the first iteration included; ``seconds.wall`` has evaluation,
     logging and checkpoints in it too. Phases stay None for engines on other libraries, whose inside
     no clock can see. ``resumed_elsewhere`` says what was different where the run went on (a version, a GPU):
-    its seconds and memory are then those of no one machine.
+    its seconds and memory are then those of no one machine. ``unknown`` says why ``counts`` or Definition 1
+    (``definition_1``) are not known, where they were asked for and are not.
     """
     trainer.count_wall()
     config, totals = setup.config, trainer.totals
@@ -62,7 +63,9 @@ def summarise(
         "n_phi": setup.problem.network.n_phi,
         "w": [slot.name for slot in setup.problem.network.w_slots],
         "counts": totals.counts,
-        "counts_per_task": {name: count // tasks if tasks else 0 for name, count in totals.counts.items()},
+        "counts_per_task": {
+            name: None if count is None else count // tasks if tasks else 0 for name, count in totals.counts.items()
+        },
         "train_loss": totals.train_loss,
         "accuracy": {
             "mean": seen.get("accuracy"),
@@ -78,6 +81,7 @@ def summarise(
             "before_adaptation_ci95": seen.get("loss_before_adaptation_ci95"),
         },
         "diverged": trainer.divergence,
+        "unknown": trainer.unknown,
         "resumed_elsewhere": resumed_elsewhere,
         "out_of_memory": trainer.shortage,
         "stopped": trainer.stopped if status == "stopped" else None,

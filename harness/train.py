@@ -45,7 +45,9 @@ class Totals:
     wall: float = 0.0
     first_iteration: float | None = None
     phases: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=lambda: Counts().as_dict())
+    counts: dict[str, int | None] = field(default_factory=lambda: Counts().as_dict())
+    #: why counts are not known, where they are not
+    counts_unknown: str = ""
     peak_memory_bytes: int = 0
     #: tasks at once, where it was left to what fits
     task_chunk: int | None = None
@@ -65,10 +67,14 @@ class Trainer:
         w: Tensor,
         phi: Tensor,
         progress: Progress,
+        unknown: dict[str, str],
     ) -> None:
         self.config, self.engine, self.evaluator, self.benchmark = config, engine, evaluator, benchmark
         self.directory, self.progress = directory, progress
-        self.stationarity = Stationarity(config, engine.problem, benchmark) if config.stationarity_every else None
+        #: what is not known of this run, and why (see :class:`harness.setup.Setup`)
+        self.unknown = unknown
+        measured = config.stationarity_every and "definition_1" not in unknown
+        self.stationarity = Stationarity(config, engine.problem, benchmark) if measured else None
         self.w, self.phi = w, phi
         groups = [{"params": [w], "lr": config.outer_lr_w}, {"params": [phi], "lr": config.outer_lr_phi}]
         kind = torch.optim.Adam if config.outer_optimizer == "adam" else torch.optim.SGD
@@ -86,7 +92,7 @@ class Trainer:
         self.stopped: str | None = None
         self._earlier_phases: dict[str, float] = {}
         self._wall_since = time.monotonic()
-        self._waiting: list[tuple[Tensor, dict[str, int]]] = []
+        self._waiting: list[tuple[Tensor, dict[str, int | None]]] = []
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint (see :meth:`state`)."""
@@ -95,7 +101,10 @@ class Trainer:
             self.phi.copy_(state["phi"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.totals = Totals(**state["totals"])
-        self.counts = Counts(**self.totals.counts)
+        if why := self.totals.counts_unknown:
+            self.unknown["counts"] = self.counts.unknown = why
+        else:
+            self.counts = Counts(**self.totals.counts)  # type: ignore[arg-type]  # none is None where all are known
         if self.config.task_chunk == "auto" and self.totals.task_chunk:
             self.chunks.size = self.totals.task_chunk
         self._earlier_phases = dict(self.totals.phases)
@@ -242,6 +251,8 @@ class Trainer:
             if quantity := next((name for name in _CHECKED if not math.isfinite(values[name])), None):
                 self.divergence = {"iteration": totals.iteration, "quantity": quantity}
                 break
+        if self.counts.unknown:
+            self.unknown["counts"] = totals.counts_unknown = self.counts.unknown
         self._waiting.clear()
         measured = self.clock.seconds(len(lines))
         for name in (*PHASES, "outer_update"):

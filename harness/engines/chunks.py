@@ -69,7 +69,11 @@ class TaskChunks:
 
         def evaluate(first: int, stop: int) -> tuple[MetaGradient, Outcome]:
             some = batch if stop - first == batch.tasks else batch.chunk(first, stop)
-            return engine.meta_gradient(w, phi, some, counts, clock)
+            before = counts.gradient_entries if counts is not None else 0
+            gradient, outcome = engine.meta_gradient(w, phi, some, counts, clock)
+            if counts is not None and counts.gradient_entries == before and gradient.moves:
+                counts.lose(f"engine {engine.name!r} moved the parameters and counted no gradient")
+            return gradient, outcome
 
         parts = self.over(batch.tasks, evaluate, lambda: _undone(counts, clock))
         tasks, (gradient, outcome) = next(parts)

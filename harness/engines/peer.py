@@ -29,12 +29,14 @@ class PeerEngine(Engine):
     """
 
     def __init__(self, problem: Problem, strategy: str = "auto") -> None:
+        from harness.problem.meta_loss import adapts_plainly
+
         super().__init__(problem, strategy)
         algorithm, network = problem.algorithm, problem.network
-        if algorithm.derivative is None:
+        if algorithm.derivative is None or not adapts_plainly(algorithm):
             raise NotSupported(
                 f"algorithm {algorithm.name!r} has a rule of its own, engine {self.name} knows exact and first_order "
-                f"meta-gradients; allowed: --engine native"
+                f"meta-gradients of gradient descent; allowed: --engine native"
             )
         if network.tail_slots:
             raise NotSupported(

@@ -48,7 +48,9 @@ class Algorithm(ABC):
     #: the first is the default
     geometries: ClassVar[Mapping[str, Geometry]]
     Options: ClassVar[type[BaseModel]] = NoOptions
-    #: which meta-gradient it is, for engines that compute it with other libraries; None: only the oracle can
+    #: what ``meta_gradient`` claims to be: "exact", the gradient of L_meta(w, phi) = mean L_D(adapt(w, phi), phi), to
+    #: which ``harness verify`` holds it; "first_order", that of L_D at a fixed w_N; None: nothing. Engines on other
+    #: libraries compute what is claimed, where ``adapt`` is gradient descent
     derivative: ClassVar[Literal["exact", "first_order"] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

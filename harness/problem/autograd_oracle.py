@@ -18,8 +18,6 @@ class AutogradOracle(Oracle):
     fault of ``vmap`` over ``F.batch_norm`` in torch 2.14 and 2.15.
     """
 
-    can_record = True
-
     def __init__(
         self,
         network: Network,
@@ -77,13 +75,10 @@ class AutogradOracle(Oracle):
         return self._losses(w, s, query=False)[0].sum() + self.inner.l2 / 2 * w.square().sum()
 
     def _initial(self) -> Tensor:
-        w = self.w.expand(self.tasks, -1).clone()
-        if self.differentiation == "unrolled":
-            self.w_0 = w.requires_grad_()
-        return w
+        return self.w.expand(self.tasks, -1).clone()
 
     def _inner_gradient(self, w: Tensor, linearise: bool) -> Tensor:
-        if self.differentiation != "unrolled":
+        if not w.requires_grad:
             w = w.detach().requires_grad_()
             return torch.autograd.grad(self._objective(w, self.s.detach()), w)[0]
         gradient = torch.autograd.grad(self._objective(w, self.s), w, create_graph=True)[0]
@@ -110,7 +105,8 @@ class AutogradOracle(Oracle):
         return products[0], products[1] if mixed else torch.zeros_like(s)
 
     def _pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = (self.w_0, self.s)
+        assert self.recorded_from is not None, "pull_back needs an inner loop from initial(record=True)"
+        inputs = (self.recorded_from, self.s)
         v, g = torch.autograd.grad(w, inputs, v, allow_unused=True, materialize_grads=True)
         return v, g
 

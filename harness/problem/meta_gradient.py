@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from harness.problem.oracle import Oracle
 
 
-def inner_loop(oracle: Oracle, inner_steps: int, inner_lr: float, linearise: bool = False) -> list[Tensor]:
+def inner_loop(
+    oracle: Oracle, inner_steps: int, inner_lr: float, linearise: bool = False, record: bool = False
+) -> list[Tensor]:
     """w_{m+1} = w_m - alpha grad_w L_S(w_m, phi) (equation 2): the iterates w_0 .. w_N, each ``[B, n_w]``."""
-    w = [oracle.initial()]
+    w = [oracle.initial(record)]
     for _ in range(inner_steps):
         w.append(w[-1] - inner_lr * oracle.inner_gradient(w[-1], linearise))
     return w
@@ -61,7 +63,7 @@ def checkpointed(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradi
 
 def unrolled(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
     """The same gradient by differentiating the recorded inner loop; keeps the graph of all N steps."""
-    w = inner_loop(oracle, inner_steps, inner_lr)
+    w = inner_loop(oracle, inner_steps, inner_lr, record=True)
     v, g_phi = oracle.outer_gradient(w[-1])
     v, through_loop = oracle.pull_back(w[-1], v)
     return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi + through_loop))

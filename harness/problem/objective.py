@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOSSES = ("cross_entropy", "mse")
-
 
 def task_loss(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
-    """L(w, phi) of one task: ``prediction`` ``[S, out]``, ``target`` ``[S]`` classes or ``[S, out]``."""
+    """L(w, phi) of one task: ``prediction`` ``[S, out]``, ``target`` ``[S]`` classes or ``[S, out]``.
+
+    ``kind`` is one of :data:`harness.problem.oracle.LOSSES`, as every :class:`~harness.problem.oracle.Inner` has it.
+    """
     if kind == "cross_entropy":
         return F.cross_entropy(prediction, target)
     return (prediction - target).square().mean()

@@ -11,14 +11,21 @@ scaled, and is pulled back through the shared body once, by :meth:`Oracle.phi_gr
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from harness.errors import unknown
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("harness")
+
+#: kinds of loss that a benchmark may name
+LOSSES = ("cross_entropy", "mse")
 PHASES = ("features", "inner_gradient", "outer_gradient", "second_order")
 
 
@@ -36,10 +43,18 @@ class Counts:
     second_order_entries: int = 0
     hessian_vector_products: int = 0
     mixed_products: int = 0
+    #: why these are not the counts of what was executed; empty where they are
+    unknown: str = ""
 
-    def as_dict(self) -> dict[str, int]:
-        """The four counts by name."""
-        return dict(vars(self))
+    def as_dict(self) -> dict[str, int | None]:
+        """The four counts by name; None where they are unknown."""
+        return {name: None if self.unknown else count for name, count in vars(self).items() if name != "unknown"}
+
+    def lose(self, why: str) -> None:
+        """Say once, and remember, that something was executed that is not counted."""
+        if not self.unknown:
+            log.warning("evaluations are not counted: %s", why)
+            self.unknown = why
 
 
 class Clock(Protocol):
@@ -64,6 +79,11 @@ class MetaGradient:
     w: Tensor
     phi: Tensor
 
+    @property
+    def moves(self) -> bool:
+        """Whether it is anything but zero."""
+        return bool(self.w.any() or self.phi.any())
+
 
 @dataclass
 class Outcome:
@@ -79,8 +99,6 @@ class Oracle(ABC):
     n_w: int
     n_phi: int
     tasks: int
-    #: whether an inner loop can be recorded and differentiated (strategy "unrolled")
-    can_record: bool = False
 
     def __init__(self, counts: Counts | None = None, clock: Clock | None = None) -> None:
         self.counts = counts if counts is not None else Counts()
@@ -88,10 +106,21 @@ class Oracle(ABC):
         #: how exact meta-gradients are computed: "unrolled", "recursion" or "checkpointed"
         self.differentiation = "recursion"
         self.outcome: Outcome | None = None
+        #: the kinds of evaluation that were asked for, as ``harness time`` names them
+        self.made: set[str] = set()
+        #: w_0 of the inner loop that :meth:`pull_back` differentiates
+        self.recorded_from: Tensor | None = None
 
-    def initial(self) -> Tensor:
-        """w_0 for every task, ``[B, n_w]``."""
-        return self._initial()
+    def initial(self, record: bool = False) -> Tensor:
+        """w_0 for every task, ``[B, n_w]``.
+
+        ``record``: inner gradients at it, and at what is computed from them, keep the graph that :meth:`pull_back`
+        differentiates. It grows with every step, so only a rule that will pull back asks for it.
+        """
+        w = self._initial()
+        if record:
+            self.recorded_from = w.requires_grad_()
+        return w
 
     def inner_gradient(self, w: Tensor, linearise: bool = False) -> Tensor:
         """The gradient in w of the inner objective on the support set, ``[B, n_w]``.
@@ -99,6 +128,7 @@ class Oracle(ABC):
         ``linearise`` announces that second-order products at this very ``w`` will follow, so that an
         implementation may keep what it would otherwise compute again.
         """
+        self.made.add("inner_gradient")
         self.counts.gradient_entries += self.tasks * self.n_w
         with self.clock.phase("inner_gradient"):
             return self._inner_gradient(w, linearise)
@@ -110,6 +140,7 @@ class Oracle(ABC):
 
     def outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of L_D in w, ``[B, n_w]``, and in s, ``[B, n_s]``; sets :attr:`outcome`."""
+        self.made.add("outer_gradient")
         self.counts.gradient_entries += self.tasks * (self.n_w + self.n_phi)
         with self.clock.phase("outer_gradient"):
             return self._outer_gradient(w)
@@ -133,7 +164,7 @@ class Oracle(ABC):
             return self._mixed_product(w, u)
 
     def pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Differentiate a recorded inner loop that ended in ``w``: cotangents of w_0 and of s."""
+        """Differentiate a recorded inner loop (see :meth:`initial`) that ended in ``w``: cotangents of w_0 and of s."""
         with self.clock.phase("second_order"):
             return self._pull_back(w, v)
 
@@ -144,9 +175,11 @@ class Oracle(ABC):
 
     def _count_second_order(self, hessian: bool = True, mixed: bool = True) -> None:
         if hessian:
+            self.made.add("hessian_vector_product")
             self.counts.hessian_vector_products += self.tasks
             self.counts.second_order_entries += self.tasks * self.n_w**2
         if mixed and self.n_phi:
+            self.made.add("mixed_product")
             self.counts.mixed_products += self.tasks
             self.counts.second_order_entries += self.tasks * self.n_w * self.n_phi
 
@@ -186,3 +219,7 @@ class Inner:
     l2: float = 0.0
     #: "separate" batch statistics for support and query, or "joint" in the shared body
     norm_statistics: str = field(default="separate")
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown("benchmark loss", self.loss, LOSSES)

@@ -19,13 +19,15 @@ def verify(
     """Compare every algorithm, geometry, engine and strategy with its witnesses on small float64 problems.
 
     Witnesses: ``autograd``, a plain loop over tasks; ``finite_differences`` along random directions;
-    ``closed_form`` on quadratic tasks; ``plain_oracle`` for an algorithm with a rule of its own.
+    ``closed_form`` on quadratic tasks; ``plain_oracle`` for an algorithm with a rule of its own, and ``through_adapt``,
+    central differences of L_D(adapt(w, phi), phi), where it claims to be exact with an inner loop of its own.
     ``algorithms`` and ``engines`` default to all that are registered and installed; an engine may also
     be given as a class.
 
     Returns ``{"ok": bool, "rows": [...]}`` with one row a comparison: ``algorithm``, ``geometry``,
     ``engine``, ``strategy``, ``problem``, ``witness``, ``relative_error``, ``tolerance``, ``ok``; and under
-    ``"skipped"`` what has no implementation, with the reason. Raises InputError for unknown names.
+    ``"skipped"`` what has no implementation or claims no exact derivative, with the reason. Raises InputError for
+    unknown names.
     """
     from harness.proof.table import rows_of
 

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.engines.engine import Engine, Problem
-from harness.errors import InputError, NotSupported
+from harness.engines.engine import Engine, Problem, blamed
+from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.problem.algorithm import Algorithm
 from harness.problem.autograd_oracle import AutogradOracle
-from harness.problem.oracle import Inner
+from harness.problem.meta_loss import adapts_plainly, disagreement
+from harness.problem.oracle import Inner, MetaGradient
 from harness.problem.partition import Network, Slot
 from harness.proof.problems import SmallProblem, small_problems
 from harness.proof.witnesses import by_autograd, by_closed_form, by_finite_differences
@@ -20,7 +21,14 @@ from harness.registry import algorithms as registered_algorithms
 from harness.registry import engines as registered_engines
 
 STEPS = (0, 1, 3)
-TOLERANCE = {"autograd": 1e-9, "closed_form": 1e-9, "plain_oracle": 1e-9, "finite_differences": 1e-6}
+INNER_LR = 0.05
+TOLERANCE = {
+    "autograd": 1e-9,
+    "closed_form": 1e-9,
+    "plain_oracle": 1e-9,
+    "finite_differences": 1e-6,
+    "through_adapt": 1e-6,
+}
 
 
 def rows_of(
@@ -40,14 +48,17 @@ def rows_of(
                 for problem in problems:
                     if progress is not None:
                         progress(f"{engine.name} {algorithm.name} {geometry} on {problem.name}")
+                    made = algorithm(geometry)
                     try:
-                        rows += _compare(engine, algorithm(geometry), geometry, problem, seed)
-                    except NotSupported as error:
-                        where = {"engine": engine.name, "algorithm": algorithm.name, "geometry": geometry}
-                        skipped.append({**where, "problem": problem.name, "reason": str(error)})
+                        rows += _compare(engine, made, geometry, problem, seed)
+                    except (NotSupported, AlgorithmFailed) as error:
+                        skipped.append(_skipped(engine.name, made, problem, str(error)))
     if not rows:
         reasons = "; ".join(dict.fromkeys(entry["reason"] for entry in skipped))
         raise InputError(f"nothing to verify: {reasons}")
+    for algorithm in chosen:
+        for geometry in algorithm.geometries if algorithm.derivative != "exact" else ():
+            skipped += _unclaimed(algorithm(geometry), problems)
     return {"ok": all(row["ok"] for row in rows), "rows": rows, "skipped": skipped}
 
 
@@ -77,11 +88,14 @@ def _compare(
         worst: dict[str, float] = {}
         try:
             for steps in STEPS:
-                inner = Inner(problem.loss, steps, 0.05, algorithm.l2)
+                inner = Inner(problem.loss, steps, INNER_LR, algorithm.l2)
                 made = engine(Problem(algorithm, network, inner), strategy)
                 gradient, _ = made.meta_gradient(*network.initial(), problem.batch)
                 for witness, error in _errors(algorithm, network, inner, problem, gradient.w, gradient.phi, seed):
                     worst[witness] = max(worst.get(witness, 0.0), error)
+        except AlgorithmFailed:
+            _by_plain_oracle(algorithm, network, inner, problem)  # raises where the rule cannot do this problem at all
+            worst = {"plain_oracle": float("inf")}
         except NotSupported as refusal:
             refusals.append(refusal)
             continue  # the engine may have another strategy for such a model
@@ -106,10 +120,11 @@ def _errors(
 ) -> Iterator[tuple[str, float]]:
     module, batch = problem.module, problem.batch
     found = torch.cat([w, phi])
-    if algorithm.derivative is None:
-        oracle = AutogradOracle(network, inner, *network.initial(), batch)
-        plain = algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
+    if algorithm.derivative is None or not adapts_plainly(algorithm):
+        plain = _by_plain_oracle(algorithm, network, inner, problem)
         yield "plain_oracle", _relative(found, torch.cat([plain.w, plain.phi]))
+        if algorithm.derivative == "exact":
+            yield "through_adapt", _off(algorithm, network, inner, problem, MetaGradient(w, phi))
         return
     first_order = algorithm.derivative == "first_order"
     names = [slot.name for slot in network.w_slots]
@@ -125,6 +140,44 @@ def _errors(
         columns = _columns(network.w_slots), _columns(network.phi_slots)
         exact = by_closed_form(*network.initial(), inner, batch, columns, first_order)
         yield "closed_form", _relative(found, torch.cat(exact))
+
+
+def _by_plain_oracle(algorithm: Algorithm, network: Network, inner: Inner, problem: SmallProblem) -> MetaGradient:
+    oracle = AutogradOracle(network, inner, *network.initial(), problem.batch)
+    with blamed(algorithm):
+        return algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
+
+
+def _off(
+    algorithm: Algorithm, network: Network, inner: Inner, problem: SmallProblem, gradient: MetaGradient | None = None
+) -> float:
+    """Error of ``gradient``, or of the rule on the plain oracle, against L_meta through the algorithm's ``adapt``."""
+
+    def oracle_at(w: Tensor, phi: Tensor) -> AutogradOracle:
+        return AutogradOracle(network, inner, w, phi, problem.batch)
+
+    with blamed(algorithm):
+        return disagreement(algorithm, oracle_at, *network.initial(), inner.inner_steps, inner.inner_lr, gradient)
+
+
+def _unclaimed(algorithm: Algorithm, problems: Sequence[SmallProblem]) -> Iterator[dict[str, str]]:
+    """What a rule that claims no exact derivative is to L_meta, measured: entries of ``skipped``."""
+    for problem in problems:
+        network = Network(problem.module, algorithm.geometries[algorithm.geometry].adapt)
+        try:
+            error = _off(algorithm, network, Inner(problem.loss, STEPS[-1], INNER_LR, algorithm.l2), problem)
+        except (NotSupported, AlgorithmFailed):
+            continue  # the engines' entries say so
+        if error > TOLERANCE["through_adapt"]:
+            found = f"no gradient of L_meta, off by {error:.2g} from central differences of it, and claims none"
+        else:
+            found = "the gradient of L_meta by central differences, and does not claim it"
+        yield _skipped("*", algorithm, problem, f"{found} (derivative = {algorithm.derivative!r})")
+
+
+def _skipped(engine: str, algorithm: Algorithm, problem: SmallProblem, reason: str) -> dict[str, str]:
+    where = {"engine": engine, "algorithm": algorithm.name, "geometry": algorithm.geometry, "problem": problem.name}
+    return {**where, "reason": reason}
 
 
 def _columns(slots: tuple[Slot, ...]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from harness.problem.meta_loss import central_difference
 from harness.problem.oracle import Inner
 from harness.problem.tasks import TaskBatch
 
@@ -56,7 +57,6 @@ def by_finite_differences(
     batch: TaskBatch,
     first_order: bool,
     directions: list[Tensor],
-    step: float = 1e-5,
 ) -> Tensor:
     """(b) Derivatives of the meta-loss along flat ``directions`` in (w, phi) by central differences, 4th order.
 
@@ -89,8 +89,7 @@ def by_finite_differences(
         def along(distance: float, parts: dict[str, Tensor] = parts) -> Tensor:
             return meta_loss({name: distance * part for name, part in parts.items()})
 
-        near, far = along(step) - along(-step), along(2 * step) - along(-2 * step)
-        slopes.append((8 * near - far) / (12 * step))
+        slopes.append(central_difference(along))
     return torch.stack(slopes)
 
 

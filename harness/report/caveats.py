@@ -31,6 +31,7 @@ def caveats(results: Sequence[GroupResult], headlines: dict[str, Headlines], row
         *_failures(results),
         *_unequal(groups),
         *_partners(rows),
+        *_unknown(groups),
         *_unmeasured(results, headlines),
         *_resolution(results, headlines),
         *_noise(results),
@@ -82,6 +83,17 @@ def _partners(rows: Iterable[FactorRow]) -> list[str]:
         if row.anil.by_seed.keys() != row.maml.by_seed.keys():
             lines.append(f"{pair} do not have the same seeds; their factor is over those of both")
     return lines
+
+
+def _unknown(groups: Iterable[Group]) -> list[str]:
+    """What was asked of runs and is not known: an uncounted evaluation is no evaluation saved."""
+    words = {"counts": "how many evaluations it made is not known", "definition_1": "Definition 1 was not measured"}
+    return [
+        f"{group_name(group)}: {word} ({listed(list(whys))})"
+        for group in groups
+        for name, word in words.items()
+        if (whys := dict.fromkeys(run.unknown[name] for run in group.runs if name in run.unknown))
+    ]
 
 
 def _unmeasured(results: Sequence[GroupResult], headlines: dict[str, Headlines]) -> list[str]:

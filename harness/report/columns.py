@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,18 +35,24 @@ class Log:
     fault: str | None
 
 
-def read_log(path: Path, keep_lines: bool) -> Log:
-    """The trusted lines of a file; ``keep_lines``: also as dictionaries of finite numbers and None."""
+def read_log(path: Path, keep_lines: bool, counted: bool = True) -> Log:
+    """The trusted lines of a file; ``keep_lines``: also as dictionaries of finite numbers and None.
+
+    Counts of a run that was not ``counted`` are NaN.
+    """
     found, faults = read_lines(path, _MOST_LONG if keep_lines else _MOST, _kept if keep_lines else _values)
     rows = [record[0] if keep_lines else record for record in found.values()]
     by_column = zip(*rows, strict=True) if rows else [()] * len(_PLAIN + _COUNTS)
     columns = {name: numbers(column) for name, column in zip(_PLAIN + _COUNTS, by_column, strict=True)}
-    trusted = _trusted(columns)
+    trusted = _trusted(columns, _NEEDED if counted else _NEEDED[: -len(_COUNTS)])
     lines: list[dict[str, Any]] = []
     if keep_lines:
         cleaned = [record[1] for record in found.values()]
         trusted &= np.array([line is not None for line in cleaned], dtype=bool)
         lines = [line for line, good in zip(cleaned, trusted, strict=True) if good and line is not None]
+    if not counted:
+        columns |= {name: np.full_like(columns[name], np.nan) for name in _COUNTS}
+        lines = [{**line, "counts": dict.fromkeys(_COUNTS, math.nan)} for line in lines]
     faults |= {
         index: "out of order, or iteration, seconds, counts or norms are missing or negative"
         for index, good in zip(found, trusted, strict=True)
@@ -67,10 +74,10 @@ def _kept(record: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | Non
     return _values(record), _measurement(record)
 
 
-def _trusted(columns: Columns) -> NDArray[np.bool_]:
+def _trusted(columns: Columns, needed: Sequence[str]) -> NDArray[np.bool_]:
     """Lines with whole iterations that rise from line to line and with what was spent until then."""
     good = np.ones(len(columns["iteration"]), dtype=bool)
-    for name in _NEEDED:
+    for name in needed:
         good &= columns[name] >= 0
     iterations = np.where(good & (columns["iteration"] % 1 == 0), columns["iteration"], -1.0)
     before = np.maximum.accumulate(np.concatenate([[-1.0], iterations]))[:-1]

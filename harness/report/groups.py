@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from harness.foreign import one_line
+from harness.registry import algorithms
 from harness.report.runs import Run
 
 # What may differ within a group, or says nothing about what was computed.
@@ -43,13 +44,10 @@ class Group:
     #: algorithm and geometry, with whatever else sets this group apart from others in the report
     label: str
     runs: tuple[Run, ...]
+    #: such as ``anil convex`` or ``maml`` (see :func:`methods_of`)
+    method: str
     #: benchmark, with whatever else sets its problem apart from others in the report
     problem: str = ""
-
-    @property
-    def method(self) -> str:
-        """Algorithm and geometry, such as ``anil convex``; MAML and FOMAML go by their own name."""
-        return method_of(self.algorithm, self.geometry)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -100,10 +98,15 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
         for name, label in zip(given, _labels(labelled, (*_METHOD, "label")), strict=True)
     ]
     problems = _labels([{name: setting.get(name) for name in PROBLEM} for setting in settings], ("benchmark",))
+    named = [
+        (one_line(members[0].summary["algorithm"]), one_line(members[0].summary["geometry"]))
+        for members in found.values()
+    ]
+    methods = methods_of(named)
     groups = []
-    for label, problem, members in zip(labels, problems, found.values(), strict=True):
-        summary = members[0].summary
-        algorithm, geometry, benchmark = (one_line(summary[name]) for name in ("algorithm", "geometry", "benchmark"))
+    for (algorithm, geometry), label, problem, members in zip(named, labels, problems, found.values(), strict=True):
+        summary, method = members[0].summary, methods[algorithm, geometry]
+        benchmark = one_line(summary["benchmark"])
         ordered = tuple(sorted(members, key=lambda run: (run.seed, str(run.path))))
         groups.append(
             Group(
@@ -111,8 +114,9 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
                 geometry,
                 benchmark,
                 summary["inner_steps"],
-                one_line(f"{method_of(algorithm, geometry)} N={summary['inner_steps']}{label}"),
+                one_line(f"{method} N={summary['inner_steps']}{label}"),
                 ordered,
+                method,
                 one_line(f"{benchmark}{problem}"),
             )
         )
@@ -124,9 +128,20 @@ def setting_of(run: Run) -> Setting:
     return {name: value for name, value in run.config.items() if name not in _FREE and value is not None}
 
 
-def method_of(algorithm: str, geometry: str) -> str:
-    """``anil convex`` or ``maml``: only ANIL is told apart by its geometry."""
-    return f"{algorithm} {geometry}" if algorithm == "anil" else algorithm
+def methods_of(named: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What each algorithm and geometry is called: ``anil convex``, ``maml``.
+
+    The geometry is named where the algorithm has several: among these, or as its class says, where it is installed.
+    """
+    named = list(dict.fromkeys(named))
+    known = algorithms().plugins
+    several = Counter(algorithm for algorithm, _ in named)
+    for name in several.keys() & known.keys():
+        several[name] = max(several[name], len(known[name].value.geometries))
+    return {
+        (algorithm, geometry): f"{algorithm} {geometry}" if several[algorithm] > 1 else algorithm
+        for algorithm, geometry in named
+    }
 
 
 def rank(method: str) -> tuple[int, str]:

@@ -47,6 +47,13 @@ class Run:
         parts = [part for part in found if isinstance(part, str)] if isinstance(found, list) else []
         return one_line("; ".join(parts)[:200]) or "unknown"
 
+    @property
+    def unknown(self) -> dict[str, str]:
+        """What is not known of it (``counts``, ``definition_1``) although it was asked for, and why."""
+        found = self.summary.get("unknown")
+        named = found if isinstance(found, dict) else {}
+        return {name: one_line(str(named[name])[:200]) for name in ("counts", "definition_1") if named.get(name)}
+
     @cached_property
     def environment(self) -> dict[str, Any]:
         """``environment.json``; empty where it cannot be read."""
@@ -90,7 +97,7 @@ class Run:
         return self._log("stationarity.jsonl", keep_lines=True)
 
     def _log(self, name: str, keep_lines: bool) -> Log:
-        log = read_log(self.path / name, keep_lines)
+        log = read_log(self.path / name, keep_lines, counted="counts" not in self.unknown)
         if self.elsewhere:
             log.columns["seconds"][:] = math.nan
             for line in log.lines:

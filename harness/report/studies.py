@@ -13,7 +13,7 @@ from pydantic import AllowInfNan, BaseModel, Field, ValidationError
 from harness.foreign import is_small_tree, one_line, read_json_object
 from harness.report.cells import Cell, Table, shown, table
 from harness.report.documents import read_object
-from harness.report.groups import method_of
+from harness.report.groups import methods_of
 from harness.report.names import method_name
 from harness.report.runs import FILES, Run
 
@@ -108,9 +108,10 @@ def without_trials(
 def studies_table(studies: Sequence[Study]) -> Table:
     """Default beside tuned, on validation tasks that chose and test tasks that did not."""
     columns = ["method", "objective", "trials", "default", "best", "test accuracy", "test loss", "best setting"]
+    methods = methods_of((study.result.algo, study.result.geometry) for study in studies)
     rows: list[list[Cell]] = [
         [
-            method_name(method_of(study.result.algo, study.result.geometry)),
+            method_name(methods[study.result.algo, study.result.geometry]),
             study.result.objective,
             study.result.trials,
             _values(study.result.default),

@@ -191,7 +191,9 @@ def _interval(mean: float, half: float | None) -> str:
     return f"{mean:.4g}" + (f" ± {half:.2g}" if half is not None else "")
 
 
-def _count(counts: Mapping[str, int], per_task: Mapping[str, int], name: str) -> str:
+def _count(counts: Mapping[str, int | None], per_task: Mapping[str, int | None], name: str) -> str:
+    if counts[name] is None:
+        return "unknown"
     return f"{counts[name]:,} ({per_task[name]:,} a task)"
 
 

@@ -26,8 +26,9 @@ def time_meta_gradients(config: TimeConfig, progress: Callable[[str], None] | No
     Returns ``{"environment", "protocol", "ceiling", "rows", "warnings", ...}``; seconds and bytes
     throughout. A row has ``algorithm``, ``geometry``, ``engine``, ``strategy``, ``inner_steps``, ``status``
     ("ok", "not_supported: why" or "out_of_memory") and, where it is ok, ``meta_gradient`` {median, iqr,
-    samples}, the four kinds likewise with ``entries_per_second``, ``first_seconds``, ``peak_memory_bytes``,
-    ``flops``, ``share_of_ceiling`` (None where no convolution fitted), ``task_chunk`` (tasks evaluated at once)
+    samples}, the kinds that its rule evaluates likewise with ``entries_per_second``, ``first_seconds``,
+    ``peak_memory_bytes``, ``flops``, ``share_of_ceiling`` (None where no convolution fitted), ``task_chunk`` (tasks
+    evaluated at once)
     and ``ratio_to`` (this engine's time over each other engine's).
     Raises InputError for names that are not there.
     """

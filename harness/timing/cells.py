@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from harness import registry
 from harness.draw import draw
 from harness.engines.chunks import TaskChunks
-from harness.engines.engine import Engine, Problem
+from harness.engines.engine import Engine, Problem, blamed
+from harness.engines.native import Native
 from harness.errors import InputError
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import build, check_options, load_factory
@@ -47,6 +49,16 @@ class Cell:
     def meta_gradient(self) -> None:
         """Evaluate once."""
         self.chunks.meta_gradient(self.engine, self.w, self.phi, self.batch)
+
+    @cached_property
+    def kinds(self) -> set[str]:
+        """The kinds of evaluation that the algorithm's rule asks the native oracle for, seen on the first task."""
+        assert isinstance(self.engine, Native)
+        algorithm, inner = self.engine.problem.algorithm, self.engine.problem.inner
+        oracle = self.engine.oracle(self.w, self.phi, self.batch.chunk(0, 1))
+        with blamed(algorithm):
+            algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
+        return oracle.made
 
     def chunked(self) -> Iterator[TaskBatch]:
         """The tasks as they are evaluated together, one chunk after the other."""

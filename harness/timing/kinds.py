@@ -10,7 +10,9 @@ from harness.timing.cells import Cell
 
 
 def evaluations(cell: Cell, batch: TaskBatch) -> Iterator[tuple[str, Callable[[], object], int]]:
-    """Name, call and entries (in the paper's unit, for the tasks of ``batch``) of each kind; none for other engines.
+    """Name, call and entries (in the paper's unit, for the tasks of ``batch``) of each kind that the rule asks for.
+
+    None for other engines: nobody sees into them.
 
     All are evaluated at w_0, the products along the outer gradient. An outer gradient includes its way
     back through the shared body; a product is timed with the linearisation that the strategy keeps.
@@ -29,8 +31,10 @@ def evaluations(cell: Cell, batch: TaskBatch) -> Iterator[tuple[str, Callable[[]
         again = cell.engine.oracle(cell.w, cell.phi, batch)  # type: ignore[attr-defined]
         again.phi_gradient(again.outer_gradient(w)[1])
 
-    yield "inner_gradient", lambda: oracle.inner_gradient(w, linearise=True), tasks * n_w
-    yield "outer_gradient", outer, tasks * (n_w + n_phi)
-    yield "hessian_vector_product", lambda: oracle.hessian_product(w, u), tasks * n_w**2
-    if n_phi:
-        yield "mixed_product", lambda: oracle.mixed_product(w, u), tasks * n_w * n_phi
+    kinds: list[tuple[str, Callable[[], object], int]] = [
+        ("inner_gradient", lambda: oracle.inner_gradient(w, linearise=True), tasks * n_w),
+        ("outer_gradient", outer, tasks * (n_w + n_phi)),
+        ("hessian_vector_product", lambda: oracle.hessian_product(w, u), tasks * n_w**2),
+        ("mixed_product", lambda: oracle.mixed_product(w, u), tasks * n_w * n_phi),
+    ]
+    yield from (kind for kind in kinds if kind[0] in cell.kinds)

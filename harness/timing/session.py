@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness import registry
-from harness.errors import NotSupported
+from harness.errors import AlgorithmFailed, NotSupported
 from harness.measure.ceiling import Ceiling
 from harness.measure.clocks import seconds_of
 from harness.measure.environment import environment
@@ -88,7 +88,7 @@ def _attempting(row: dict[str, Any]) -> Iterator[None]:
     """What cannot be done marks its row, and the others go on."""
     try:
         yield
-    except NotSupported as error:
+    except (NotSupported, AlgorithmFailed) as error:
         row["status"] = f"not_supported: {error}"
     except Exception as error:
         if not is_out_of_memory(error):

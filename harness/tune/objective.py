@@ -149,7 +149,8 @@ def _cost(run: Path, iteration: int, measure: str) -> float | None:
         return 0.0
     for line in _lines(run / "metrics.jsonl"):
         if line["iteration"] == iteration:
-            return float(line["seconds"] if measure == "seconds" else line["counts"][measure])
+            found = line["seconds"] if measure == "seconds" else line["counts"][measure]
+            return None if found is None else float(found)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.engine import Engine, Problem
+from harness.engines.engine import Engine, Problem, blamed
 from harness.errors import NotSupported
 
 if TYPE_CHECKING:
@@ -80,11 +80,20 @@ class Native(Engine):
         """See :meth:`Engine.meta_gradient`."""
         from harness.measure.memory import freed_memory_returned
 
-        inner = self.problem.inner
+        algorithm, inner = self.problem.algorithm, self.problem.inner
         with freed_memory_returned() if self.saves_memory else nullcontext():
             oracle = self.oracle(w, phi, batch, counts, clock)
-            gradient = self.problem.algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
+            with blamed(algorithm):
+                gradient = algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
         outcome = oracle.outcome
         if outcome is None:
-            raise NotSupported(f"algorithm {self.problem.algorithm.name!r} never asked for an outer gradient")
+            raise NotSupported(
+                f"algorithm {algorithm.name!r} never said how w_N did; allowed: oracle.outer_gradient(w), or "
+                f"oracle.outcome = oracle.evaluate(w) in a rule that needs no gradient of L_D"
+            )
+        if counts is not None and "outer_gradient" not in oracle.made and gradient.moves:
+            counts.lose(
+                f"algorithm {algorithm.name!r} never asked the oracle for the gradient of L_D, "
+                f"and what its rule did instead cannot be seen"
+            )
         return gradient, outcome
