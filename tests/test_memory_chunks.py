@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import logging
 import weakref
 from pathlib import Path
@@ -313,12 +314,19 @@ def test_a_run_that_does_not_fit_at_once_gives_the_same_results(tmp_path, reques
         for ours, theirs in zip(lines(whole, name), lines(found, name), strict=True):
             for key, value in ours.items():
                 if key not in ("seconds", "L") and not key.startswith("smoothness"):
-                    close = isinstance(value, float | dict)
-                    assert theirs[key] == (pytest.approx(value, rel=1e-9) if close else value), key
+                    assert flat(theirs[key]) == pytest.approx(flat(value), rel=1e-9, abs=1e-13, nan_ok=True), key
     parts = ("features", "inner_gradient", "outer_gradient", "second_order", "outer_update")
     assert found["seconds"]["train"] >= sum(found["seconds"][part] or 0.0 for part in parts)
     fixed = harness.run(RunConfig(**SMALL, task_chunk=3), results=tmp_path / "fixed")
     assert (fixed["status"], fixed["task_chunk"], fixed["key"]) == ("completed", 3, whole["key"])
+
+
+def flat(value, name: str = "") -> dict:
+    """The numbers in nested lists and mappings by where they stand."""
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        return {at: each for key, part in parts for at, each in flat(part, f"{name}.{key}").items()}
+    return {name: math.nan if value is None else value}
 
 
 def lines(summary: dict, name: str) -> list[dict]:
@@ -335,8 +343,8 @@ def test_a_resumed_run_begins_with_what_fitted(tmp_path, cramped, caplog):
     caplog.clear()
     second = harness.run(RunConfig(**SMALL), results=tmp_path, resume=True)
     assert (second["status"], second["task_chunk"]) == ("completed", 2)
-    # Fixed tasks and held-out ones come to 2 by 4 again, training does not.
-    assert sum("out of memory" in record.message for record in caplog.records) == 4
+    # Held-out tasks come to 2 by 4 again, training does not; the fixed ones are evaluated one by one.
+    assert sum("out of memory" in record.message for record in caplog.records) == 2
     whole = harness.run(RunConfig(**SMALL), results=tmp_path / "whole")
     assert [{**line, "seconds": 0} for line in lines(second, "metrics")] == [
         {**line, "seconds": 0} for line in lines(whole, "metrics")
