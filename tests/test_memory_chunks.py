@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import logging
+import math
 import weakref
 from pathlib import Path
 
@@ -326,7 +326,7 @@ def flat(value, name: str = "") -> dict:
     if isinstance(value, dict | list):
         parts = value.items() if isinstance(value, dict) else enumerate(value)
         return {at: each for key, part in parts for at, each in flat(part, f"{name}.{key}").items()}
-    return {name: math.nan if value is None else value}
+    return {} if isinstance(value, str) else {name: math.nan if value is None else value}
 
 
 def lines(summary: dict, name: str) -> list[dict]:
