@@ -242,10 +242,67 @@ def test_lanczos_says_when_it_has_not_converged_and_how_far_off_it_is():
     matrices = torch.diag_embed(torch.linspace(1, 2, 200, dtype=torch.float64)[None])
     found = of_matrix(matrices, steps=6)
     assert not found.converged
-    nearest = (torch.linspace(1, 2, 200) - found.largest.float()).abs().min()
-    assert nearest <= found.largest_error
+    assert 2 - found.largest <= found.largest_error
     assert found.largest_error > 1e-3
     assert found.largest <= 2
+
+
+def spectrum(many, cluster, isolated, top, spread=0.0):
+    """``many`` eigenvalues at ``cluster`` and a little above, one below them, and some up to ``top``."""
+    near = cluster + spread * torch.rand(many, dtype=torch.float64, generator=generator(3))
+    far = torch.linspace(1, top, 20, dtype=torch.float64) if spread else torch.tensor([top]).double()
+    return torch.cat([near, torch.tensor([isolated]).double(), far])
+
+
+CLUSTERS = [
+    spectrum(5000, 0.1, 0.05, 50),
+    spectrum(2000, 0.011, 0.01, 50),
+    spectrum(2000, 0.011, 0.01, 50, 1e-5),
+    spectrum(1000, 0.1, 0.05, 50, 0.01),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("eigenvalues", CLUSTERS)
+@pytest.mark.parametrize(("steps", "dtype"), [(64, "float64"), (24, "float32")])
+def test_mu_is_never_called_certain_where_a_smaller_eigenvalue_hides_beside_a_cluster(eigenvalues, steps, dtype):
+    eigenvalues = eigenvalues.to(getattr(torch, dtype))
+    for seed in range(200):
+        start = torch.randn(1, len(eigenvalues), dtype=torch.float64, generator=generator(seed)).to(eigenvalues)
+        found = lanczos(lambda u: u * eigenvalues, start, steps=steps, tolerance=1e-3, generator=generator(seed))
+        true = eigenvalues.double().min()
+        assert found.smallest >= true - 1e-5
+        assert found.smallest - found.smallest_error <= true + 1e-9, seed
+        assert found.largest + found.largest_error >= eigenvalues.max() - 1e-9
+        mu = inner_constants([found]).mu
+        assert not mu.converged or mu.value == pytest.approx(float(true), rel=0.01), seed
+
+
+def test_an_eigenvalue_beside_a_cluster_is_found_and_then_called_certain():
+    found = of_matrix(torch.diag_embed(CLUSTERS[3][None, -200:]), tolerance=1e-3)
+    assert found.converged
+    assert float(found.smallest) == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 12])
+def test_the_ends_lie_within_their_errors_before_anything_has_converged(steps):
+    matrices = symmetric(100, 60)
+    found, true = of_matrix(matrices, steps=steps, tolerance=0), torch.linalg.eigvalsh(matrices)
+    for end, error, actual in (
+        (found.largest, found.largest_error, true[:, -1] - found.largest),
+        (-found.smallest, found.smallest_error, found.smallest - true[:, 0]),
+    ):
+        assert (actual >= -1e-12).all()
+        assert (actual <= error).all()
+        assert error.isfinite().all(), end
+    assert (found.norm <= true.abs().amax(1)).all()
+    assert (true.abs().amax(1) <= found.norm + found.norm_error).all()
+
+
+def test_the_norm_is_that_of_the_end_of_larger_magnitude():
+    matrices = torch.diag_embed(torch.linspace(-20, 1, 300, dtype=torch.float64)[None])
+    found = of_matrix(matrices, steps=40, tolerance=1e-3, both=False)
+    assert float(found.norm) == pytest.approx(20, rel=1e-3)
 
 
 def test_lanczos_keeps_a_task_that_is_not_finite_to_itself():
@@ -315,6 +372,50 @@ def test_an_inner_objective_that_is_not_convex_has_no_xi():
     constants = inner_constants([curvature(oracle, oracle.initial(), generator=generator()), found])
     assert constants.xi is None
     assert (constants.L.value, constants.mu.value) == (pytest.approx(3.0), pytest.approx(-3.0))
+
+
+class Saddle(Oracle):
+    """One task whose inner Hessian has eigenvalues from -20 to 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.n_w, self.n_phi, self.tasks = 40, 0, 1
+        self.diagonal = torch.linspace(-20, 1, 40, dtype=torch.float64)[None]
+
+    def evaluate(self, w):
+        return Outcome(w[:, 0], w[:, 0])
+
+    def _initial(self):
+        return torch.zeros_like(self.diagonal)
+
+    def _inner_gradient(self, w, linearise):
+        return self.diagonal * w
+
+    def _outer_gradient(self, w):
+        return w, None
+
+    def _second_order_products(self, w, u, mixed):
+        return self.diagonal * u, None
+
+    def _phi_gradient(self, g):
+        return g[0, :0]
+
+
+def test_L_is_the_norm_where_negative_curvature_dominates():
+    oracle = Saddle()
+    found = largest_eigenvalue(oracle, oracle.initial(), generator=generator(), iterations=20)
+    assert float(found) == pytest.approx(20, rel=0.01)
+    constants = inner_constants([curvature(oracle, oracle.initial(), generator=generator())])
+    assert (constants.L.value, constants.mu.value) == (pytest.approx(20), pytest.approx(-20))
+
+
+def test_lambda_bounds_mu_from_below_where_the_loss_is_known_to_be_convex():
+    vague = of_matrix(torch.diag_embed(torch.linspace(0.1, 50, 200, dtype=torch.float64)[None]), steps=24)
+    alone, known = inner_constants([vague]).mu, inner_constants([vague], floor=0.099).mu
+    assert alone.error > known.error == pytest.approx(alone.value - 0.099)
+    assert inner_constants([vague]).xi is None
+    assert inner_constants([vague], floor=0.099).xi
+    assert inner_constants([vague], floor=100.0).mu == alone  # refuted by what was seen
 
 
 class Known(Oracle):

@@ -13,10 +13,17 @@ from harness.errors import InputError
 from harness.problem.oracle import Counts, NoClock, Oracle
 from harness.theory.lanczos import Extremes, Product, lanczos, random_like
 
+#: parameters up to which Lanczos may span the whole space, and so leave no doubt
+COMPLETE = 512
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, a bound on its distance to an eigenvalue, and whether that is within 1 % of it."""
+    """A number that is certainly attained, how far beyond it the extreme may lie, and whether that is within 1 %.
+
+    L may be larger by ``error``, mu smaller: see :class:`~harness.theory.lanczos.Extremes` for the chance that it is
+    further still.
+    """
 
     value: float
     error: float
@@ -33,7 +40,7 @@ class InnerConstants:
     """Smoothness and strong convexity of the inner objective L_S + (lambda/2)|w|^2 in w, where it was looked at.
 
     ``L`` is the largest |eigenvalue| of any task's Hessian, ``mu`` the smallest eigenvalue, negative where the
-    objective is not convex; ``xi`` = mu^2/L^2 of Table 1, None unless mu is certainly positive.
+    objective is not convex; ``xi`` = mu^2/L^2 of Table 1, None unless mu is positive with its error subtracted.
     """
 
     L: Estimate
@@ -42,16 +49,16 @@ class InnerConstants:
 
 
 def largest_eigenvalue(oracle: Oracle, w: Tensor, *, generator: torch.Generator, iterations: int = 16) -> Tensor:
-    """Largest eigenvalue of each task's inner Hessian at ``w`` ``[B, n_w]``, as ``[B]`` in float64.
+    """Largest |eigenvalue| of each task's inner Hessian at ``w`` ``[B, n_w]``, its norm, as ``[B]`` in float64.
 
-    At most ``iterations`` Hessian-vector products, uncounted and untimed; a lower bound that is usually within 1 %
-    after 10 to 20. NaN where a product is not finite.
+    Of either sign: where negative curvature dominates it is what L means. At most ``iterations`` Hessian-vector
+    products, uncounted and untimed; a lower bound that is usually within 1 % after 10 to 20. NaN where a product is
+    not finite.
     """
     with uncounted(oracle):
         product = hessian(oracle, w)
         start = random_like(w, generator)
-        found = lanczos(product, start, steps=iterations, tolerance=1e-4, generator=generator, smallest=False)
-    return found.largest
+        return lanczos(product, start, steps=iterations, tolerance=1e-4, generator=generator, both=False).norm
 
 
 def curvature(
@@ -60,21 +67,28 @@ def curvature(
     """Both ends of the spectrum of each task's inner Hessian at ``w`` ``[B, n_w]``, by Lanczos.
 
     Uncounted and untimed. ``tolerance`` is relative to each eigenvalue; :attr:`Extremes.converged` says whether
-    ``steps`` products sufficed, which for an eigenvalue near zero among many they may not.
+    ``steps`` products sufficed, which for an eigenvalue near zero among many they may not. With up to
+    :data:`COMPLETE` parameters there may be as many products as parameters instead, and then nothing stays open.
     """
     with uncounted(oracle):
         start = random_like(w, generator)
-        return lanczos(hessian(oracle, w), start, steps=steps, tolerance=tolerance, generator=generator)
+        most = max(steps, oracle.n_w if oracle.n_w <= COMPLETE else 0)
+        return lanczos(hessian(oracle, w), start, steps=most, tolerance=tolerance, generator=generator)
 
 
-def inner_constants(seen: Sequence[Extremes]) -> InnerConstants:
-    """L, mu and xi over everything in ``seen``: tasks and points; NaN where one of them is."""
-    tops, lows = torch.cat([e.largest for e in seen]), torch.cat([e.smallest for e in seen])
-    top_error = float(torch.cat([e.largest_error for e in seen]).max())
-    low_error = float(torch.cat([e.smallest_error for e in seen]).max())
-    norm = float(torch.maximum(tops, lows.abs()).max())
-    L = Estimate.of(norm, top_error if norm == float(tops.max()) else low_error)
-    mu = Estimate.of(float(lows.min()), low_error)
+def inner_constants(seen: Sequence[Extremes], floor: float | None = None) -> InnerConstants:
+    """L, mu and xi over everything in ``seen``: tasks and points; NaN where one of them is.
+
+    ``floor``: what mu cannot be below, such as lambda where L_S is known to be convex in w.
+    """
+    norms, norm_errors = torch.cat([e.norm for e in seen]), torch.cat([e.norm_error for e in seen])
+    lows, low_errors = torch.cat([e.smallest for e in seen]), torch.cat([e.smallest_error for e in seen])
+    norm, low = float(norms.max()), float(lows.min())
+    beyond = low - float((lows - low_errors).min())
+    if floor is not None and floor <= low:
+        beyond = min(beyond, low - floor)
+    mu = Estimate.of(low, beyond)
+    L = Estimate.of(norm, float((norms + norm_errors).max()) - norm)
     return InnerConstants(L, mu, (mu.value / L.value) ** 2 if mu.value - mu.error > 0 else None)
 
 

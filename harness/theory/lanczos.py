@@ -1,7 +1,8 @@
-"""Both ends of the spectrum of symmetric operators, one a task, by the Lanczos method."""
+"""Both ends of the spectrum of symmetric operators, one a task, by the Lanczos method, and how sure they are."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,13 +11,18 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 
+#: probability, for one end of one task, that its eigenvalue lies further out than the error says
+DOUBT = 1e-4
+_NEWTON_STEPS = 20
+
 
 @dataclass(frozen=True)
 class Extremes:
-    """Extreme Ritz values of each task's operator, ``[B]``, with their residuals.
+    """Extreme Ritz values of each task's operator, ``[B]``, and how far beyond them the spectrum may reach.
 
-    An eigenvalue lies within the residual |A x - theta x| of the Ritz value theta, and no Ritz value lies outside the
-    spectrum. NaN where a product was not finite.
+    No Ritz value lies outside the spectrum, so ``largest`` is a lower and ``smallest`` an upper bound, for certain.
+    The end of the spectrum itself lies within the error beyond it, but for a chance of :data:`DOUBT` in the random
+    start; once all of the space is spanned, for certain. NaN where a product was not finite.
     """
 
     largest: Tensor
@@ -28,8 +34,14 @@ class Extremes:
 
     @property
     def norm(self) -> Tensor:
-        """max |eigenvalue|, the operator norm, ``[B]``."""
+        """max |eigenvalue|, the operator norm, ``[B]``: a lower bound."""
         return torch.maximum(self.largest.abs(), self.smallest.abs())
+
+    @property
+    def norm_error(self) -> Tensor:
+        """How much larger than :attr:`norm` the operator norm may be, ``[B]``."""
+        ends = (self.largest + self.largest_error).abs(), (self.smallest - self.smallest_error).abs()
+        return torch.maximum(*ends) - self.norm
 
 
 def lanczos(
@@ -39,36 +51,57 @@ def lanczos(
     steps: int,
     tolerance: float,
     generator: torch.Generator,
-    smallest: bool = True,
+    both: bool = True,
 ) -> Extremes:
     """At most ``steps`` products with ``[B, n]`` vectors, with full reorthogonalisation.
 
-    Ends as soon as the residual of the largest Ritz value, and with ``smallest`` that of the smallest, is at most
-    ``tolerance`` times its magnitude, but not before the second product. Where the Krylov space of ``start`` ``[B, n]``
-    is exhausted it goes on with a fresh random vector from ``generator``.
+    ``start`` ``[B, n]`` has to be random and without a preferred direction, see :func:`random_like`: what the errors
+    promise rests on it. Ends as soon as the error of both ends, or without ``both`` that of the end of larger
+    magnitude, is at most ``tolerance`` times that end's magnitude, but not before the second product. Where the Krylov
+    space is exhausted it goes on with a fresh random vector from ``generator``.
+
+    The error (Van Dorsselaer, Hochstenbach and Van der Vorst 2000): the k-th Lanczos polynomial is the product of
+    t - theta_i over the Ritz values and maps the start x to a vector of length beta_1 .. beta_k. An eigenvalue t with
+    eigenvector v therefore has prod |t - theta_i| |<v, x>| <= beta_1 .. beta_k, and |<v, x>| is smaller than
+    DOUBT sqrt(pi / 2n) with a probability of at most DOUBT. Residuals would not do: they tell how far *an* eigenvalue
+    is, and a single smaller one beside a cluster goes unseen by them.
     """
     tasks, n = start.shape
-    basis = [_normalised(start)]
+    last = min(steps, n)
+    basis = start.new_empty(tasks, last, n)
+    basis[:, 0] = _normalised(start)
     diagonal: list[Tensor] = []
     off_diagonal: list[Tensor] = []
     scale = start.new_zeros(tasks)
-    for step in range(1, min(steps, n) + 1):
-        image = product(basis[-1])
-        diagonal.append((basis[-1] * image).sum(1))
-        rest = _orthogonalised(image, basis)
+    polynomial = start.new_zeros(tasks, dtype=torch.float64)  # log of beta_1 .. beta_k
+    reach = Reach(start)
+    due = 1
+    for step in range(1, last + 1):
+        vector = basis[:, step - 1]
+        image = product(vector)
+        diagonal.append((vector * image).sum(1))
+        rest = _orthogonalised(image, basis[:, :step])
         beta = rest.norm(dim=1)
         scale = torch.maximum(scale, torch.maximum(diagonal[-1].abs(), beta))
-        exhausted = beta <= 100 * torch.finfo(beta.dtype).eps * scale
-        beta = torch.where(exhausted, 0.0, beta) if step < n else torch.zeros_like(beta)
-        extremes = _ritz(diagonal, off_diagonal, beta, tolerance, smallest)
-        # An eigenvector as start has residual 0 and need not belong to an end of the spectrum.
-        if (extremes.converged and step > 1) or step == min(steps, n):
-            break
-        off_diagonal.append(beta)
+        rounding = 100 * torch.finfo(beta.dtype).eps * scale
+        exhausted = beta <= rounding
+        polynomial = polynomial + torch.maximum(beta, rounding).double().clamp(min=1e-300).log()
+        if step >= due or step == last:
+            values = _ritz_values(diagonal, off_diagonal, beta)
+            # An eigenvector as start spans nothing else and tells nothing about the ends of the spectrum.
+            told = ~exhausted if step == 1 < n else torch.ones_like(exhausted)
+            reach.narrow(values, polynomial, rounding.double(), told, complete=step == n)
+            extremes = reach.extremes(values, tolerance, both)
+            if (extremes.converged and step > 1) or step == last:
+                break
+            due = step + 1 + step // 16
+        off_diagonal.append(torch.where(exhausted, 0.0, beta))
         if exhausted.any():
-            fresh = _orthogonalised(random_like(start, generator), basis)
+            fresh = _orthogonalised(random_like(start, generator), basis[:, :step])
             rest = torch.where(exhausted[:, None], fresh, rest)
-        basis.append(_normalised(rest))
+            # The argument begins anew for the fresh vector; the Ritz values so far count as factors that are too large.
+            polynomial = torch.where(exhausted, step * (2 * scale.double()).clamp(min=1e-300).log(), polynomial)
+        basis[:, step] = _normalised(rest)
     return extremes
 
 
@@ -78,27 +111,60 @@ def random_like(vector: Tensor, generator: torch.Generator) -> Tensor:
     return drawn.to(vector)
 
 
-def _ritz(
-    diagonal: list[Tensor], off_diagonal: list[Tensor], beta: Tensor, tolerance: float, smallest: bool
-) -> Extremes:
+class Reach:
+    """How far out each task's spectrum may reach: the tightest that any step has shown."""
+
+    def __init__(self, start: Tensor) -> None:
+        tasks, self.n = start.shape
+        self.high = start.new_full((tasks,), math.inf, dtype=torch.float64)
+        self.low = -self.high
+
+    def narrow(self, values: Tensor, polynomial: Tensor, rounding: Tensor, told: Tensor, complete: bool) -> None:
+        """By the Ritz values ``[B, k]`` of a step, and the length of its Lanczos polynomial at the start."""
+        missed = math.log(DOUBT * math.sqrt(math.pi / (2 * self.n)))
+        for end in (0, -1):
+            distances = (values - values[:, [end]]).abs()
+            beyond = rounding if complete else rounding + _beyond(distances, polynomial - missed)
+            beyond = torch.where(told, beyond, math.inf)
+            if end:
+                self.high = torch.minimum(self.high, values[:, -1] + beyond)
+            else:
+                self.low = torch.maximum(self.low, values[:, 0] - beyond)
+
+    def extremes(self, values: Tensor, tolerance: float, both: bool) -> Extremes:
+        """The outermost of ``values`` ``[B, k]``, and what is known beyond them."""
+        largest, smallest = values[:, -1], values[:, 0]
+        above, below = (self.high - largest).clamp(min=0), (smallest - self.low).clamp(min=0)
+        met_above, met_below = above <= tolerance * largest.abs(), below <= tolerance * smallest.abs()
+        found = Extremes(largest, above, smallest, below, False)
+        met = met_above & met_below if both else found.norm_error <= tolerance * found.norm
+        return Extremes(largest, above, smallest, below, bool(met.all()))
+
+
+def _beyond(distances: Tensor, target: Tensor) -> Tensor:
+    """The e > 0 at which the product of ``distances`` + e, ``[B, k]``, is exp(``target``), or a little more."""
+    t = (target / distances.shape[1]).clamp(max=600)
+    for _ in range(_NEWTON_STEPS):  # in t = log e the sum of logarithms is convex: Newton comes down from above
+        e = t.exp()[:, None]
+        t = t - ((distances + e).log().sum(1) - target) / (e / (distances + e)).sum(1)
+    return t.exp()
+
+
+def _ritz_values(diagonal: list[Tensor], off_diagonal: list[Tensor], beta: Tensor) -> Tensor:
+    """In ascending order, ``[B, k]`` in float64; NaN for tasks of which something is not finite."""
     matrix = torch.diag_embed(torch.stack(diagonal, 1).double())
     if off_diagonal:
         beside = torch.stack(off_diagonal, 1).double()
         matrix = matrix + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
     broken = ~torch.isfinite(matrix).all(2).all(1) | ~torch.isfinite(beta)
-    values, vectors = torch.linalg.eigh(torch.where(broken[:, None, None], 0.0, matrix))
-    values = torch.where(broken[:, None], torch.nan, values)
-    residuals = torch.where(broken[:, None], torch.nan, beta.double()[:, None] * vectors[:, -1].abs())
-    ends = [-1, 0] if smallest else [-1]
-    met = residuals[:, ends] <= tolerance * values[:, ends].abs()
-    return Extremes(values[:, -1], residuals[:, -1], values[:, 0], residuals[:, 0], bool(met.all()))
+    values = torch.linalg.eigvalsh(torch.where(broken[:, None, None], 0.0, matrix))
+    return torch.where(broken[:, None], torch.nan, values)
 
 
-def _orthogonalised(vector: Tensor, basis: list[Tensor]) -> Tensor:
-    """``vector`` without its components in ``basis``; twice is enough (Kahan, Parlett)."""
+def _orthogonalised(vector: Tensor, basis: Tensor) -> Tensor:
+    """``vector`` ``[B, n]`` without its components in ``basis`` ``[B, k, n]``; twice is enough (Kahan, Parlett)."""
     for _ in range(2):
-        for known in basis:
-            vector = vector - (known * vector).sum(1, keepdim=True) * known
+        vector = vector - torch.einsum("bkn,bk->bn", basis, torch.einsum("bkn,bn->bk", basis, vector))
     return vector
 
 

@@ -70,7 +70,7 @@ def smoothness(
             return product((kept[0], kept[1]))[row][None]
 
         start = random_like(own[None], generator)
-        found = lanczos(twice, start, steps=steps, tolerance=tolerance, generator=generator, smallest=False)
+        found = lanczos(twice, start, steps=steps, tolerance=tolerance, generator=generator, both=False)
         # Rounding may leave the eigenvalue of a vanishing block below zero.
         return math.sqrt(max(float(found.largest), 0.0)) if found.largest.isfinite() else math.nan, found.converged
 
