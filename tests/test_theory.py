@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -17,8 +18,10 @@ from harness.problem.meta_gradient import exact
 from harness.problem.oracle import Counts, Inner, Oracle, Outcome
 from harness.problem.partition import Network
 from harness.proof.problems import small_problems
+from harness.report.paper_tables import theory_tables
 from harness.resolve import resolve
 from harness.setup import set_up
+from harness.suites import plan
 from harness.theory import smoothness as smoothness_module
 from harness.theory.bounds import (
     TABLE_1,
@@ -33,9 +36,11 @@ from harness.theory.bounds import (
     theorem_2_rate,
     xi,
 )
+from harness.theory.conditions import Steps, conditions, factor_condition
 from harness.theory.constants import curvature, inner_constants, largest_eigenvalue
 from harness.theory.estimate import estimate
 from harness.theory.fits import fit_convex, fit_decay, fit_linear
+from harness.theory.formulas import TABLE_1_NOTES
 from harness.theory.lanczos import lanczos
 from harness.theory.lipschitz import Point, sampled_lipschitz
 from harness.theory.propositions import proposition_2, proposition_3
@@ -154,6 +159,126 @@ def test_theorem_2_grows_with_the_square_of_N():
     few, many = theorem_2_complexity(5, 0.1), theorem_2_complexity(10, 0.1)
     assert (many.gradient_w / few.gradient_w, many.gradient_phi / few.gradient_phi) == (4, 2)
     assert theorem_2_rate(10, 100, 10**9).w == pytest.approx(0.1)
+
+
+def test_theorem_2_is_printed_as_the_paper_has_it_and_what_its_complexity_needs_is_said():
+    rates = [theorem_2_rate(N, 10**12, 10).phi for N in (5, 10)]
+    assert rates[1] == pytest.approx(2 * rates[0]) == pytest.approx(1)
+    printed = {str(row.rate) for row in TABLE_1} | {str(row.order) for row in THEOREMS}
+    assert "O(N/K + N/B)" in printed
+    assert not [text for text in printed if "1/B" in text]
+    assert any("they need 1/B" in note for note in TABLE_1_NOTES)
+    N, epsilon = 7, 0.1
+    K, B = N / epsilon, 1 / epsilon  # with the 1/B of that note
+    found = theorem_2_complexity(N, epsilon)
+    assert (found.gradient_w, found.gradient_phi) == (pytest.approx(N * K * B), pytest.approx(K * B))
+
+
+def test_the_theorems_come_with_their_step_sizes():
+    steps = {row.theorem: str(row.order) for row in THEOREMS if "step sizes" in row.quantity}
+    assert steps == {
+        "Theorem 1": "α = μ/L², β_w = poly μ² (1-μ²/L²)^(-N/2), β_φ = poly μ³",
+        "Theorem 2": "α < O(1/N), β_w = β_φ = poly/N",
+    }
+
+
+def test_with_alpha_of_1_over_N_the_nonconvex_bounds_do_not_grow_with_N():
+    L, M, rho, tau = 1.0, 1.0, 1.0, 1.0
+    at = {N: proposition_3(N, 0.1 / N, L, M=M, rho=rho, tau=tau) for N in (1, 10, 100, 1000)}
+    assert [round(at[N].w_w, 3) for N in (1, 10, 100)] == [1.310, 1.335, 1.337]
+    for N in (10, 100, 1000):
+        one = proposition_3(N, 1 / N, L, M=M, rho=rho, tau=tau)
+        assert one.w_w <= (L + M * rho) * math.exp(2 * L)
+        ten = proposition_3(10, 1 / 10, L, M=M, rho=rho, tau=tau)
+        assert one.w_phi <= 1.5 * ten.w_phi
+        assert one.phi_phi <= 1.5 * ten.phi_phi
+
+
+# --- Conditions of the theorems --------------------------------------------------------------------------------------
+
+MU, LARGEST = 0.5, 1.0
+THEOREM_1 = {N: Steps(N, MU / LARGEST**2, 0.25 * 0.75 ** (-N / 2), 0.2) for N in (1, 5, 10)}
+
+
+def judged(*steps, algorithm="anil", geometry="convex", optimizer="sgd", L=LARGEST, mu=MU):
+    return conditions(algorithm, geometry, optimizer, steps, L=L, mu=mu)
+
+
+def test_theorem_1_is_about_sgd_with_its_own_step_sizes():
+    found = judged(*THEOREM_1.values())
+    assert (found.theorem, found.holds, found.effect) == (1, True, "")
+    assert (found.alpha, found.alpha_ratio) == (0.5, pytest.approx(1))
+    assert (found.xi, found.condition_number) == (0.25, 2)
+    assert judged(THEOREM_1[5]).holds
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"inner_lr": 1.0}, "α is 2 times μ/L² = 0.5"),
+        ({"inner_lr": 0.1}, "α is 0.2 times μ/L² = 0.5"),
+        ({"outer_lr_w": 0.01}, "β_w does not grow with N like (1-ξ)^(-N/2)"),
+        ({"outer_lr_phi": 0.01}, "β_φ is not the same for every N"),
+    ],
+)
+def test_whatever_theorem_1_does_not_have_is_named(changes, reason):
+    found = judged(THEOREM_1[1], dataclasses.replace(THEOREM_1[10], **changes))
+    assert not found.holds
+    assert reason in found.sentence
+
+
+def test_adam_is_not_the_sgd_of_algorithm_1():
+    assert judged(THEOREM_1[1], optimizer="adam").sentence == (
+        "Theorem 1's conditions do not hold: Adam instead of SGD"
+    )
+    assert "Adam" in judged(Steps(1, 0.1, 0.1, 0.1), geometry="nonconvex", optimizer="adam").sentence
+
+
+def test_where_xi_is_tiny_theorem_1_predicts_no_effect_of_N():
+    found = judged(Steps(10, 0.1, 1e-3, 1e-3), optimizer="adam", L=6.11, mu=1e-3)
+    assert found.alpha_ratio == pytest.approx(0.1 * 6.11**2 / 1e-3)
+    assert "α is 3,733 times μ/L² = 2.68e-05" in found.sentence
+    assert "predicts no effect of N" in found.effect
+
+
+@pytest.mark.parametrize(("L", "mu"), [(1.0, -0.1), (1.0, 0.0), (math.nan, 0.1), (0.1, 0.5), (1.0, math.nan)])
+def test_theorem_1_does_not_hold_without_strong_convexity(L, mu):
+    found = judged(THEOREM_1[1], L=L, mu=mu)
+    assert (found.theorem, found.holds) == (1, False)
+    assert "needs 0 < mu <= L" in found.sentence
+
+
+def test_theorem_2_asks_for_steps_of_order_1_over_N():
+    own = [Steps(N, 0.3 / N, 0.1 / N, 0.1 / N) for N in (1, 3, 30)]
+    assert judged(*own, geometry="nonconvex", L=2.0, mu=math.nan).holds
+    constant = [dataclasses.replace(each, inner_lr=0.3, outer_lr_w=0.1) for each in own]
+    found = judged(*constant, geometry="nonconvex", L=2.0, mu=-1.0)
+    assert "α is 18 times 1/(N L) = 0.0167 at N = 30; β_w does not fall with N like 1/N" in found.sentence
+    assert "β_φ" not in found.sentence
+    assert not judged(*own, geometry="nonconvex", L=math.nan).holds
+
+
+def test_no_theorem_is_about_maml_or_another_geometry():
+    assert judged(THEOREM_1[1], algorithm="maml", geometry="nonconvex").theorem is None
+    assert judged(THEOREM_1[1], geometry="round").theorem is None
+    with pytest.raises(InputError, match="allowed"):
+        judged()
+
+
+def test_the_nonconvex_factor_is_for_a_kappa_of_at_most_1_over_N():
+    assert factor_condition("nonconvex", 10, 0.1) == factor_condition("convex", 10, 9.0) == ""
+    assert "κ ≤ 1/N = 0.1" in factor_condition("nonconvex", 10, 0.4)
+
+
+def test_a_suite_has_algorithm_1_with_the_steps_of_theorem_1():
+    runs = [run.config for run in plan("theorem1-quadratic").runs]
+    assert {run.inner_steps for run in runs} == {1, 2, 3, 5, 7, 10, 20}
+    assert len({run.seed for run in runs}) == 5
+    assert all(run.iterations / run.stationarity_every == 20 for run in runs)
+    (options,) = {(run.benchmark_options["mu"], run.benchmark_options["L"]) for run in runs}
+    steps = {Steps(run.inner_steps, run.inner_lr, run.outer_lr_w, run.outer_lr_phi) for run in runs}
+    (optimizer,) = {run.outer_optimizer for run in runs}
+    assert judged(*steps, optimizer=optimizer, mu=options[0], L=options[1]).holds
 
 
 @pytest.mark.parametrize(("mu", "L"), [(0.0, 1.0), (2.0, 1.0), (-0.1, 1.0), (math.nan, 1.0), (0.1, math.inf)])
@@ -626,6 +751,12 @@ def test_unequal_lengths_are_refused():
         fit_linear([1, 2], [1])
 
 
+def test_growth_is_not_a_decay():
+    fit = fit_decay(STEPS, [4.9 * 1.7**N for N in STEPS])
+    assert not fit.holds
+    assert "it rises with N" in fit.reason
+
+
 # --- harness theory --------------------------------------------------------------------------------------------------
 
 SMALL = RunConfig(algo="anil", benchmark="quadratic", meta_batch=2, device="cpu")
@@ -691,8 +822,60 @@ def test_the_command_prints_one_json_document_and_tables_beside_it(capsys):
     assert document["constants"]["L"]["value"] == pytest.approx(1 + L2, rel=0.01)
     assert [row["inner_steps"] for row in document["smoothness"]["rows"]] == [1, 3, 5, 10]
     assert document["smoothness"]["decay"]["predicted_rate"] == pytest.approx(1 - 0.9 * (0.1 + L2), rel=0.01)
-    for part in ("Table 1", "Table 2", "Theorem 2", "(1+κL)^N", "kappa_L", "Smoothness"):
+    for part in ("Table 1", "Table 2", "Theorem 2", "(1+κL)^N", "kappa_L", "Smoothness", "Proposition 2: rate 1-αμ"):
         assert part in err
+
+
+def test_the_bounds_of_the_propositions_stand_beside_the_smoothness_that_they_bound():
+    for geometry, proposition in (("convex", 2), ("nonconvex", 3)):
+        config = SMALL.model_copy(update={"geometry": geometry})
+        found = estimate(config, smooth=True)["smoothness"]
+        assert found["proposition"] == proposition
+        assert (found["decay"]["predicted_rate"] is None) == (proposition == 3)
+        for row in found["rows"]:
+            for block in ("w_w", "w_phi", "phi_phi"):
+                assert row[block] <= row["bound"][block]
+
+
+def test_smoothness_that_no_proposition_lets_decay_is_not_said_to_decay(capsys):
+    command = ["theory", "--benchmark", "quadratic", "--geometry", "nonconvex", "--meta-batch", "1", "--smoothness"]
+    assert main([*command, "--inner-lr", "2.5"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Proposition 3 promises no decay" in out
+    assert "it rises with N" in out
+    assert "Proposition 2: rate" not in out
+
+
+def test_the_theorems_steps_stand_beside_the_runs(capsys):
+    assert main(["theory", "--benchmark", "quadratic", "--meta-batch", "1", "--inner-lr", "0.4", "--json"]) == 0
+    out, err = capsys.readouterr()
+    steps = json.loads(out)["steps"]
+    mu, L = 0.1 + L2, 1 + L2
+    assert steps["conditions"]["alpha"] == pytest.approx(mu / L**2, rel=1e-6)
+    assert steps["over_poly"]["outer_lr_w"] == pytest.approx(mu**2 * (1 - (mu / L) ** 2) ** -2.5, rel=1e-6)
+    assert steps["over_poly"]["outer_lr_phi"] == pytest.approx(mu**3, rel=1e-6)
+    assert steps["run"] == {"outer_optimizer": "adam", "outer_lr_w": 1e-3, "outer_lr_phi": 1e-3}
+    said = " ".join(err.split())
+    assert "Adam instead of SGD; α is 3.97 times μ/L² = 0.101" in said
+    assert "Condition number L/μ = 9.91: where it is large the paper takes a small N, such as 2" in said
+
+
+def test_a_kappa_above_1_over_N_is_said_where_the_nonconvex_factor_is_printed(capsys):
+    assert main(["theory", "--benchmark", "quadratic", "--meta-batch", "1", "--inner-lr", "0.3"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "This factor is for κ ≤ 1/N, and MAML's κ = alpha = 0.3 is larger at N = 5, 10." in out
+
+
+def test_lambda_bounds_mu_only_where_w_is_a_linear_layer():
+    assert estimate(SMALL)["constants"]["mu_at_least"] == L2
+    curved = {"algo": "anil", "benchmark": "sinusoid", "adapt": "all", "meta_batch": 1, "device": "cpu"}
+    assert estimate(RunConfig(**curved))["constants"]["mu_at_least"] is None
+
+
+def test_the_tables_of_a_report_say_how_the_paper_is_to_be_read():
+    first, second = theory_tables()
+    assert any("needs 1/B" in note or "need 1/B" in note for note in first.notes)
+    assert any("κ ≤ 1/N" in note for note in second.notes)
 
 
 def test_bad_input_is_one_line_and_status_2(capsys):

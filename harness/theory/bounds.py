@@ -20,6 +20,7 @@ __all__ = [
     "Factor",
     "Formula",
     "Rate",
+    "decay",
     "evaluations",
     "predicted_factor",
     "require",
@@ -43,7 +44,8 @@ class Evaluations:
 class Factor:
     """By how many times ANIL needs fewer entries to epsilon than MAML; infinite where ANIL needs none.
 
-    NaN where neither evaluates any.
+    NaN where neither evaluates any. The paper says "by a factor of O(.)": a quotient of two upper bounds, with every
+    constant 1. It is no lower bound of what a measurement has to give.
     """
 
     gradient: float
@@ -84,11 +86,13 @@ def evaluations(algorithm: str, n_w: int, n_phi: int, inner_steps: int) -> Evalu
 
 
 def predicted_factor(geometry: str, n_w: int, n_phi: int, inner_steps: int, kappa_L: float) -> Factor:
-    """The quotient of Table 2's rows: MAML with inner step size kappa over ANIL, ``kappa_L`` = kappa L.
+    """Section 3.3's factor: MAML with inner step size kappa over ANIL, ``kappa_L`` = kappa L.
 
     Convex: (N n_w + N n_phi)/(N n_w + n_phi) (1 + kappa L)^N in gradient entries, and (n_w + n_phi)/n_w (1 + kappa L)^N
-    in second-order entries, with ANIL's own (1 - xi)^{N/2} + c_epsilon taken as 1. Nonconvex: the same without
-    (1 + kappa L)^N, which kappa <= 1/N bounds; both then need equally many meta-iterations.
+    in second-order entries: the quotient of Table 2's rows, with ANIL's own (1 - xi)^{N/2} + c_epsilon taken as 1.
+    Nonconvex: the same without (1 + kappa L)^N, as the text has it for kappa <= 1/N, when both need equally many
+    meta-iterations (:func:`harness.theory.conditions.factor_condition`). The quotient of the rows themselves would
+    have (1 + kappa L)^N / N in its place: ANIL's row has N, MAML's at most e^L.
 
     With N = 0 the two algorithms are one: factor 1, and no second order to compare (NaN). With n_w = 0 ANIL has no
     second order: infinite. What overflows is infinite.
@@ -127,7 +131,7 @@ def theorem_1_rate(
     An order: ``c_K`` and ``c_B`` are polynomials in L, M, rho and tau that the theorem does not spell out.
     """
     require(K=K, B=B, c_K=c_K, c_B=c_B)
-    half = _decay(inner_steps, mu, L)
+    half = decay(inner_steps, mu, L)
     return Rate(
         c_K * _over(half, mu, 2) / K + c_B * _over(half, mu, 1) / B,
         c_K * (_over(half, mu, 2) + _over(1, mu, 3)) / K + c_B * (_over(half**3, mu, 1) + _over(1, mu, 2)) / B,
@@ -140,22 +144,27 @@ def theorem_1_complexity(inner_steps: int, epsilon: float, mu: float, L: float, 
     An order: ``c`` is a polynomial in L, M, rho and tau that the theorem does not spell out.
     """
     require(epsilon=epsilon, c=c)
-    tasks = c * _over(_over(_decay(inner_steps, mu, L), mu, 4) + _over(1, mu, 5), epsilon, 2)
+    tasks = c * _over(_over(decay(inner_steps, mu, L), mu, 4) + _over(1, mu, 5), epsilon, 2)
     return Complexity(inner_steps * tasks, tasks, inner_steps * tasks)
 
 
 def theorem_2_rate(inner_steps: int, K: float, B: float, *, c_K: float = 1.0, c_B: float = 1.0) -> Rate:
-    """Theorem 2, nonconvex inner loop: c_K N/K + c_B/B in both blocks.
+    """Theorem 2, nonconvex inner loop: c_K N/K + c_B N/B in both blocks.
 
-    With alpha, beta_w and beta_phi of order 1/N. An order: ``c_K`` and ``c_B`` as in :func:`theorem_1_rate`.
+    With alpha, beta_w and beta_phi of order 1/N. An order: ``c_K`` and ``c_B`` as in :func:`theorem_1_rate`. Stated
+    as printed; the theorem's own complexity needs c_B/B (:func:`theorem_2_complexity`).
     """
     require(inner_steps=inner_steps, K=K, B=B, c_K=c_K, c_B=c_B)
-    bound = c_K * inner_steps / K + c_B / B
+    bound = c_K * inner_steps / K + c_B * inner_steps / B
     return Rate(bound, bound)
 
 
 def theorem_2_complexity(inner_steps: int, epsilon: float, *, c: float = 1.0) -> Complexity:
-    """Theorem 2: c N epsilon^-2 gradients in phi, N times that in w and of second order. An order, as above."""
+    """Theorem 2: c N epsilon^-2 gradients in phi, N times that in w and of second order. An order, as above.
+
+    That is K = N/epsilon meta-iterations of B = 1/epsilon tasks. With the rate's N/B, B would be N/epsilon and all
+    three N times as many.
+    """
     require(inner_steps=inner_steps, epsilon=epsilon, c=c)
     tasks = c * _over(inner_steps, epsilon, 2)
     return Complexity(inner_steps * tasks, tasks, inner_steps * tasks)
@@ -176,8 +185,8 @@ def _check_sizes(n_w: int, n_phi: int, inner_steps: int) -> None:
         raise InputError("n_w and n_phi are both 0; allowed: at least one parameter")
 
 
-def _decay(inner_steps: int, mu: float, L: float) -> float:
-    """(1 - xi)^{N/2}."""
+def decay(inner_steps: int, mu: float, L: float) -> float:
+    """(1 - xi)^{N/2} of Theorem 1, xi = mu^2 / L^2."""
     if inner_steps < 0:
         raise InputError(f"N {inner_steps}: allowed: an integer >= 0")
     return float((1 - xi(mu, L)) ** (inner_steps / 2))

@@ -20,11 +20,14 @@ from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, set_up
-from harness.theory.bounds import TABLE_1, TABLE_2, THEOREMS, evaluations, predicted_factor
+from harness.theory.bounds import TABLE_1, TABLE_2, THEOREMS, decay, evaluations, predicted_factor
+from harness.theory.conditions import Steps, advice, conditions, factor_condition
 from harness.theory.constants import InnerConstants, curvature, inner_constants
 from harness.theory.fits import fit_decay
-from harness.theory.lanczos import Extremes
+from harness.theory.formulas import TABLE_1_NOTES, TABLE_2_NOTES, THEOREM_NOTES
+from harness.theory.lanczos import Extremes, random_like
 from harness.theory.lipschitz import Lipschitz, Point, sampled_lipschitz
+from harness.theory.propositions import proposition_2, proposition_3
 from harness.theory.smoothness import smoothness
 
 #: the N that factors are predicted for, beside the configuration's own
@@ -36,17 +39,19 @@ def estimate(config: RunConfig, *, smooth: bool = False, origins: Mapping[str, s
 
     The problem is built as a run builds it, in float64 unless ``config`` sets ``dtype``. L and mu are extremes over
     tasks and over both ends of the inner loop, of the inner objective with its regulariser; M, rho and tau are sampled
-    lower bounds around them. ``kappa_L`` is MAML's: kappa = alpha, times the L of all parameters. With ``smooth``, the
-    smoothness of L_meta for every N and its decay, which takes hundreds of meta-gradients each.
+    lower bounds around them. ``L_all`` is the L of all parameters, MAML's, and ``kappa_L`` that times kappa = alpha.
+    ``steps`` sets the theorem's step sizes beside the configuration's. With ``smooth``, the smoothness of L_meta for
+    every N, its decay and the proposition's bound, which takes hundreds of meta-gradients each.
 
     Returns a document for JSON, None standing for what is not finite. Raises :class:`InputError`.
     """
     resolved, setup, batch = _prepared(config, origins)
     config = setup.config
     generator = torch.Generator().manual_seed(config.seed)
-    inner, lipschitz = _constants(setup, batch, generator)
-    L_maml = inner.L.value if not setup.problem.network.n_phi else _maml(config, generator).L.value
-    kappa_L = config.inner_lr * L_maml
+    floor = _floor(resolved, setup, batch, generator)
+    inner, lipschitz = _constants(setup, batch, generator, floor)
+    L_all = inner.L.value if not setup.problem.network.n_phi else _maml(config, generator).L.value
+    kappa_L = config.inner_lr * L_all
     steps = sorted({*INNER_STEPS, config.inner_steps})
     network = setup.problem.network
     document: dict[str, Any] = {
@@ -67,15 +72,19 @@ def estimate(config: RunConfig, *, smooth: bool = False, origins: Mapping[str, s
         "constants": {
             "L": asdict(inner.L),
             "mu": asdict(inner.mu),
+            "mu_at_least": floor,
             "xi": inner.xi,
+            "L_all": L_all,
             "kappa_L": kappa_L,
             **asdict(lipschitz),
         },
-        "predictions": _predictions(setup, steps, kappa_L),
+        "steps": _steps(config, inner),
+        "predictions": _predictions(setup, steps, kappa_L, config.inner_lr),
         "table_1": [asdict(row) for row in TABLE_1],
         "table_2": [asdict(row) for row in TABLE_2],
         "theorems": [asdict(row) for row in THEOREMS],
-        "smoothness": _smoothness(setup, batch, steps, inner, generator) if smooth else None,
+        "notes": {"table_1": TABLE_1_NOTES, "table_2": TABLE_2_NOTES, "theorems": THEOREM_NOTES},
+        "smoothness": _smoothness(setup, batch, steps, inner, L_all, lipschitz, generator) if smooth else None,
     }
     cleaned: dict[str, Any] = _finite(document)
     return cleaned
@@ -92,7 +101,24 @@ def _prepared(config: RunConfig, origins: Mapping[str, str] | None = None) -> tu
     return resolved, setup, draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
 
 
-def _constants(setup: Setup, batch: TaskBatch, generator: torch.Generator) -> tuple[InnerConstants, Lipschitz]:
+def _floor(resolved: Resolved, setup: Setup, batch: TaskBatch, generator: torch.Generator) -> float | None:
+    """lambda, which mu is at least where L_S is convex in w; None where that is not known.
+
+    Both losses are convex in the predictions, so it is where these are affine in w: seen at a random pair of points.
+    """
+    if resolved.benchmark.loss not in ("cross_entropy", "mse"):
+        return None
+    network, tail = setup.problem.network, setup.problem.network.tail_phi(setup.phi)
+    h = network.features(setup.phi, batch.support_x[0])
+    a, b = (setup.w + 10 * random_like(setup.w, generator) for _ in range(2))
+    ends = (network.predict(a, tail, h) + network.predict(b, tail, h)) / 2
+    affine = (network.predict((a + b) / 2, tail, h) - ends).norm() <= 1e-4 * ends.norm()
+    return resolved.algorithm.l2 if affine else None
+
+
+def _constants(
+    setup: Setup, batch: TaskBatch, generator: torch.Generator, floor: float | None
+) -> tuple[InnerConstants, Lipschitz]:
     """Task by task: Lanczos keeps its whole basis, and sampling needs each task's own gradient in phi."""
     seen: list[Extremes] = []
     sampled = Lipschitz(0.0, 0.0, 0.0)
@@ -116,7 +142,7 @@ def _constants(setup: Setup, batch: TaskBatch, generator: torch.Generator) -> tu
         pairs = [(point, point.moved(radius, generator)) for point in (start, end)]
         pairs += [(start, end)] if reach else []
         sampled = sampled.joined(sampled_lipschitz(at, pairs, generator=generator))
-    return inner_constants(seen), sampled
+    return inner_constants(seen, floor), sampled
 
 
 def _adapted(setup: Setup, oracle: Oracle) -> Tensor:
@@ -142,7 +168,24 @@ def _maml(config: RunConfig, generator: torch.Generator) -> InnerConstants:
     return inner_constants(seen)
 
 
-def _predictions(setup: Setup, inner_steps: Iterable[int], kappa_L: float) -> list[dict[str, Any]]:
+def _steps(config: RunConfig, inner: InnerConstants) -> dict[str, Any]:
+    """The theorem's conditions on this configuration, and beta without the polynomials, whose values are not known."""
+    L, mu, N = inner.L.value, inner.mu.value, config.inner_steps
+    runs = [Steps(N, config.inner_lr, config.outer_lr_w, config.outer_lr_phi)]
+    found = conditions(config.algo, str(config.geometry), config.outer_optimizer, runs, L=L, mu=mu)
+    over: dict[str, float | None] = {"outer_lr_w": None, "outer_lr_phi": None, "decay": None}
+    if found.theorem == 1 and inner.xi is not None:
+        left = decay(N, mu, L)
+        over = {"outer_lr_w": mu**2 / left if left else math.inf, "outer_lr_phi": mu**3, "decay": left}
+    elif found.theorem == 2 and N:
+        over |= {"outer_lr_w": 1 / N, "outer_lr_phi": 1 / N}
+    own = {"outer_optimizer": config.outer_optimizer, "outer_lr_w": config.outer_lr_w}
+    own["outer_lr_phi"] = config.outer_lr_phi
+    said = advice(L, mu) if found.theorem == 1 and inner.xi is not None else ""
+    return {"conditions": asdict(found), "over_poly": over, "run": own, "advice": said}
+
+
+def _predictions(setup: Setup, inner_steps: Iterable[int], kappa_L: float, kappa: float) -> list[dict[str, Any]]:
     rows = []
     for geometry, (n_w, n_phi) in _partitions(setup).items():
         for N in inner_steps:
@@ -153,7 +196,7 @@ def _predictions(setup: Setup, inner_steps: Iterable[int], kappa_L: float) -> li
                     f"{algorithm}_entries": asdict(evaluations(algorithm, n_w, n_phi, N))
                     for algorithm in ("maml", "fomaml", "anil")
                 }
-                | {"factor": asdict(factor)}
+                | {"factor": asdict(factor), "factor_condition": factor_condition(geometry, N, kappa)}
             )
     return rows
 
@@ -173,19 +216,39 @@ def _partitions(setup: Setup) -> dict[str, tuple[int, int]]:
 
 
 def _smoothness(
-    setup: Setup, batch: TaskBatch, inner_steps: Iterable[int], inner: InnerConstants, generator: torch.Generator
+    setup: Setup,
+    batch: TaskBatch,
+    inner_steps: Iterable[int],
+    inner: InnerConstants,
+    L_all: float,
+    lipschitz: Lipschitz,
+    generator: torch.Generator,
 ) -> dict[str, Any]:
-    alpha = setup.config.inner_lr
+    """Measured for every N, and the bound of Proposition 2 or 3 with the constants as measured (so no proof)."""
+    alpha, mu = setup.config.inner_lr, inner.mu.value
+    strongly = setup.config.geometry == "convex" and inner.xi is not None
+    # Assumption 1's L is in (w, phi), and at least that in w.
+    L, sampled = max(inner.L.value, L_all), asdict(lipschitz)
+    known = all(math.isfinite(value) for value in (L, *sampled.values()))
+    bounded = known and (not strongly or alpha * L <= 1)
     rows = []
     for N in inner_steps:
 
         def gradient(w: Tensor, phi: Tensor, N: int = N) -> MetaGradient:
             return exact(setup.evaluator.oracle(w, phi, batch), N, alpha)
 
-        rows.append({"inner_steps": N} | asdict(smoothness(gradient, setup.w, setup.phi, generator=generator)))
+        row = {"inner_steps": N} | asdict(smoothness(gradient, setup.w, setup.phi, generator=generator))
+        bound = None
+        if bounded:
+            bound = proposition_2(N, alpha, mu, L, **sampled) if strongly else proposition_3(N, alpha, L, **sampled)
+        rows.append(row | {"bound": asdict(bound) if bound else None})
     fit = fit_decay([row["inner_steps"] for row in rows], [row["w"] for row in rows])
     measured = {"parameters": fit.parameters, "r_squared": fit.r_squared, "holds": fit.holds, "reason": fit.reason}
-    return {"rows": rows, "decay": measured | {"predicted_rate": 1 - alpha * inner.mu.value}}
+    proposition = {"proposition": 2 if strongly else 3, "alpha_L": alpha * L}
+    return proposition | {
+        "rows": rows,
+        "decay": measured | {"predicted_rate": 1 - alpha * mu if strongly else None},
+    }
 
 
 def _finite(value: Any) -> Any:

@@ -97,8 +97,9 @@ def fit_linear(inner_steps: Sequence[float], iterations: Sequence[float]) -> Fit
 def fit_decay(inner_steps: Sequence[float], values: Sequence[float]) -> Fit:
     """value(N) = a rate^N, by linear regression of log value on N: Proposition 2 has the rate 1 - alpha mu.
 
-    Holds where the 95 % interval of ``rate`` excludes 1 and R^2, of the logarithms, is at least
-    :data:`MIN_R_SQUARED`. At least three different N; values that are not positive are left out and named.
+    Holds where the 95 % interval of ``rate`` is below 1 and R^2, of the logarithms, is at least
+    :data:`MIN_R_SQUARED`; growth is no decay. At least three different N; values that are not
+    positive are left out and named.
     """
     form = "a rate^N"
     N, value, left_out = _usable(inner_steps, values, positive=True)
@@ -114,7 +115,9 @@ def fit_decay(inner_steps: Sequence[float], values: Sequence[float]) -> Fit:
     }
     fit = Fit(form, parameters, float(line.rvalue**2), False, "", lambda n, a, rate: a * rate**n)
     faults = [] if _explains(fit) else [_poor(fit)]
-    if parameters["rate"][1] <= 1 <= parameters["rate"][2]:
+    if parameters["rate"][1] > 1:
+        faults.insert(0, "it rises with N")
+    elif parameters["rate"][2] >= 1:
         faults.append("the interval of the rate contains 1")
     return _judged(fit, faults, left_out)
 

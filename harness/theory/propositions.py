@@ -26,12 +26,16 @@ def proposition_2(
 ) -> SmoothnessBound:
     """Strongly convex inner loop with alpha <= 1/L, so that a step contracts by q = 1 - alpha mu.
 
-        w_w   =  L q^{2N} + (rho M / mu) q^{N-1} (1 - q^N)
-        w_phi    of order N q^{N-1}
-        phi_phi  of order mu^-3, whatever N is
+    The paper has alpha = mu/L^2 and, with polynomials in L, M, rho and tau that its appendix C.2 spells out, the orders
+    on the left; those on the right are of the bounds returned, which are derived anew from Assumptions 1 and 2
+    (:func:`_bound`).
 
-    Same orders as in the paper, which leaves the polynomials in L, M, rho and tau open; here they are spelled out, from
-    Assumption 1 (see :func:`_bound`).
+        w along w       (1/mu) q^N               w_w      =  L q^{2N} + (rho M / mu) q^{N-1} (1 - q^N)
+        w along phi     (1/mu + 1) N q^N         w_phi       (1/mu) (1 + alpha N) q^{N-1}
+        phi along w     (1/mu) q^{N/2}           w_phi       the same, since second derivatives are symmetric: sharper
+        phi along phi   mu^-3                    phi_phi     mu^-3, whatever N is
+
+    Raises :class:`InputError` unless 0 < mu <= L and alpha <= 1/L.
     """
     require(alpha=alpha, mu=mu, L=L)
     if mu > L or alpha > 1 / L:
@@ -42,8 +46,10 @@ def proposition_2(
 def proposition_3(inner_steps: int, alpha: float, L: float, *, M: float, rho: float, tau: float) -> SmoothnessBound:
     """Nonconvex inner loop: a step expands by at most q = 1 + alpha L, so every bound is of order q^{2N}.
 
-    With alpha = 1/N that is a constant. Constants are spelled out as in :func:`proposition_2`; infinite where they
-    overflow.
+    The paper, with alpha < O(1/N), has poly N for every block. These bounds are sharper there: with alpha = 1/N they
+    stay below a constant, such as (L + M rho) e^{2L} for w_w, for every N. Then beta need not shrink like 1/N, and
+    Theorem 2's K ~ N no longer follows. With an alpha that does not fall with N they grow exponentially. Infinite where
+    they overflow.
     """
     require(alpha=alpha, L=L)
     return _bound(1 + alpha * L, inner_steps, alpha, L, M, rho, tau)
