@@ -89,7 +89,7 @@ def factor_condition(geometry: str, inner_steps: int, kappa: float) -> str:
 def advice(L: float, mu: float) -> str:
     """What section 3.1 says about N for this condition number."""
     return (
-        f"condition number L/μ = {number(L / mu)}: where it is large the paper takes a small N, such as 2; where not "
+        f"condition number L/mu = {number(L / mu)}: where it is large the paper takes a small N, such as 2; where not "
         "very large, as it says of its experiments, a moderate one, such as 7. It draws no line between them"
     )
 
@@ -106,18 +106,18 @@ def _theorem_1(optimizer: str, steps: Sequence[Steps], L: float, mu: float) -> C
     ratio = max((each.inner_lr / alpha for each in steps), key=lambda one: abs(math.log(one)))
     faults = _optimizer(optimizer)
     if not _near(ratio, 1):
-        faults.append(f"α is {number(ratio)} times μ/L² = {number(alpha)}")
+        faults.append(f"alpha is {number(ratio)} times mu/L^2 = {number(alpha)}")
     growth = [decay(each.inner_steps, mu, L) ** -1 for each in steps]
     if not _constant([each.outer_lr_w / by for each, by in zip(steps, growth, strict=True)]):
-        faults.append("β_w does not grow with N like (1-ξ)^(-N/2)")
+        faults.append("beta_w does not grow with N like (1-xi)^(-N/2)")
     if not _constant([each.outer_lr_phi for each in steps]):
-        faults.append("β_φ is not the same for every N")
+        faults.append("beta_phi is not the same for every N")
     most = max(each.inner_steps for each in steps)
     left = decay(most, mu, L)
     effect = ""
     if most and left > NO_DECAY:
         effect = (
-            f"With ξ = {number(xi(mu, L))}, (1-ξ)^(N/2) is within {number(1 - left)} of 1 up to N = {most}: "
+            f"With xi = {number(xi(mu, L))}, (1-xi)^(N/2) is within {number(1 - left)} of 1 up to N = {most}: "
             "Theorem 1 predicts no effect of N to be seen"
         )
     sentence = _sentence(1, faults)
@@ -132,9 +132,12 @@ def _theorem_2(optimizer: str, steps: Sequence[Steps], L: float) -> Conditions:
     alpha = 1 / (worst.inner_steps * L) if worst.inner_steps else math.inf
     faults = _optimizer(optimizer)
     if ratio > 1 + TOLERANCE:
-        faults.append(f"α is {number(ratio)} times 1/(N L) = {number(alpha)} at N = {worst.inner_steps}")
+        faults.append(f"alpha is {number(ratio)} times 1/(N L) = {number(alpha)} at N = {worst.inner_steps}")
     some = [each for each in steps if each.inner_steps]
-    for name, betas in (("β_w", [each.outer_lr_w for each in some]), ("β_φ", [each.outer_lr_phi for each in some])):
+    for name, betas in (
+        ("beta_w", [each.outer_lr_w for each in some]),
+        ("beta_phi", [each.outer_lr_phi for each in some]),
+    ):
         if not _constant([beta * each.inner_steps for beta, each in zip(betas, some, strict=True)]):
             faults.append(f"{name} does not fall with N like 1/N")
     return Conditions(2, not faults, _sentence(2, faults), "", alpha, ratio)

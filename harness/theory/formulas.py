@@ -150,10 +150,11 @@ _SOURCE = "Orders as stated by Ji, Lee, Liang and Poor 2020 (arXiv 2006.09486); 
 #: what a reader of Table 1 has to know, a sentence or two each
 TABLE_1_NOTES = (
     _SOURCE,
-    "N/B is what the paper prints. Its complexities, N² ε^-2 in w and N ε^-2 in φ, are K·B tasks with K = N/ε and "
-    "B = 1/ε, so they need 1/B; with N/B they would be N³ ε^-2 and N² ε^-2.",
+    "N/B is what the paper prints. Its complexities, N^2/ε^2 in w and N/ε^2 in φ, are K times B tasks with K = N/ε and "
+    "B = 1/ε, so they need 1/B; with N/B they would be N^3/ε^2 and N^2/ε^2.",
     "The nonconvex N/K rests on Proposition 3, smoothness that grows like N. The bound spelled out by harness theory "
-    "--smoothness is sharper: with α = 1/N it stays bounded as N grows, β need not shrink, and K ~ N is not implied.",
+    "--smoothness is sharper: with α = 1/N it stays bounded as N grows, outer steps need not shrink, and K ~ N is not "
+    "implied.",
 )
 #: and of Table 2
 TABLE_2_NOTES = (
