@@ -189,7 +189,8 @@ def _error(constants: Mapping[str, Any], name: str, way: str) -> str:
         return "not converged"
     if error <= 1e-9 * L:
         return "exact to rounding"
-    return f"at most {_number(error)} {way} (99.99 % sure){'' if estimate['converged'] else ', not converged'}"
+    state = "" if estimate["converged"] else ", not converged"
+    return f"at most {_number(error)} {way} (99.99 % sure, each task){state}"
 
 
 def _count(entries: int) -> str:
