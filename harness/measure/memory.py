@@ -62,7 +62,8 @@ class PeakMemory:
 # What a failed allocation says where it has no exception class of its own. The kinds that may also mean something else
 # (oneDNN's "could not create a primitive", cuDNN's "not initialized") are not among them.
 _SAYS_SO = re.compile(
-    r"can't allocate memory|Cannot allocate memory|std::bad_alloc|CUDA error: out of memory|_STATUS_ALLOC_FAILED"
+    r"can't allocate memory|Cannot allocate memory|std::bad_alloc|CUDA (driver )?error: out of memory"
+    r"|_STATUS_ALLOC_FAILED|_STATUS_INTERNAL_ERROR_(HOST|DEVICE)_ALLOCATION_FAILED"
 )
 _ASKED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
