@@ -23,9 +23,10 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class PeakMemory:
     """The largest memory in bytes between construction and :meth:`read`, without what is paused.
 
-    On CUDA: bytes held by the caching allocator, model and data included. On the CPU: peak resident
-    set of the process above its size when this object was made, so weights and data loaded before
-    do not count. Linux resets the peak then; elsewhere the process's lifetime peak is an upper bound.
+    On CUDA: bytes in all tensors that the process has on the device, whoever made them: model, images and optimizer
+    included, the CUDA context and what the allocator holds in reserve not. On the CPU: peak resident set of the
+    process above its size when this object was made, so weights and data loaded before do not count. Linux resets
+    the peak then; elsewhere the process's lifetime peak is an upper bound.
     """
 
     def __init__(self, device: torch.device) -> None:
