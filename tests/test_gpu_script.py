@@ -99,6 +99,19 @@ def test_a_row_that_fails_leaves_the_next_alone(tmp_path):
     ]
 
 
+def test_what_cannot_be_set_up_leaves_the_next_alone(tmp_path):
+    def measure(part):
+        for divisor in (0, 1):
+            with part.attempt(divisor=divisor):
+                made = 1 / divisor
+                with part.row(made=made):
+                    pass
+
+    assert not part(tmp_path).measured(measure)
+    (document,) = found(tmp_path).values()
+    assert document["rows"] == [{"divisor": 0, "failed": "ZeroDivisionError: division by zero"}, {"made": 1.0}]
+
+
 def test_nothing_is_begun_that_would_not_be_done_in_time(tmp_path):
     some = part(tmp_path, seconds=-1e9)
     assert list(some.while_time(["a", "b"], seconds=1)) == []

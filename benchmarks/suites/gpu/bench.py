@@ -100,11 +100,18 @@ class Part:
             row["skipped"] = str(error)
         except Exception as error:
             row["failed"] = f"{type(error).__name__}: {str(error)[:300]}"
-        if "failed" in row:
-            free_memory()  # out here, where the error no longer holds what it was raised among
-        self.rows.append(row)
-        self._write("unfinished")
-        self.bench.say(f"{self.name}: " + ", ".join(f"{key} {shown(value)}" for key, value in row.items()))
+        self._add(row)
+
+    @contextmanager
+    def attempt(self, **name: object) -> Iterator[None]:
+        """What fails inside and in no row of its own is a row called ``name``, and what comes after goes on."""
+        failed = None
+        try:
+            yield
+        except Exception as error:
+            failed = {**name, "failed": f"{type(error).__name__}: {str(error)[:300]}"}
+        if failed:
+            self._add(failed)
 
     def while_time(self, items: Iterable[T], seconds: float) -> Iterator[T]:
         """Each of ``items`` as long as there are so many ``seconds`` for it."""
@@ -113,6 +120,13 @@ class Part:
                 self.document["cut"] = f"no time left from {item} on"
                 return
             yield item
+
+    def _add(self, row: dict[str, Any]) -> None:
+        if "failed" in row:
+            free_memory()  # out here, where the error no longer holds what it was raised among
+        self.rows.append(row)
+        self._write("unfinished")
+        self.bench.say(f"{self.name}: " + ", ".join(f"{key} {shown(value)}" for key, value in row.items()))
 
     def _write(self, status: str) -> None:
         write_json(self.bench.out / f"{self.name}.json", {**self.document, "status": status, "rows": self.rows})

@@ -38,9 +38,10 @@ def micro(part: Part) -> None:
 
 
 def _time_all(part: Part, work: Work, **name: object) -> None:
-    for what, call in work:
-        with part.row(what=what, **name) as row:
-            row["ms"] = part.bench.milliseconds(call)
+    with part.attempt(**name):
+        for what, call in work:
+            with part.row(what=what, **name) as row:
+                row["ms"] = part.bench.milliseconds(call)
 
 
 @contextmanager
@@ -143,7 +144,8 @@ def _time_kernels(part: Part, mode: str) -> None:
         return
     tasks, examples = _sizes(bench)
     for precision in ("tf32",) if mode == "tf32" else ("tf32x3", "ieee"):
-        for name, call, expected in kernels.work(tasks, examples, bench.device, precision):
-            with part.row(what=f"triton {name}", mode=mode, precision=precision) as row:
-                row["difference"] = relative(call(), expected())
-                row["ms"] = bench.milliseconds(call)
+        with part.attempt(what="triton", mode=mode, precision=precision):
+            for name, call, expected in kernels.work(tasks, examples, bench.device, precision):
+                with part.row(what=f"triton {name}", mode=mode, precision=precision) as row:
+                    row["difference"] = relative(call(), expected())
+                    row["ms"] = bench.milliseconds(call)
