@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from benchmarks.sinusoid import Sinusoid
 from harness.datasets.store import stored
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS
-from harness.problem.images import ClassImages, ImageBenchmark, _distinct
+from harness.problem.images import ClassImages, ImageBenchmark, _distinct, _moved
 from harness.problem.tasks import random_bits
 
 CPU = torch.device("cpu")
@@ -269,3 +270,16 @@ def test_importing_benchmarks_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_go_to_cuda_without_waiting_and_stay_where_they_are_on_the_cpu():
+    rows = torch.arange(3)
+    assert _moved(rows, torch.device("cpu")) is rows
+    asked = []
+
+    class Rows:
+        def pin_memory(self):
+            return SimpleNamespace(to=lambda device, non_blocking: asked.append((device.type, non_blocking)))
+
+    _moved(Rows(), torch.device("cuda"))
+    assert asked == [("cuda", True)]

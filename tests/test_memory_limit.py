@@ -222,6 +222,9 @@ SHORTAGES = [
     (RuntimeError("std::bad_alloc"), None),
     (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be ..."), None),
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), None),
+    (RuntimeError("CUDA driver error: out of memory"), None),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"), None),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), None),
     (
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
@@ -235,6 +238,8 @@ OTHERS = [
     RuntimeError("could not create a primitive"),
     RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
     RuntimeError("can't start new thread"),
+    RuntimeError("CUDA driver error: invalid argument"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),
     OSError(28, "No space left on device"),
     ValueError("Cannot allocate memory"),
     ImportError("no module named x"),

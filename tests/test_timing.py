@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -14,12 +15,18 @@ from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import InputError
 from harness.measure.ceiling import Ceiling
+from harness.measure.clocks import make_clock
 from harness.measure.flops import flops_of
 from harness.terminal.console import time_tables
 from harness.timing import KINDS, time_meta_gradients
+from harness.timing.cells import Name
 from harness.timing.config import TimeConfig
-from harness.timing.session import _warnings, summary
+from harness.timing.memory import peak_of_cell
+from harness.timing.session import _first, _rounds, _sample, _warnings, summary
 
+NAME = Name("a", "g", 1, "e", "s")
+#: a ceiling that was never measured
+UNMEASURED = SimpleNamespace(sample=lambda: None, flops_per_second=None, report=dict)
 SMALL = {"model_options": {"filters": 2}, "meta_batch": 2, "rounds": 2, "memory": False, "device": "cpu"}
 
 
@@ -87,6 +94,144 @@ def test_a_cell_that_cannot_be_says_so_and_the_others_go_on():
     done, refused = time_meta_gradients(config)["rows"]
     assert done["status"] == "ok"
     assert refused["status"].startswith("not_supported: strategy 'linearised' needs")
+
+
+class FakeTime:
+    """A host clock that moves by what was asked for, and by a microsecond a look; CUDA's events look at it too."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.waited = 0.0, 0
+        monkeypatch.setattr("time.perf_counter_ns", lambda: int(self.look() * 1e9))
+        monkeypatch.setattr("torch.cuda.Event", self.event)
+        monkeypatch.setattr("torch.cuda.current_stream", lambda device: None)
+        monkeypatch.setattr("torch.cuda.synchronize", self.synchronize)
+
+    def look(self):
+        self.now += 1e-6
+        return self.now
+
+    def synchronize(self, device):
+        self.waited += 1
+        self.now += 0.02  # so that one synchronisation a call would be seen
+
+    def event(self, enable_timing):
+        assert enable_timing
+        event = SimpleNamespace(record=lambda stream: setattr(event, "at", self.look()))
+        event.elapsed_time = lambda other: (other.at - event.at) * 1e3
+        return event
+
+    def passing(self, *seconds):
+        """A call that takes the next of ``seconds``, and the last of them ever after."""
+        left = list(seconds)
+
+        def call():
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+            call.times += 1
+
+        call.times = 0
+        return call
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 5), ("cuda", 7)])
+def test_a_block_is_as_long_as_a_warm_call_asks_for(device, times, monkeypatch):
+    """The first call starts the device and its libraries: a block of that size would be one call, or none too many."""
+    call, cell = FakeTime(monkeypatch).passing(30.0, 0.01), SimpleNamespace(name=NAME, chunked=list)
+    cell.meta_gradient = call
+    monkeypatch.setattr("harness.timing.session.make_cell", lambda *_: cell)
+    cell.engine = SimpleNamespace(strategy="auto")
+    monkeypatch.setattr("harness.timing.session.Ceiling", lambda *_: UNMEASURED)
+    row = {"status": "ok"}
+    place = torch.device(device)
+    assert _first(NAME, None, None, None, place, row) is cell
+    config = TimeConfig(rounds=2)
+    _rounds(config, [(row, cell)], place, torch.float32, lambda _: None)
+    assert row["first_seconds"] >= 30
+    assert call.times == 2 + 2 * times  # cold, warm, and two blocks
+    assert all(sample < 0.02 for sample in row["meta_gradient"]["samples"])
+
+
+def test_kinds_are_timed_on_cuda_by_events_around_several_calls(monkeypatch):
+    time = FakeTime(monkeypatch)
+    call = time.passing(1.0, 0.001)
+    monkeypatch.setattr("harness.timing.session.evaluations", lambda cell, batch: [("inner_gradient", call, 10)])
+    cell = SimpleNamespace(meta_gradient=lambda: None, chunked=lambda: [None, None])
+    samples, entries = {}, {}
+    _sample(cell, 1, torch.device("cuda"), samples, entries)
+    # Two chunks of a millisecond each; the host's wait of 20 ms is in none of them, what it does besides hardly.
+    assert samples[id(cell), "inner_gradient"] == [pytest.approx(0.002, rel=0.01)]
+    assert entries[id(cell), "inner_gradient"] == 20
+    assert call.times >= 2 * 3
+    on_cpu = time.passing(0.001)
+    monkeypatch.setattr("harness.timing.session.evaluations", lambda cell, batch: [("inner_gradient", on_cpu, 10)])
+    _sample(cell, 1, torch.device("cpu"), samples, entries)
+    assert on_cpu.times == 2 * 2  # a warm call and the one that is timed
+
+
+def test_a_timing_says_which_clock_it_is_by(monkeypatch):
+    monkeypatch.setattr("harness.timing.session.Ceiling", lambda *_: UNMEASURED)
+    document = time_meta_gradients(TimeConfig(algo="anil:convex", inner_steps="1", **SMALL))
+    assert document["clocks"] == dict.fromkeys(("meta_gradient", *KINDS), "wall")
+    assert make_clock(torch.device("cuda")).name == "device events"
+    document["clocks"] |= dict.fromkeys(KINDS, "device events")
+    assert [str(table.title).count("device events") for table in time_tables(document)[:2]] == [0, 1]
+
+
+class FakeMemory:
+    """CUDA's allocator, without CUDA: bytes in tensors now and at most since the last reset."""
+
+    def __init__(self, monkeypatch, held):
+        self.now = self.most = held
+        monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: self.now)
+        monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device: self.most)
+        monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda device: self.reset())
+
+    def allocate(self, size):
+        self.now += size
+        self.most = max(self.most, self.now)
+
+    def reset(self):
+        self.most = self.now
+
+
+def test_memory_of_a_cell_on_cuda_is_what_it_needs_above_what_is_there(monkeypatch):
+    memory = FakeMemory(monkeypatch, held=805_000_000)
+    memory.allocate(10**9)  # an earlier cell's peak
+    memory.allocate(-(10**9))
+    gradients = 400  # left in the module by the peer's earlier call, and freed at the beginning of the next
+
+    class Cell(SimpleNamespace):
+        def meta_gradient(self):
+            self.engine.problem.network.module.zero_grad()
+            memory.allocate(7000)
+            memory.allocate(-6000)
+            self.left = gradients
+            memory.allocate(-1000 + self.left)
+
+    cell = Cell(left=0)
+    module = SimpleNamespace(zero_grad=lambda: memory.allocate(-cell.left) or setattr(cell, "left", 0))
+    cell.engine = SimpleNamespace(problem=SimpleNamespace(network=SimpleNamespace(module=module)))
+    cell.meta_gradient()
+    assert [peak_of_cell(cell, TimeConfig(), torch.device("cuda")) for _ in range(2)] == [7000, 7000]
+
+
+def test_ceiling_holds_no_memory_while_that_of_a_cell_is_measured(monkeypatch):
+    made = []
+
+    class Watched(Ceiling):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr("harness.timing.session.Ceiling", Watched)
+    monkeypatch.setattr(
+        "harness.timing.session.peak_of_cell", lambda *_: sum(ceiling() is not None for ceiling in made)
+    )
+    (row,) = time_meta_gradients(
+        TimeConfig(algo="anil:convex", inner_steps="1", **{**SMALL, "rounds": 1, "memory": True})
+    )["rows"]
+    assert len(made) == 1
+    assert row["peak_memory_bytes"] == 0
+    assert row["share_of_ceiling"] > 0
 
 
 def test_json_is_one_document_and_the_file_holds_the_same(capsys, tmp_path):

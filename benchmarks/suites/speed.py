@@ -3,7 +3,8 @@
     python -m benchmarks.suites.speed --out results/reference/speed-cpu.json
 
 FC100 shapes, 5-way 5-shot, 5 queries, 64 filters, float32; B = 8 on a CPU, 32 on a GPU. Peers that are not
-installed, and data that are not there, are said to be missing. Every ratio is taken within this one run.
+installed, and data that are not there, are said to be missing. Every ratio is taken within this one run, and the
+file written anew after each part: one that is cut off leaves those before it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from harness.experiment import run
 from harness.measure.memory import freed_memory_kept
 from harness.resolve import resolve
 from harness.setup import pick_device, set_up
+from harness.store import write_json
 from harness.timing import time_meta_gradients
 from harness.timing.config import TimeConfig
 
 PEERS = ("learn2learn", "higher", "torchopt")
 ITERATIONS = 200
-PARTS = ("peers", "scaling", "memory", "drawing", "overhead")
 
 
 def installed() -> list[str]:
@@ -60,7 +61,7 @@ def scaling(device: str, tasks: int, rounds: int, say: Callable[[str], None]) ->
     return time_meta_gradients(config, say)
 
 
-def memory(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, Any]:
+def memory(device: str, tasks: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Peak memory of a MAML meta-gradient at N = 1 and 20: the strategy of least memory, and learn2learn."""
     engines = ("native", *(name for name in installed() if name == "learn2learn"))
     config = TimeConfig(
@@ -70,7 +71,7 @@ def memory(device: str, tasks: int, say: Callable[[str], None]) -> dict[str, Any
     return time_meta_gradients(config, say)
 
 
-def drawing(device: str, tasks: int, rounds: int) -> dict[str, Any] | None:
+def drawing(device: str, tasks: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Tasks a second that FC100 gives, and learn2learn's Taskset on the same images; None without the data."""
     benchmark = registry.benchmarks().get("fc100")()
     if benchmark.missing() is not None:
@@ -157,6 +158,12 @@ def overhead(device: str, tasks: int, rounds: int, say: Callable[[str], None]) -
     return {**seconds, "ratios": ratios}
 
 
+Measure = Callable[[str, int, int, Callable[[str], None]], dict[str, Any] | None]
+PARTS: dict[str, Measure] = {
+    "peers": against_peers, "scaling": scaling, "memory": memory, "drawing": drawing, "overhead": overhead
+}  # fmt: skip
+
+
 def table(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The lines of the table, each with what was measured or "not measured"."""
     lines = []
@@ -216,13 +223,13 @@ def _of_run(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """Measure, print the table, write everything."""
+    """Measure part by part, write each as soon as it is done, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; the rest stays as --out has it"
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure; the rest stays as --out has it"
     )
     arguments = parser.parse_args()
     tasks = 32 if pick_device(arguments.device).type == "cuda" else 8
@@ -232,21 +239,12 @@ def main() -> None:
         print(f"[{time.monotonic() - began:5.0f} s] {line}", file=sys.stderr, flush=True)
 
     result = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    if "peers" in arguments.parts:
-        result["peers"] = against_peers(arguments.device, tasks, arguments.rounds, say)
-    if "scaling" in arguments.parts:
-        result["scaling"] = scaling(arguments.device, tasks, arguments.rounds, say)
-    if "memory" in arguments.parts:
-        result["memory"] = memory(arguments.device, tasks, say)
-    if "drawing" in arguments.parts:
-        say("drawing tasks")
-        result["drawing"] = drawing(arguments.device, tasks, arguments.rounds)
-    if "overhead" in arguments.parts:
-        result["overhead"] = overhead(arguments.device, tasks, arguments.rounds, say)
-    result["table"] = table(result)
     result.setdefault("commands", []).append("python -m benchmarks.suites.speed " + " ".join(sys.argv[1:]))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    for part in (part for part in PARTS if part in arguments.parts):
+        say(part)
+        result[part] = PARTS[part](arguments.device, tasks, arguments.rounds, say)
+        result["table"] = table(result)
+        write_json(arguments.out, result)  # what comes next may be cut off
     for name, value in result["table"]:
         print(f"{name:55s} {value}")
 

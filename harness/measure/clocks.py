@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,6 +17,9 @@ class DeviceClock(ABC):
 
     Nothing but :meth:`seconds`, :meth:`laps` and an :meth:`attempt` after one that failed waits for the device.
     """
+
+    #: whose seconds these are
+    name: ClassVar[str]
 
     def __init__(self) -> None:
         self.totals: defaultdict[str, float] = defaultdict(float)
@@ -86,6 +89,8 @@ class DeviceClock(ABC):
 class CpuClock(DeviceClock):
     """``time.perf_counter_ns``: on the CPU an operation has ended when it returns."""
 
+    name = "wall"
+
     def seconds(self, laps: int | None = None) -> dict[str, float]:
         """See :meth:`DeviceClock.seconds`."""
         return dict(self.totals if laps is None else self._laps[laps - 1][2])
@@ -113,6 +118,8 @@ class CpuClock(DeviceClock):
 
 class CudaClock(DeviceClock):
     """CUDA events in the stream of the work itself, so that timing adds no synchronisation."""
+
+    name = "device events"
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -169,3 +176,17 @@ def seconds_of(call: Callable[[], object], device: torch.device, times: int = 1)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return (time.perf_counter_ns() - begin) * 1e-9
+
+
+def device_seconds_of(call: Callable[[], object], device: torch.device, times: int = 1) -> float:
+    """Seconds of ``times`` calls in a row by the device's own clock, see :func:`make_clock`.
+
+    On CUDA from when the device begins the first to when it ends the last: what it takes to launch a call counts
+    only as far as the device waits for it.
+    """
+    clock = make_clock(device)
+    clock.start()
+    for _ in range(times):
+        call()
+    clock.lap()
+    return clock.laps()[0]

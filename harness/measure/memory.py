@@ -23,9 +23,10 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class PeakMemory:
     """The largest memory in bytes between construction and :meth:`read`, without what is paused.
 
-    On CUDA: bytes held by the caching allocator, model and data included. On the CPU: peak resident
-    set of the process above its size when this object was made, so weights and data loaded before
-    do not count. Linux resets the peak then; elsewhere the process's lifetime peak is an upper bound.
+    On CUDA: bytes in all tensors that the process has on the device, whoever made them: model, images and optimizer
+    included, the CUDA context and what the allocator holds in reserve not. On the CPU: peak resident set of the
+    process above its size when this object was made, so weights and data loaded before do not count. Linux resets
+    the peak then; elsewhere the process's lifetime peak is an upper bound.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -62,7 +63,8 @@ class PeakMemory:
 # What a failed allocation says where it has no exception class of its own. The kinds that may also mean something else
 # (oneDNN's "could not create a primitive", cuDNN's "not initialized") are not among them.
 _SAYS_SO = re.compile(
-    r"can't allocate memory|Cannot allocate memory|std::bad_alloc|CUDA error: out of memory|_STATUS_ALLOC_FAILED"
+    r"can't allocate memory|Cannot allocate memory|std::bad_alloc|CUDA (driver )?error: out of memory"
+    r"|_STATUS_ALLOC_FAILED|_STATUS_INTERNAL_ERROR_(HOST|DEVICE)_ALLOCATION_FAILED"
 )
 _ASKED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}

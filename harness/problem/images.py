@@ -218,8 +218,15 @@ def _scaled(images: torch.Tensor, rows: torch.Tensor, dtype: torch.dtype) -> tor
     import torch
 
     if images.device.type != "cpu" or dtype not in (torch.float32, torch.float64):
-        return images.index_select(0, rows.to(images.device)).to(dtype).mul_(1 / 255)
+        return images.index_select(0, _moved(rows, images.device)).to(dtype).mul_(1 / 255)
     # NumPy converts and scales in one pass through the cache, where torch on the CPU takes two through memory.
     target = np.dtype(np.float32 if dtype == torch.float32 else np.float64)
     chosen: np.ndarray = images.numpy().take(rows.numpy(), axis=0)
     return torch.from_numpy(np.multiply(chosen, target.type(1 / 255), dtype=target))
+
+
+def _moved(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """``rows`` on ``device``; for CUDA through pinned memory, from where the host need not wait for the copy."""
+    if device.type != "cuda":
+        return rows.to(device)
+    return rows.pin_memory().to(device, non_blocking=True)  # which keeps that memory until it has been read

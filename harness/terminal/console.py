@@ -113,15 +113,17 @@ def time_tables(document: Mapping[str, Any]) -> list[Table | Text]:
                 cells = [f"{taken['median'] * 1e3:.2f}", f"{taken['iqr'] / taken['median']:.0%}"]
                 kinds.append([*name, kind.replace("_", " "), *cells, f"{taken['entries_per_second']:.3g}"])
     columns = (*names, "median ms", "IQR", "first ms", "peak MiB", "GFLOP", "of ceiling")
+    clocks = document["clocks"]
     made: list[Table | Text] = [
         table(
-            f"Meta-gradients on {document['device']}: {document['tasks']}",
+            f"Meta-gradients on {document['device']} (clock: {clocks['meta_gradient']}): {document['tasks']}",
             (*columns, *(f"x {other}" for other in others)),
             totals,
         )
     ]
     if kinds:
-        made.append(table("Evaluations of all tasks", (*names, "evaluation", "median ms", "IQR", "entries/s"), kinds))
+        title = f"Evaluations of all tasks (clock: {clocks[KINDS[0]]})"
+        made.append(table(title, (*names, "evaluation", "median ms", "IQR", "entries/s"), kinds))
     for line in [*document["warnings"], *(row["status"] for row in rows if ":" in row["status"])]:
         made.append(Text(f"! {line}"))
     return made

@@ -1,4 +1,4 @@
-"""Peak memory of one meta-gradient: the allocator's on CUDA, a fresh process's resident memory on the CPU."""
+"""Peak memory of one meta-gradient: of tensors on CUDA, a fresh process's resident memory on the CPU."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import torch
 
 from harness import registry
 from harness.errors import HarnessError
-from harness.measure.memory import PeakMemory, freed_memory_kept, is_out_of_memory, return_freed_memory
+from harness.measure.memory import (
+    PeakMemory,
+    free_memory,
+    freed_memory_kept,
+    is_out_of_memory,
+    return_freed_memory,
+)
 from harness.timing.cells import Cell, Name, fixed_tasks, make_cell
 from harness.timing.config import TimeConfig
 
 
 def peak_of_cell(cell: Cell, config: TimeConfig, device: torch.device) -> int:
-    """Bytes that a meta-gradient needs above parameters and tasks (CPU), or in all (CUDA)."""
+    """Bytes that a meta-gradient needs above parameters and tasks, whatever else the process holds."""
     if device.type == "cuda":
-        memory = PeakMemory(device)
-        cell.meta_gradient()
-        return memory.read()
+        return _above_what_is_there(cell, device)
     # A forkserver starts every child from one clean process that has torch imported and nothing else done.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", __name__])
@@ -38,6 +42,16 @@ def peak_of_cell(cell: Cell, config: TimeConfig, device: torch.device) -> int:
         raise HarnessError(f"the process that measures the memory of {name} ended with {process.exitcode}") from None
     finally:
         process.join()
+
+
+def _above_what_is_there(cell: Cell, device: torch.device) -> int:
+    """On CUDA, where the cell has been timed: other cells' tensors count as little as those of its earlier calls."""
+    cell.engine.problem.network.module.zero_grad()  # a peer leaves its gradients there
+    free_memory()  # what is garbage now would be freed meanwhile
+    before = torch.cuda.memory_allocated(device)
+    memory = PeakMemory(device)
+    cell.meta_gradient()
+    return memory.read() - before
 
 
 def _child(sending: multiprocessing.connection.Connection, name: Name, config: TimeConfig, threads: int) -> None:

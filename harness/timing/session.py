@@ -13,7 +13,7 @@ import torch
 from harness import registry
 from harness.errors import AlgorithmFailed, NotSupported
 from harness.measure.ceiling import Ceiling
-from harness.measure.clocks import seconds_of
+from harness.measure.clocks import device_seconds_of, make_clock, seconds_of
 from harness.measure.environment import environment
 from harness.measure.flops import flops_of
 from harness.measure.memory import free_memory, freed_memory_kept, is_out_of_memory
@@ -28,6 +28,11 @@ from harness.timing.memory import peak_of_cell
 
 #: spread above which a median is warned about
 NOISY = 0.10
+#: how long the calls in a row of one sample take together, in seconds, and how many they are at most: on CUDA enough
+#: that one synchronisation and the first launch do not count; on the CPU enough meta-gradients that what the cell
+#: before left in caches and allocator does not
+_BLOCK = {"cuda": (0.2, 50), "cpu": (2.0, 5)}
+_KIND = {"cuda": (0.05, 50), "cpu": (0.0, 1)}
 
 
 def run_session(config: TimeConfig, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -56,23 +61,23 @@ def _session(config: TimeConfig, device: torch.device, progress: Callable[[str],
         say(f"first step: {_label(name)}")
         with _attempting(row):
             cells.append((row, _first(name, config, benchmark, batch, device, row)))
-    ceiling = Ceiling(device, batch.support_x.dtype)
-    _rounds(config, cells, ceiling, device, say)
+    best, reached = _rounds(config, cells, device, batch.support_x.dtype, say)
     for row, cell in cells:
         if row["status"] == "ok":
             say(f"FLOPs and memory: {_label(cell.name)}")
             with _attempting(row):
-                _separate_passes(row, cell, config, ceiling, device)
+                _separate_passes(row, cell, config, device, best)
         row["task_chunk"] = cell.chunks.size
     _ratios(rows)
     return {
         "protocol": PROTOCOL,
+        "clocks": {"meta_gradient": "wall", **dict.fromkeys(KINDS, make_clock(device).name)},
         "environment": environment(device),
         "gpu_before_and_after": [before, _gpu_state(device)],
         "config": config.model_dump(mode="json"),
         "device": str(device),
         "tasks": tasks,
-        "ceiling": ceiling.report(),
+        "ceiling": reached,
         "rows": rows,
         "warnings": _warnings(rows),
     }
@@ -108,11 +113,17 @@ def _first(name: Name, config: TimeConfig, benchmark: Any, batch: Any, device: t
 def _rounds(
     config: TimeConfig,
     cells: list[tuple[dict[str, Any], Cell]],
-    ceiling: Ceiling,
     device: torch.device,
+    dtype: torch.dtype,
     say: Callable[[str], None],
-) -> None:
-    blocks = {id(cell): _block(row["first_seconds"], device) for row, cell in cells}
+) -> tuple[float | None, dict[str, Any]]:
+    """Fill the rows with what was timed; returns the convolution ceiling and the report on all ceilings."""
+    ceiling = Ceiling(device, dtype)
+    blocks: dict[int, int] = {}
+    for row, cell in cells:
+        say(f"warm step: {_label(cell.name)}")
+        with _attempting(row):
+            blocks[id(cell)] = _in_a_row(cell.meta_gradient, device, _BLOCK)
     samples: dict[tuple[int, str], list[float]] = {}
     entries: dict[tuple[int, str], int] = {}
     for number in range(config.rounds):
@@ -128,6 +139,7 @@ def _rounds(
                 row[kind] = summary(taken)
                 if kind in KINDS:
                     row[kind]["entries_per_second"] = entries[id(cell), kind] / row[kind]["median"]
+    return ceiling.flops_per_second, ceiling.report()
 
 
 def _sample(cell: Cell, block: int, device: torch.device, samples: Any, entries: Any) -> None:
@@ -137,21 +149,18 @@ def _sample(cell: Cell, block: int, device: torch.device, samples: Any, entries:
     for batch in cell.chunked():
         for kind, call, size in evaluations(cell, batch):
             call()
-            taken[kind] += seconds_of(call, device)
+            times = _in_a_row(call, device, _KIND)
+            taken[kind] += device_seconds_of(call, device, times) / times
             of_all[kind] += size
     for kind in taken:
         samples.setdefault((id(cell), kind), []).append(taken[kind])
         entries[id(cell), kind] = of_all[kind]
 
 
-def _block(first_seconds: float, device: torch.device) -> int:
-    """Meta-gradients in a sample, one after the other as in training.
-
-    On CUDA enough of them that one synchronisation does not count; on the CPU enough that what the
-    cell before left in caches and allocator does not.
-    """
-    target, most = (0.2, 50) if device.type == "cuda" else (2.0, 5)
-    return max(1, min(most, round(target / first_seconds)))
+def _in_a_row(call: Callable[[], object], device: torch.device, length: dict[str, tuple[float, int]]) -> int:
+    """How many calls of ``call``, which has been called before and is warm, make a sample of ``length``."""
+    seconds, most = length[device.type]
+    return max(1, min(most, round(seconds / seconds_of(call, device)))) if most > 1 else 1
 
 
 def summary(samples: list[float]) -> dict[str, Any]:
@@ -161,11 +170,11 @@ def summary(samples: list[float]) -> dict[str, Any]:
 
 
 def _separate_passes(
-    row: dict[str, Any], cell: Cell, config: TimeConfig, ceiling: Ceiling, device: torch.device
+    row: dict[str, Any], cell: Cell, config: TimeConfig, device: torch.device, ceiling: float | None
 ) -> None:
     row["flops"] = flops_of(cell.meta_gradient)
-    if (most := ceiling.flops_per_second) is not None:
-        row["share_of_ceiling"] = row["flops"] / row["meta_gradient"]["median"] / most
+    if ceiling is not None:
+        row["share_of_ceiling"] = row["flops"] / row["meta_gradient"]["median"] / ceiling
     if config.memory:
         row["peak_memory_bytes"] = peak_of_cell(cell, config, device)
 
