@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.resolve import Resolved
 
 #: Raised whenever training, evaluation or timing change so that old numbers no longer compare.
-PROTOCOL = 1
+PROTOCOL = 2
 
 # Settings that change the numbers by no more than rounding. What task_chunk does to the seconds, the summary says.
 _NOT_HASHED = {"checkpoint_every", "task_chunk", "label"}

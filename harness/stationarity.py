@@ -54,7 +54,7 @@ class Stationarity:
         the (w, phi) of the ANIL it is compared with. ``squared_norms`` holds the squared norm of the mean itself.
         ``smoothness_w`` and ``smoothness_phi`` are secants since the measurement before,
         |difference of the partial gradient| / |way in (w, phi)|: lower bounds of the Lipschitz constants
-        in Propositions 2 and 3. ``L`` is the largest eigenvalue of the inner Hessian at w_0 that a few
+        in Propositions 2 and 3. ``L`` is the norm of the inner Hessian at w_0 that a few
         Lanczos steps find on the first meta-batch of the tasks: a lower bound of the inner smoothness.
         """
         w, phi = w.detach(), phi.detach()

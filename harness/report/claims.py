@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,15 +10,18 @@ from dataclasses import dataclass
 from harness.report.cells import interval_text, shown
 from harness.report.costs import Measure, Target, course
 from harness.report.descent import descent
-from harness.report.factors import Factor, FactorRow
+from harness.report.documents import number
+from harness.report.factors import Factor, FactorRow, largest_L
 from harness.report.results import GroupResult, MedianCost, at_chance, median_cost
 from harness.report.series import Series, series_of
 from harness.report.statistics import median, share
 from harness.report.targets import TRUSTED, Falling, Headline, Headlines, reached_by_all, trusted
 from harness.report.trends import Costs, Tested, falls_then_rises, rises, saturates
 from harness.report.verdicts import Verdict, all_of, at_least, seeds_text, verdict
+from harness.theory.conditions import Steps, conditions, factor_condition
 
 _LARGE_N = 30
+_STEP_SIZES = ("inner_lr", "outer_lr_w", "outer_lr_phi")
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def _trend(
                 *_starts(series, target),
                 *_equal_K(series, trend),
                 *doubts,
+                *_theorem(series),
             ]
         )
         name = f"K to {target}" if kind == "fall" else f"K({target})"
@@ -130,6 +135,27 @@ def _doubts(series: Series, target: Target, costs: Sequence[MedianCost]) -> list
         f"below {TRUSTED:g} standard errors of what was measured, or measured with noise, at {{}}": coarse,
     }
     return [words.format(", ".join(where)) for words, where in told.items() if where]
+
+
+def _theorem(series: Series) -> list[str]:
+    """Whether the theorem that the claim is taken from speaks of these runs at all."""
+    first = series.results[0].group
+    steps = [
+        Steps(result.group.inner_steps, *(number(result.group.setting.get(name)) for name in _STEP_SIZES))
+        for result in series.results
+    ]
+    if not all(step > 0 for each in steps for step in (each.inner_lr, each.outer_lr_w, each.outer_lr_phi)):
+        return []
+    options = [first.setting.get(name) for name in ("algo_options", "benchmark_options")]
+    # lambda bounds mu from below; quadratic tasks state their own
+    stated = [number(part.get(name)) for part in options if isinstance(part, dict) for name in ("l2", "mu")]
+    mu = math.fsum(value for value in stated if value > 0)
+    known = [value for result in series.results if (value := largest_L(list(result.group.by_seed.values()))) > 0]
+    optimizer = str(first.setting.get("outer_optimizer"))
+    found = conditions(
+        first.algorithm, first.geometry, optimizer, steps, L=max(known, default=math.nan), mu=mu or math.nan
+    )
+    return [sentence for sentence in (found.sentence, found.effect) if sentence]
 
 
 def _starts(series: Series, target: Target) -> list[str]:
@@ -213,9 +239,9 @@ def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], he
     if any(row.is_bound for row in rows):
         detail += "; L was not measured, so (1 + κL)^N is taken as 1 and the prediction is a lower bound"
     verdicts = {row.inner_steps: _at_least(row, factor) for row, factor in found}
-    doubts = {row.inner_steps: row.doubt for row in rows if row.doubt}
-    if doubts:
-        detail += "; " + ", ".join(f"{doubt} (N = {steps})" for steps, doubt in doubts.items())
+    for row in rows:
+        outside = factor_condition(geometry, row.inner_steps, number(row.maml.setting.get("inner_lr")))
+        detail += "".join(f"; {said} (N = {row.inner_steps})" for said in (row.doubt, outside) if said)
     least = min((factor.measured for _, factor in found), key=lambda interval: interval.seeds)
     return Claim(sentence, all_of(verdicts.values()), f"{text}; {seeds_text(least)}", detail, problem)
 

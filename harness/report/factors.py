@@ -119,7 +119,7 @@ def _partner(anil: Group, groups: Sequence[Group]) -> Group | None:
 def _row(anil: Group, maml: Group, target: Target | None) -> FactorRow:
     from harness.theory.bounds import predicted_factor
 
-    kappa_L = maml.same("inner_lr") * _largest_L(list(maml.by_seed.values()))
+    kappa_L = maml.same("inner_lr") * largest_L(list(maml.by_seed.values()))
     known = 0.0 if math.isnan(kappa_L) else kappa_L
     predicted = predicted_factor(anil.geometry, anil.same("n_w"), anil.same("n_phi"), anil.inner_steps, known)
     above = median_cost(maml.by_seed, target, anil.same("w")) if target else MedianCost({})
@@ -152,8 +152,8 @@ def _each(anil: Group, maml: Group, kind: str) -> float:
     return above / below if below else math.nan
 
 
-def _largest_L(runs: Sequence[Run]) -> float:
-    """The largest eigenvalue of the inner Hessian along each run, the median over runs; NaN where not measured."""
+def largest_L(runs: Sequence[Run]) -> float:
+    """The norm of the inner Hessian along each run at its largest, the median over runs; NaN where not measured."""
     found = [[value for line in run.stationarity if (value := number(line.get("L"))) >= 0] for run in runs]
     largest = [max(values) for values in found if values]
     return float(np.median(largest)) if largest else math.nan

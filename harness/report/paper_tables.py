@@ -101,7 +101,7 @@ def factor_table(comparison: Comparison) -> Table:
         "equal K: exact entries of one meta-iteration. Where a seed of one of the two does not reach the report's ε, "
         "the target is the strictest that every seed of both reaches, to two digits. Losses and accuracies: medians on "
         "the fixed tasks at K, at the end for a miss.",
-        "κ is MAML's inner step size and L the largest eigenvalue of the inner Hessian measured along its runs; where "
+        "κ is MAML's inner step size and L the norm of the inner Hessian measured along its runs; where "
         "L was not measured, (1 + κL)^N is taken as 1 and the convex prediction is a lower bound.",
     ]
     return table("factors", "By how many times ANIL needs fewer evaluations than MAML", columns, rows, notes)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from harness.report.results import GroupResult
 
+#: settings that may follow N, and how a report writes them
+_STEPS = {"inner_lr": "α", "outer_lr_w": "β_w", "outer_lr_phi": "β_φ"}
+
 
 @dataclass(frozen=True, eq=False)
 class Series:
@@ -25,7 +28,10 @@ class Series:
 
 
 def series_of(results: Iterable[GroupResult], geometry: str) -> list[Series]:
-    """The series of ANIL with this geometry, those of one step size first, then those whose alpha varies with N."""
+    """The series of ANIL with this geometry, those of one step size first, then those whose steps vary with N.
+
+    The theorems have alpha, beta_w and beta_phi depend on N.
+    """
     members = [
         result
         for result in results
@@ -34,10 +40,8 @@ def series_of(results: Iterable[GroupResult], geometry: str) -> list[Series]:
     constant = _alike(members, {"inner_steps"})
     taken = {id(result) for found in constant for result in found}
     rest = [result for result in members if id(result) not in taken]
-    varying = _alike(rest, {"inner_steps", "inner_lr"})
-    return [Series(tuple(found), _name(found, True)) for found in constant] + [
-        Series(tuple(found), _name(found, False)) for found in varying
-    ]
+    varying = _alike(rest, {"inner_steps", *_STEPS})
+    return [Series(tuple(found), _name(found)) for found in (*constant, *varying)]
 
 
 def _alike(results: Sequence[GroupResult], free: set[str]) -> list[list[GroupResult]]:
@@ -53,9 +57,13 @@ def _alike(results: Sequence[GroupResult], free: set[str]) -> list[list[GroupRes
     ]
 
 
-def _name(results: Sequence[GroupResult], constant: bool) -> str:
+def _name(results: Sequence[GroupResult]) -> str:
     group = results[0].group
     others = group.label.removeprefix(f"{group.method} N={group.inner_steps}").split()
-    kept = [other for other in others if not other.startswith("inner_lr=")]
-    alpha = f"α = {group.same('inner_lr'):g}" if constant else "α differs between N"
-    return ", ".join([alpha, *kept])
+    kept = [other for other in others if not other.startswith(tuple(f"{name}=" for name in _STEPS))]
+    changing = [
+        symbol for name, symbol in _STEPS.items() if len({result.group.setting.get(name) for result in results}) > 1
+    ]
+    alpha = [] if "α" in changing else [f"α = {group.same('inner_lr'):g}"]
+    differ = [f"{', '.join(changing)} differ{'s' * (len(changing) == 1)} between N"] if changing else []
+    return ", ".join([*alpha, *differ, *kept])
