@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,8 +147,7 @@ def float32_rows(
     own = [engine for engine in chosen if not issubclass(engine, PeerEngine)]
     if not own:
         return
-    peers = [engine for engine in map(engines().get, engines().names()) if issubclass(engine, PeerEngine)]
-    peers = [engine for engine in peers if _installed(engine)]
+    peers = installed_peers()
     for name in benchmarks().names():
         try:
             made = cut(name, seed)
@@ -165,12 +165,15 @@ def float32_rows(
                         skipped.append({**where, "reason": str(error)})
 
 
-def _installed(engine: type[Engine]) -> bool:
-    try:
-        engine.require()
-    except NotSupported:
-        return False
-    return True
+def installed_peers() -> list[type[Engine]]:
+    """The engines on other people's libraries that can be imported here."""
+    found: list[type[Engine]] = []
+    for name in engines().names():
+        engine = engines().get(name)
+        with suppress(NotSupported):
+            engine.require()
+            found += [engine] if issubclass(engine, PeerEngine) else []
+    return found
 
 
 def _compared(
