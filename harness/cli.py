@@ -35,7 +35,7 @@ app.command("harness.commands:theory", name="theory", help="Print the paper's bo
 
 @app.command
 def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = False) -> int:
-    """Compare every algorithm, engine and strategy with Proposition 1 and finite differences, in float64.
+    """Compare every algorithm and engine with independent witnesses in float64, and with peers in float32.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = 
         seed of the problems
     """
     from harness.proof import verify as verify_gradients
-    from harness.terminal.console import console, print_json, table
+    from harness.terminal.console import console, print_json
+    from harness.terminal.proof import proof_tables
 
     log = logging.getLogger("harness")
     report = verify_gradients(algo or None, engine or None, seed=seed, progress=log.debug)
-    columns = ("algorithm", "geometry", "engine", "strategy", "problem", "witness", "relative_error", "tolerance", "ok")
     if json:
         print_json(report)
-    rows = [[row.get(column) for column in columns] for row in report["rows"]]
-    console(to_stderr=json).print(table("Meta-gradients", [column.replace("_", " ") for column in columns], rows))
+    for part in proof_tables(report):
+        console(to_stderr=json).print(part)
     for skip in report.get("skipped", ()):
         named = (skip.get(key, "*") for key in ("engine", "algorithm", "geometry", "problem"))
         where = " ".join(name for name in named if name != "*")

@@ -65,6 +65,8 @@ ROW = {
     "relative_error": 0.5,
     "tolerance": 1e-9,
     "ok": False,
+    "dtype": "float64",
+    "peer": None,
 }
 
 

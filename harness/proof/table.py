@@ -12,11 +12,12 @@ from harness.engines.engine import Engine, Problem, blamed
 from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.problem.algorithm import Algorithm
 from harness.problem.autograd_oracle import AutogradOracle
-from harness.problem.meta_loss import adapts_plainly, disagreement
+from harness.problem.meta_loss import disagreement
 from harness.problem.oracle import Inner, MetaGradient
 from harness.problem.partition import Network, Slot
+from harness.proof.float32 import float32_rows
 from harness.proof.problems import SmallProblem, small_problems
-from harness.proof.witnesses import by_autograd, by_closed_form, by_finite_differences
+from harness.proof.witnesses import by_closed_form, by_finite_differences, by_plain_oracle, plain
 from harness.registry import algorithms as registered_algorithms
 from harness.registry import engines as registered_engines
 
@@ -42,17 +43,19 @@ def rows_of(
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     problems = small_problems(seed)
-    for engine in _engines(engines, skipped):
+    installed = list(_engines(engines, skipped))
+    progress = progress or (lambda line: None)
+    for engine in installed:
         for algorithm in chosen:
             for geometry in algorithm.geometries:
                 for problem in problems:
-                    if progress is not None:
-                        progress(f"{engine.name} {algorithm.name} {geometry} on {problem.name}")
+                    progress(f"{engine.name} {algorithm.name} {geometry} on {problem.name}")
                     made = algorithm(geometry)
                     try:
                         rows += _compare(engine, made, geometry, problem, seed)
                     except (NotSupported, AlgorithmFailed) as error:
                         skipped.append(_skipped(engine.name, made, problem, str(error)))
+    rows += float32_rows(chosen, installed, seed, skipped, progress)
     if not rows:
         reasons = "; ".join(dict.fromkeys(entry["reason"] for entry in skipped))
         raise InputError(f"nothing to verify: {reasons}")
@@ -94,7 +97,9 @@ def _compare(
                 for witness, error in _errors(algorithm, network, inner, problem, gradient.w, gradient.phi, seed):
                     worst[witness] = max(worst.get(witness, 0.0), error)
         except AlgorithmFailed:
-            _by_plain_oracle(algorithm, network, inner, problem)  # raises where the rule cannot do this problem at all
+            by_plain_oracle(
+                algorithm, network, inner, problem.batch
+            )  # raises where the rule cannot do this problem at all
             worst = {"plain_oracle": float("inf")}
         except NotSupported as refusal:
             refusals.append(refusal)
@@ -110,6 +115,8 @@ def _compare(
                 "relative_error": error,
                 "tolerance": TOLERANCE[witness],
                 "ok": error <= TOLERANCE[witness],
+                "dtype": "float64",
+                "peer": None,
             }
     if len(refusals) == len(strategies):
         raise refusals[0]
@@ -120,15 +127,14 @@ def _errors(
 ) -> Iterator[tuple[str, float]]:
     module, batch = problem.module, problem.batch
     found = torch.cat([w, phi])
-    if algorithm.derivative is None or not adapts_plainly(algorithm):
-        plain = _by_plain_oracle(algorithm, network, inner, problem)
-        yield "plain_oracle", _relative(found, torch.cat([plain.w, plain.phi]))
+    witness, expected = plain(algorithm, network, inner, batch)
+    yield witness, _relative(found, expected)
+    if witness == "plain_oracle":
         if algorithm.derivative == "exact":
             yield "through_adapt", _off(algorithm, network, inner, problem, MetaGradient(w, phi))
         return
     first_order = algorithm.derivative == "first_order"
     names = [slot.name for slot in network.w_slots]
-    yield "autograd", _relative(found, torch.cat(by_autograd(module, names, inner, batch, first_order)))
     generator = torch.Generator().manual_seed(seed)
     directions = [found / found.norm().clamp_min(1e-30)]
     for _ in range(2):
@@ -140,12 +146,6 @@ def _errors(
         columns = _columns(network.w_slots), _columns(network.phi_slots)
         exact = by_closed_form(*network.initial(), inner, batch, columns, first_order)
         yield "closed_form", _relative(found, torch.cat(exact))
-
-
-def _by_plain_oracle(algorithm: Algorithm, network: Network, inner: Inner, problem: SmallProblem) -> MetaGradient:
-    oracle = AutogradOracle(network, inner, *network.initial(), problem.batch)
-    with blamed(algorithm):
-        return algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
 
 
 def _off(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.problem.meta_loss import central_difference
+from harness.engines.engine import blamed
+from harness.problem.algorithm import Algorithm
+from harness.problem.autograd_oracle import AutogradOracle
+from harness.problem.meta_loss import adapts_plainly, central_difference
 from harness.problem.oracle import Inner
+from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 
 Gradient = tuple[Tensor, Tensor]
@@ -48,6 +52,22 @@ def by_autograd(module: nn.Module, w_names: list[str], inner: Inner, batch: Task
         for name, gradient in zip(at, gradients, strict=True):
             totals[name] += gradient / batch.tasks
     return _flat(totals, list(w)), _flat(totals, list(phi))
+
+
+def by_plain_oracle(algorithm: Algorithm, network: Network, inner: Inner, batch: TaskBatch) -> Tensor:
+    """The algorithm's own rule on the plain oracle, for a rule that nobody else knows. Flat (w, phi)."""
+    oracle = AutogradOracle(network, inner, *network.initial(), batch)
+    with blamed(algorithm):
+        gradient = algorithm.meta_gradient(oracle, inner.inner_steps, inner.inner_lr)
+    return torch.cat([gradient.w, gradient.phi]).detach()
+
+
+def plain(algorithm: Algorithm, network: Network, inner: Inner, batch: TaskBatch) -> tuple[str, Tensor]:
+    """Name and flat gradient of the witness that knows the algorithm: plain autograd, or its own rule's."""
+    if algorithm.derivative is None or not adapts_plainly(algorithm):
+        return "plain_oracle", by_plain_oracle(algorithm, network, inner, batch)
+    names, first_order = [slot.name for slot in network.w_slots], algorithm.derivative == "first_order"
+    return "autograd", torch.cat(by_autograd(network.module, names, inner, batch, first_order))
 
 
 def by_finite_differences(
