@@ -15,8 +15,8 @@ from harness.config import RunConfig
 from harness.errors import AlgorithmFailed, HarnessError, InputError, OutOfMemory
 from harness.files import refuse_link
 from harness.interrupts import terminable
-from harness.machines import changes, continued
-from harness.measure.environment import environment
+from harness.machines import SITTINGS, changes, continued
+from harness.measure.environment import environment, sitting
 from harness.measure.memory import first_sentence, freed_memory_kept, is_out_of_memory
 from harness.precision import tf32
 from harness.progress import Progress, Silent
@@ -103,7 +103,7 @@ def _finished(directory: RunDirectory) -> dict[str, Any] | None:
 def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool, progress: Progress) -> dict[str, Any]:
     config = setup.config
     state = directory.load_checkpoint() if resume else None
-    place: dict[str, Any] = environment(setup.device, _distributions(resolved))
+    place: dict[str, Any] = {**environment(setup.device, _distributions(resolved)), SITTINGS: [sitting()]}
     if resume:
         place = continued(directory.environment(), place)
     directory.begin(config.model_dump(), place, resume)
