@@ -152,7 +152,7 @@ def _refuse_mixture(entries: list[Entry]) -> None:
 def estimate(entries: list[Entry]) -> list[float | None]:
     """Seconds that each entry will take, from finished runs beside it of the same method and tasks; None without one.
 
-    Scaled by meta-iterations and tasks, and to another N by a line through what was measured.
+    Scaled by meta-iterations and tasks, and to another N by a line through two or more that were measured.
     """
     folders = {entry.directory.parent for entry in entries}
     found = (read_json(path) for folder in sorted(folders) for path in sorted(folder.glob("*/summary.json")))
@@ -161,19 +161,17 @@ def estimate(entries: list[Entry]) -> list[float | None]:
 
 
 def _estimate(config: RunConfig, done: list[dict[str, Any]]) -> float | None:
-    method = (config.algo, config.geometry, config.benchmark, config.model, config.engine, config.dtype)
-    names = ("algorithm", "geometry", "benchmark", "model", "engine", "dtype")
+    names = ("geometry", "benchmark", "ways", "shots", "queries", "model", "engine", "dtype")
+    method = (config.algo, *(getattr(config, name) for name in names))
     points: dict[int, list[float]] = {}
     for summary in done:
         wall = (summary.get("seconds") or {}).get("wall")
-        if wall and tuple(summary.get(name) for name in names) == method:
+        if wall and tuple(summary.get(name) for name in ("algorithm", *names)) == method:
             tasks = summary["iterations"] * summary["meta_batch"]
             points.setdefault(summary["inner_steps"], []).append(wall / tasks)
-    if not points:
-        return None
     known = {steps: statistics.median(seconds) for steps, seconds in points.items()}
     per_task = known.get(config.inner_steps)
     if per_task is None and len(known) > 1:
         slope, intercept = statistics.linear_regression(list(known), list(known.values()))
         per_task = max(min(known.values()) / 2, intercept + slope * config.inner_steps)
-    return (per_task or next(iter(known.values()))) * config.iterations * config.meta_batch
+    return None if per_task is None else per_task * config.iterations * config.meta_batch

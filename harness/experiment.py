@@ -15,8 +15,8 @@ from harness.config import RunConfig
 from harness.errors import AlgorithmFailed, HarnessError, InputError, OutOfMemory
 from harness.files import refuse_link
 from harness.interrupts import terminable
-from harness.machines import changes, continued
-from harness.measure.environment import environment
+from harness.machines import SITTINGS, changes, continued
+from harness.measure.environment import environment, sitting
 from harness.measure.memory import first_sentence, freed_memory_kept, is_out_of_memory
 from harness.precision import tf32
 from harness.progress import Progress, Silent
@@ -45,6 +45,7 @@ def run(
     algorithm: type[Algorithm] | None = None,
     progress: Progress | None = None,
     origins: Mapping[str, str] | None = None,
+    trial: bool = False,
 ) -> dict[str, Any]:
     """Train, evaluate on held-out tasks, and write a run directory under ``results``.
 
@@ -59,6 +60,7 @@ def run(
         algorithm: an algorithm class, instead of ``config.algo``.
         progress: is told about every iteration; nobody is, by default.
         origins: where keys of ``config`` were given, for error messages.
+        trial: a study chooses among such runs: test tasks are left alone, and no report counts it as a result.
 
     Returns:
         The content of ``summary.json``; seconds, bytes and counts of entries. Its ``status`` is
@@ -88,7 +90,8 @@ def run(
                 return finished
             if directory.checkpoint_path.exists() and not (resume or fresh):
                 raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
-            return _run(resolved, setup, directory, resume and directory.checkpoint_path.exists(), progress or Silent())
+            resume = resume and directory.checkpoint_path.exists()
+            return _run(resolved, setup, directory, resume, trial, progress or Silent())
 
 
 def _finished(directory: RunDirectory) -> dict[str, Any] | None:
@@ -100,10 +103,12 @@ def _finished(directory: RunDirectory) -> dict[str, Any] | None:
     return {**summary, "run_dir": str(directory.path)}
 
 
-def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool, progress: Progress) -> dict[str, Any]:
+def _run(
+    resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool, trial: bool, progress: Progress
+) -> dict[str, Any]:
     config = setup.config
     state = directory.load_checkpoint() if resume else None
-    place: dict[str, Any] = environment(setup.device, _distributions(resolved))
+    place: dict[str, Any] = {**environment(setup.device, _distributions(resolved)), SITTINGS: [sitting()]}
     if resume:
         place = continued(directory.environment(), place)
     directory.begin(config.model_dump(), place, resume)
@@ -125,7 +130,7 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
         if state is not None:
             _restore(trainer, directory, state)
         status = trainer.train()
-        if status == "completed":
+        if status == "completed" and not trial:
             evaluation = trainer.evaluate("test")
     except KeyboardInterrupt:
         status = "interrupted"
@@ -142,7 +147,7 @@ def _run(resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool
         progress.end()
     if status == "out_of_memory":  # out here, where the error no longer holds what it was raised among
         status = trainer.settle() or status
-    summary = summarise(status, directory.path, setup, trainer, evaluation, changes(place))
+    summary = summarise(status, directory.path, setup, trainer, evaluation, changes(place), trial)
     directory.finish(summary)
     return summary
 

@@ -8,6 +8,8 @@ from typing import Any
 
 #: where ``environment.json`` keeps the environments of a run's earlier parts, the first one first
 EARLIER = "earlier"
+#: where it says when each part of the run began and under what load, the first one first
+SITTINGS = "sittings"
 #: name of a part, and where an environment has it
 PARTS = {
     "GPU": ("gpu", "name"),
@@ -28,9 +30,10 @@ def continued(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[
     ``before`` is what was there, None where it cannot be read.
     """
     *earlier, last = _parts(before or {})
-    if _differences(last, now):
+    if _differences(last, _parts(now)[-1]):
         earlier.append(last)
-    return {**now, EARLIER: earlier} if earlier else dict(now)
+    began = [*_sittings(before or {}), *_sittings(now)]
+    return {**now, SITTINGS: began, **({EARLIER: earlier} if earlier else {})}
 
 
 def changes(environment: Mapping[str, Any]) -> list[str]:
@@ -43,8 +46,14 @@ def _parts(environment: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The environments of a run's parts, the last one last."""
     earlier = environment.get(EARLIER)
     known = [part for part in earlier if isinstance(part, dict)] if isinstance(earlier, list) else []
-    last = {name: value for name, value in environment.items() if name != EARLIER}
+    last = {name: value for name, value in environment.items() if name not in (EARLIER, SITTINGS)}
     return [{name: _shallow(value) for name, value in part.items()} for part in (*known, last)]
+
+
+def _sittings(environment: Mapping[str, Any]) -> list[Any]:
+    """What is known of the sittings: None for a part of which that is nothing."""
+    found = environment.get(SITTINGS)
+    return [_shallow(part, 1) for part in found] if isinstance(found, list) else [None]
 
 
 def _shallow(value: Any, depth: int = 2) -> Any:

@@ -22,6 +22,7 @@ def summarise(
     trainer: Trainer,
     evaluation: dict[str, Any] | None,
     resumed_elsewhere: list[str],
+    trial: bool = False,
 ) -> dict[str, Any]:
     """Every number of a run; None for what was not measured or is not finite.
 
@@ -29,7 +30,7 @@ def summarise(
     logging and checkpoints in it too. Phases stay None for engines on other libraries, whose inside
     no clock can see. ``resumed_elsewhere`` says what was different where the run went on (a version, a GPU):
     its seconds and memory are then those of no one machine. ``unknown`` says why ``counts`` or Definition 1
-    (``definition_1``) are not known, where they were asked for and are not.
+    (``definition_1``) are not known, where they were asked for and are not. ``trial``: a study chose among such runs.
     """
     trainer.count_wall()
     config, totals = setup.config, trainer.totals
@@ -83,6 +84,7 @@ def summarise(
         "diverged": trainer.divergence,
         "unknown": trainer.unknown,
         "resumed_elsewhere": resumed_elsewhere,
+        "trial": trial,
         "out_of_memory": trainer.shortage,
         "stopped": trainer.stopped if status == "stopped" else None,
         "seconds": {

@@ -16,8 +16,10 @@ import yaml
 from harness.child import Place
 from harness.cli import main
 from harness.compare import compare, estimate, grid, places
+from harness.config import RunConfig
 from harness.errors import InputError
 from harness.pool import Job, Pool
+from harness.resolve import resolve
 from harness.suites import plan
 
 BASE = {"benchmark": "sinusoid", "iterations": 4, "meta_batch": 2, "eval_tasks": 4, "threads": 1}
@@ -159,6 +161,46 @@ def test_a_suite_that_cannot_be_run_is_refused_in_one_line_before_anything_is_ru
     assert shown.count("\n") == 1
     assert all(word in shown for word in words), shown
     assert not (tmp_path / "runs").exists()
+
+
+def finished(results: Path, seconds: float, **settings) -> None:
+    """A finished run beside the others, as far as an estimate looks at it."""
+    names = ("geometry", "benchmark", "ways", "shots", "queries", "model", "engine", "dtype", "inner_steps")
+    config = resolve(RunConfig(**BASE, **settings)).config
+    summary = {name: getattr(config, name) for name in (*names, "iterations", "meta_batch")}
+    folder = results / f"done-{settings}"
+    folder.mkdir(parents=True)
+    summary |= {"status": "completed", "algorithm": config.algo, "seconds": {"wall": seconds}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def test_a_dry_run_says_what_it_does_not_know(tmp_path, capsys):
+    grids = ({"algo": "anil", "inner_steps": [1, 3, 5]}, {"algo": "maml", "inner_steps": 1})
+    path, runs = suite(tmp_path, *grids, seeds=(0, 1)), tmp_path / "runs"
+
+    def said() -> tuple[str, list[float | None]]:
+        assert main(["compare", path, "--results", str(runs), "--dry-run", "--json"]) == 0
+        out, err = capsys.readouterr()
+        return " ".join(err.split()), [run["estimated_seconds"] for run in json.loads(out)["runs"]]
+
+    line, seconds = said()
+    assert "8 of 8 runs to do; how long is unknown: there is no finished run like any of them" in line
+    assert seconds == [None] * 8
+    finished(runs, 7.0, algo="anil", inner_steps=1)
+    line, seconds = said()  # one N says nothing of another
+    assert (
+        "at least 14 s, one after the other, for the 2 that have a finished run like them; 6 have none: unknown" in line
+    )
+    assert seconds == [7.0, None, None, None] * 2
+    finished(runs, 15.0, algo="anil", inner_steps=3)
+    line, seconds = said()
+    assert (
+        "at least 90 s, one after the other, for the 6 that have a finished run like them; 2 have none: unknown" in line
+    )
+    finished(runs, 2.0, algo="maml", inner_steps=1)
+    line, seconds = said()
+    assert line.endswith("8 of 8 runs to do; about 94 s one after the other")
+    assert seconds == pytest.approx([7, 15, 23, 2] * 2)
 
 
 def test_dry_run_lists_and_does_nothing(tmp_path, capsys):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -46,13 +48,17 @@ def place(monkeypatch):
     return here
 
 
-def stored(summary: dict) -> dict:
-    return json.loads((Path(summary["run_dir"]) / "environment.json").read_text())
+def stored(summary: dict) -> tuple[dict, list]:
+    """Its environment, and apart from it when each part of it began."""
+    found = json.loads((Path(summary["run_dir"]) / "environment.json").read_text())
+    return found, found.pop("sittings")
 
 
 def test_versions_and_machines_are_recorded_with_every_result(tmp_path):
     summary = harness.run(CONFIG, results=tmp_path)
-    found = stored(summary)
+    found, [sitting] = stored(summary)
+    assert abs(datetime.fromisoformat(sitting["started"]).timestamp() - time.time()) < 600
+    assert sitting["load_average"] is None or sitting["load_average"] >= 0
     assert {"torch", "numpy", "higher", "learn2learn", "torchopt"} <= found["packages"].keys()
     assert {"model", "cores", "threads"} <= found["cpu"].keys()
     assert {"harness", "python", "platform", "gpu", "git", "determinism"} <= found.keys()
@@ -66,7 +72,9 @@ def test_resumed_in_the_same_place_it_says_nothing(tmp_path, place):
     harness.run(CONFIG, results=tmp_path, progress=StopAt(4))
     summary = harness.run(CONFIG, results=tmp_path, resume=True)
     assert summary["resumed_elsewhere"] == []
-    assert stored(summary) == place
+    found, sittings = stored(summary)
+    assert found == place
+    assert len({sitting["started"] for sitting in sittings}) == 2
 
 
 def test_resumed_elsewhere_it_says_what_differed_and_keeps_every_environment(tmp_path, place):
@@ -93,7 +101,8 @@ def test_resumed_elsewhere_it_says_what_differed_and_keeps_every_environment(tmp
         f"torch: 9.8.7 -> {first['packages']['torch']}",
     } <= set(last["resumed_elsewhere"])
     assert json.loads((Path(last["run_dir"]) / "summary.json").read_text()) == last
-    history = stored(last)
+    history, sittings = stored(last)
+    assert len(sittings) == 3
     third = history.pop("earlier")
     assert third[0] == second
     assert len(third) == 2

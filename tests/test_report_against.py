@@ -10,10 +10,16 @@ from harness.report.against import compare_sets
 from harness.report.runs import read_runs
 
 
-def write_set(folder, seeds=5, **options):
+def begun(minute, parts=1):
+    sittings = [{"started": f"2026-01-01T{minute // 60:02}:{minute % 60:02}:00+00:00", "load_average": 0.5}] * parts
+    return {"sittings": sittings}
+
+
+def write_set(folder, seeds=5, at=range(0, 100, 10), **options):
+    """Seeds that begin in these minutes."""
     for seed in range(seeds):
         given = {"accuracy": 0.5 + 0.01 * seed, "seconds": 0.01 * (1 + 0.001 * seed), "rate": 0.1 * (1 + 0.01 * seed)}
-        write_run(folder, seed=seed, **{**given, **options})
+        write_run(folder, seed=seed, **{**given, "environment": begun(at[seed]), **options})
 
 
 def against(first, other, **options):
@@ -39,7 +45,7 @@ def test_a_set_against_itself_differs_in_nothing(base, tmp_path):
 
 
 def test_what_changed_is_said_with_its_direction(base, tmp_path):
-    write_set(tmp_path / "other", rate=0.05, seconds=0.02, accuracy=0.3)
+    write_set(tmp_path / "other", at=range(5, 100, 10), rate=0.05, seconds=0.02, accuracy=0.3)
     found = against(tmp_path / "other", base)
     assert verdicts(found) == {
         "accuracy": "lower",
@@ -50,6 +56,37 @@ def test_what_changed_is_said_with_its_direction(base, tmp_path):
     assert found.sentences[-1] == "3 of 4 differences are beyond noise."
     assert any("seconds per iteration is higher, 0.02 against 0.01" in sentence for sentence in found.sentences)
     assert len(found.table.rows) == 4
+
+
+SITTINGS = {
+    "one after the other": ([0, 10, 20, 30, 40], [50, 60, 70, 80, 90], "made at different times, load not known"),
+    "in two blocks each": ([0, 10, 40, 50, 60], [20, 30, 70, 80, 90], "made at different times, load not known"),
+    "turn and turn about": ([0, 20, 40, 60, 80], [10, 30, 50, 70, 90], None),
+    "turn about, the first one changing": ([0, 30, 40, 70, 80], [10, 20, 50, 60, 90], None),
+}
+
+
+@pytest.mark.parametrize("name", SITTINGS)
+def test_seconds_are_compared_only_where_both_sets_took_turns(name, tmp_path):
+    mine, theirs, why = SITTINGS[name]
+    write_set(tmp_path / "base", at=mine)
+    write_set(tmp_path / "other", at=theirs, seconds=0.02)
+    found = against(tmp_path / "other", tmp_path / "base")
+    assert verdicts(found)["seconds per iteration"] == (f"not compared: {why}" if why else "higher")
+    assert {verdicts(found)[name] for name in ("accuracy", "K", "peak bytes")} == {"within noise"}
+    row = next(row for row in found.differences if row.quantity == "seconds per iteration")
+    assert (row.first, row.other) == pytest.approx((0.02, 0.01002))  # what changed is shown all the same
+    assert ("Seconds of 1 setting are not compared" in found.sentences[-1]) == bool(why)
+    assert found.sentences[0 if why else -1] == f"{0 if why else 1} of {3 if why else 4} differences are beyond noise."
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, begun(0, parts=2), {"sittings": [None]}, {"sittings": "x"}, {"sittings": [{"started": 3}]}]
+)
+def test_seconds_of_unknown_times_and_of_several_sittings_are_not_compared(environment, base, tmp_path):
+    write_set(tmp_path / "other", environment=environment, seconds=0.02)
+    found = verdicts(against(base, tmp_path / "other"))["seconds per iteration"]
+    assert found == "not compared: when they were made is not known"
 
 
 def test_a_difference_smaller_than_the_noise_is_none(base, tmp_path):

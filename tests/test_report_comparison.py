@@ -370,3 +370,15 @@ def test_trends_are_asked_at_a_target_that_every_n_reaches(tmp_path):
     slowest = 2 * math.exp(-0.02 * 195)  # of every seed, before the end, where one low value does not count
     assert slowest <= reached < 1.1 * slowest
     assert found.verdict == "held"
+
+
+@pytest.mark.parametrize(("apart", "warned"), [(False, 0), (True, 1)])
+def test_methods_that_did_not_take_turns_are_named_as_their_seconds_do_not_compare(apart, warned, tmp_path):
+    for which, algo in enumerate(("anil", "maml")):
+        for seed in range(5):
+            minute = 5 * which + seed if apart else 2 * seed + which
+            began = {"sittings": [{"started": f"2026-01-01T00:{minute:02}:00+00:00", "load_average": 1.0}]}
+            write_run(tmp_path, algo=algo, seed=seed, environment=began)
+    lines = [line for line in compare_runs(read_runs([tmp_path])[0]).warnings if "made at different times" in line]
+    assert len(lines) == warned
+    assert all("the seconds of ANIL convex (N = 5) and MAML (N = 5) do not compare" in line for line in lines)

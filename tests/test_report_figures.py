@@ -113,8 +113,8 @@ def test_figures_1_and_2_have_a_line_for_each_n_against_iterations_and_seconds(g
 
 def test_a_loss_figure_names_its_mean_its_band_its_seeds_and_its_smoothing(grid):
     statistic = grid["figure1", ""].statistic
-    assert "interquartile mean over 5 seeds" in statistic
-    assert "95 % bootstrap interval" in statistic
+    assert "mean over 5 seeds" in statistic
+    assert "95 % interval of the mean (Student's t)" in statistic
     assert "mean of the last 3 meta-iterations" in statistic
     assert "Band of fewer than 5 seeds: their range." in grid["loss-methods", "N = 5"].statistic
 
@@ -212,7 +212,7 @@ def test_points_of_the_accuracy_figure_are_labelled_by_n_and_the_front_is_drawn(
     _, lines = lines_of(chart, "gradient entries")
     assert lines["MAML"].labels == ("1", "5")
     assert lines["Pareto front"].y.tolist() == sorted(lines["Pareto front"].y.tolist())
-    assert "95 % bootstrap interval" in chart.statistic
+    assert "95 % interval of it (Student's t)" in chart.statistic
 
 
 def test_several_problems_have_a_file_each_and_regression_has_no_accuracy_figure(only_svg, tmp_path):
@@ -270,18 +270,20 @@ def test_smoothing_never_looks_ahead():
 
 def test_seeds_are_averaged_where_all_of_them_were_measured_on_at_most_200_points():
     fast, slow = np.linspace(1, 100, 5000), np.linspace(2, 300, 5000)
-    curve = average([(fast, fast), (slow, slow)], False, np.random.default_rng(0))
+    curve = average([(fast, fast), (slow, slow)], False)
     assert (curve.x[0], curve.x[-1]) == (2, 100)
     assert len(curve.x) <= POINTS
     assert_allclose(curve.y, curve.x, atol=0.1)
 
 
-def test_the_band_of_five_seeds_is_a_bootstrap_interval_and_of_three_their_range():
+def test_the_band_of_five_seeds_is_an_interval_of_their_mean_and_of_three_their_range():
     x = np.arange(1.0, 11)
     seeds = [(x, np.full(10, value)) for value in (0.0, 1.0, 2.0, 3.0, 10.0)]
-    five = average(seeds, True, np.random.default_rng(0))
-    assert_allclose(five.y, 2.0)  # without the lowest and the highest
-    assert (five.high < 10).all()
-    assert (five.low > 0).all()
-    three = average(seeds[2:], True, np.random.default_rng(0))
+    five = average(seeds, True)
+    assert_allclose(five.y, 3.2)
+    assert_allclose(five.high - 3.2, 2.776 * np.std([0, 1, 2, 3, 10], ddof=1) / 5**0.5, rtol=1e-3)
+    assert_allclose(five.low, 6.4 - five.high)
+    above = average([(x, y + 0.1) for x, y in seeds], True)
+    assert (above.low > 0).all()  # a loss that no seed has below 0 can stand on a logarithmic axis
+    three = average(seeds[2:], True)
     assert_allclose([three.y[0], three.low[0], three.high[0]], [5.0, 2.0, 10.0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp, ttest_ind, ttest_rel
 from search import search
 
 from harness.report.profiles import performance_profiles
@@ -13,6 +14,7 @@ from harness.report.statistics import (
     bootstrap,
     generator,
     interquartile_mean,
+    mean,
     median,
     paired_difference,
     paired_ratio,
@@ -39,10 +41,45 @@ def test_the_interquartile_mean_leaves_a_quarter_out_at_both_ends():
     assert interquartile_mean([1, 2, 6]) == pytest.approx(3)
 
 
-def test_an_interval_covers_the_truth_about_as_often_as_it_says():
-    random = np.random.default_rng(0)
-    found = [bootstrap([random.normal(size=20)], generator()) for _ in range(200)]
-    assert 0.88 <= np.mean([each.low <= 0 <= each.high for each in found]) <= 0.99
+def test_a_mean_has_the_interval_of_students_t():
+    values = [4.2, 5.1, 4.8, 5.6, 4.9]
+    found, expected = mean([values]), ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.value, found.seeds, found.enough) == (pytest.approx(4.92), 5, True)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert mean([[7.0] * 5]).excludes(6.9)
+    assert math.isnan(mean([[3.0]]).low)
+    assert mean([[math.nan], []]) is None
+    assert mean([[1.0, 2.0, math.inf, math.nan]]).seeds == 2
+
+
+def test_a_mean_over_problems_has_welchs_interval():
+    first, second = [1.0, 2.0, 4.0, 3.0], [10.0, 30.0, 20.0, 15.0, 40.0]
+    difference = ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
+    found = mean([first, second])
+    assert found.value == pytest.approx((2.5 + 23) / 2)
+    assert found.high - found.low == pytest.approx((difference.high - difference.low) / 2)
+    assert found.seeds == 4
+
+
+def test_a_difference_on_five_seeds_is_students_t_of_the_differences():
+    first, second = [0.52, 0.49, 0.55, 0.50, 0.55], [0.50, 0.51, 0.52, 0.53, 0.54]
+    found = paired_difference(seeded(first), seeded(second))
+    expected = ttest_rel(first, second).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert paired_difference({0: 1.0}, {1: 1.0}).seeds == 0
+
+
+def test_a_stricter_level_widens_every_kind_of_ratio():
+    fast = seeded([1.0, 1.2, 0.9, 1.1, 1.3])
+    for above in (seeded([3.0, 3.3, 2.9, 3.1, 3.6]), seeded([1.0, 2, 2, 2, math.inf])):
+        one, many = paired_ratio(above, fast, generator()), paired_ratio(above, fast, generator(), 0.9975)
+        assert many.low < one.low
+        assert many.high >= one.high
+
+
+def test_five_costs_that_are_all_a_little_lower_are_not_beyond_noise():
+    lower = seeded([0.99, 0.97, 0.98, 0.5, 0.999])  # one of 16 times all five point one way by chance
+    assert not paired_ratio(lower, seeded([1.0] * 5), generator()).excludes(1)
 
 
 def test_the_same_values_give_the_same_interval():
@@ -75,8 +112,8 @@ def test_pairing_takes_out_what_seeds_have_in_common():
     hard = np.array([1.0, 10, 100, 1000, 10000])
     slow, fast = seeded(2 * hard), seeded(hard)
     ratio = paired_ratio(slow, fast, generator())
-    assert (ratio.value, ratio.low, ratio.high) == (2, 2, 2)
-    difference = paired_difference(seeded(hard + 1), fast, generator())
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2, 2, 2))
+    difference = paired_difference(seeded(hard + 1), fast)
     assert difference.low == pytest.approx(1)
     assert difference.high == pytest.approx(1)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search import search
 
+from harness.errors import InputError
 from harness.report.studies import read_studies, studies_table
 from harness.report.write import write_report
 
@@ -27,9 +28,13 @@ RESULT = {
 FIGURES = {"figures": [{"title": "History", "data": [{"x": [0, 1], "y": [0.5, 0.4]}], "layout": {}}]}
 
 
-def write_study(folder, result=RESULT, plots=FIGURES):
+def write_study(folder, result=RESULT, plots=FIGURES, tested=()):
+    """A study whose best trial got 90 % on test tasks, and ``tested`` with fresh seeds."""
     study = folder / "anil-convex_fc100"
-    write_run(study / "runs")
+    for seed, accuracy in enumerate((0.5, 0.7, 0.9)):
+        write_run(study / "runs", seed=seed, accuracy=accuracy, inner_lr=0.1 * (1 + seed))
+    for seed, accuracy in enumerate(tested):
+        write_run(study / "test", seed=1_000_000 + seed, accuracy=accuracy, inner_lr=0.3)
     for name, content in (("result.json", result), ("plots.json", plots)):
         (study / name).write_text(content if isinstance(content, str) else json.dumps(content))
     return study
@@ -47,16 +52,55 @@ def test_a_report_shows_what_a_study_found_and_its_plots(tmp_path):
     assert '"study-0-0":{"data":[{"x":[0,1],"y":[0.5,0.4]}]' in page
 
 
-def test_trials_are_compared_only_where_there_is_nothing_else(tmp_path):
-    write_study(tmp_path / "tune")
-    alone = write_report([tmp_path / "tune"], tmp_path / "out")
-    assert "compared" not in str(alone["warnings"])
+def accuracies(out):
+    """The rows of the accuracy table."""
+    return [row.split(",") for row in (out / "accuracy.csv").read_text().splitlines()[1:]]
+
+
+def test_what_a_study_chose_among_is_no_held_out_accuracy(tmp_path):
+    write_study(tmp_path / "tune", tested=(0.61, 0.62, 0.63))
+    written = write_report([tmp_path / "tune"], tmp_path / "out")
+    assert [row[:3] for row in accuracies(tmp_path / "out")] == [["ANIL convex (N = 5)", "3", "0.62"]]
+    assert "3 trials of studies are not compared: the best of many is no result" in written["warnings"]
+    compared, study = written["findings"][-3], written["findings"][-1]
+    assert compared.startswith("Held-out accuracy, each method at its best N: ANIL convex (N = 5) 62.0%")
+    assert study == (
+        "ANIL convex, best of 20 trials by loss: accuracy 85.0% on test tasks, trained anew with 2 fresh seeds."
+    )
+
+
+def test_a_study_that_tested_nothing_is_shown_and_nothing_is_compared(tmp_path):
+    write_study(tmp_path / "tune", {**RESULT, "test": None})
+    written = write_report([tmp_path / "tune"], tmp_path / "out")
+    assert written["findings"] == ["ANIL convex, best of 20 trials by loss: not tested on test tasks."]
+    assert not (tmp_path / "out" / "accuracy.csv").exists()
+    assert 'id="study-0-0"' in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_trials_stay_out_of_a_report_of_other_runs(tmp_path):
+    write_study(tmp_path / "tune", tested=(0.6,))
     write_run(tmp_path / "runs", algo="maml")
     both = write_report([tmp_path / "runs", tmp_path / "tune"], tmp_path / "out")
-    assert "1 runs of 1 studies are shown as studies and not compared" in both["warnings"]
-    assert [row.split(",")[0] for row in (tmp_path / "out" / "accuracy.csv").read_text().splitlines()[1:]] == [
-        "MAML (N = 5)"
-    ]
+    assert (
+        "3 trials of studies are not compared: the best of many is no result; so are 1 runs that tested them, "
+        "which the studies' table has"
+    ) in both["warnings"]
+    assert [row[0] for row in accuracies(tmp_path / "out")] == ["MAML (N = 5)"]
+
+
+@pytest.mark.parametrize("mark", ["place", "summary"])
+def test_trials_are_known_by_their_place_or_their_summary_wherever_they_are_read(mark, tmp_path):
+    study = write_study(tmp_path)
+    runs = study / "runs"
+    if mark == "summary":  # moved out of their study, or of one that has not ended
+        for path in runs.glob("*/summary.json"):
+            path.write_text(json.dumps({**json.loads(path.read_text()), "trial": True}))
+        runs = runs.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="trials of a study, nothing else"):
+        write_report([runs], tmp_path / "out")
+    write_run(tmp_path / "others")
+    with pytest.raises(InputError, match="trials of a study, nothing else"):
+        write_report([tmp_path / "others"], tmp_path / "out", against=runs)
 
 
 @pytest.mark.parametrize(

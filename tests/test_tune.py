@@ -150,6 +150,16 @@ def test_the_same_seed_gives_the_same_trials_however_often_it_is_started(sampler
     assert [trial.params for trial in other.trials[1:]] != [trial.params for trial in whole.trials[1:3]]
 
 
+def test_a_trial_leaves_test_tasks_alone_and_says_that_it_is_one(tmp_path):
+    for trial in done(tmp_path, study_plan(), 2).trials:
+        folder = Path(trial.user_attrs["run_dir"])
+        summary = read_json(folder / "summary.json")
+        assert (summary["status"], summary["trial"]) == ("completed", True)
+        assert (summary["accuracy"]["tasks"], summary["loss"]["mean"]) == (0, None)
+        splits = {json.loads(line)["split"] for line in (folder / "evaluations.jsonl").read_text().splitlines()}
+        assert splits == {"validation"}
+
+
 def test_a_diverged_trial_is_told_with_its_parameters_and_the_study_goes_on(tmp_path):
     made = study_plan(["inner_lr=1e15..1e20", "inner_steps=5"])
     study = done(tmp_path, made, 3)

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def environment(device: torch.device, distributions: Iterable[str] = ()) -> dict
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
     }
+
+
+def sitting() -> dict[str, Any]:
+    """When a run, or a part of it, begins (UTC), and how many processes the machine has had to do for a minute."""
+    try:
+        load = round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        load = None
+    return {"started": datetime.now(UTC).isoformat(timespec="milliseconds"), "load_average": load}
 
 
 def git_state() -> dict[str, Any] | None:

@@ -6,20 +6,25 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from harness.errors import InputError
 from harness.report.cells import Cell, Table, ends_text, shown, table
 from harness.report.comparison import blocks_of
 from harness.report.costs import Target
 from harness.report.groups import Group, group_runs
-from harness.report.machines import check_machines, differences
+from harness.report.machines import check_machines, differences, in_turn
 from harness.report.names import group_name, listed
 from harness.report.results import median_cost, seconds_per_iteration
 from harness.report.runs import Run
-from harness.report.statistics import Interval, generator, interquartile_mean, median, paired_difference, paired_ratio
+from harness.report.statistics import Interval, generator, median, paired_difference, paired_ratio
 from harness.report.targets import choose
 
 # Time and memory differ a little for no reason that seeds could show.
 _NEGLIGIBLE = 0.01
+_SECONDS = "seconds per iteration"
+_APART = "not compared: made at different times, load not known"
+_UNDATED = "not compared: when they were made is not known"
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Difference:
     other: float
     #: first less other for accuracy, first over other for the rest
     change: Interval
-    #: ``higher`` or ``lower`` beyond noise, ``within noise``, ``too few seeds`` or ``not known``
+    #: ``higher`` or ``lower`` beyond noise, ``within noise``, ``too few seeds``, ``not known``, or why not compared
     verdict: str
 
 
@@ -80,7 +85,7 @@ def _epsilon(problem: str, pairs: Sequence[tuple[Group, Group]], targets: Sequen
 def _compare(first: Group, other: Group, target: Target | None) -> list[Difference]:
     rows = [
         _row(first, other, "accuracy", _of("completed", lambda run: run.number("accuracy", "mean")), False),
-        _row(first, other, "seconds per iteration", lambda group: _values(group, seconds_per_iteration)),
+        _row(first, other, _SECONDS, lambda group: _values(group, seconds_per_iteration)),
         _row(first, other, "peak bytes", lambda group: _values(group, lambda run: run.number("peak_memory_bytes"))),
     ]
     if target is not None:
@@ -96,11 +101,15 @@ def _row(
 ) -> Difference:
     mine, theirs = values(first), values(other)
     seeds = [seed for seed in mine if seed in theirs and not math.isnan(mine[seed] + theirs[seed])]
-    change = (paired_ratio if ratio else paired_difference)(mine, theirs, generator())
-    middle = median if ratio else interquartile_mean
+    change = paired_ratio(mine, theirs, generator()) if ratio else paired_difference(mine, theirs)
+    middle = median if ratio else np.mean
     here, there = (float(middle([each[seed] for seed in seeds])) if seeds else math.nan for each in (mine, theirs))
-    band = _NEGLIGIBLE if quantity in ("seconds per iteration", "peak bytes") else 0.0
-    return Difference(first, quantity, here, there, change, _verdict(change, 1.0 if ratio else 0.0, band))
+    band = _NEGLIGIBLE if quantity in (_SECONDS, "peak bytes") else 0.0
+    verdict = _verdict(change, 1.0 if ratio else 0.0, band)
+    if quantity == _SECONDS and seeds:
+        turns = in_turn(*([group.by_seed[seed] for seed in seeds] for group in (first, other)))
+        verdict = verdict if turns else _APART if turns is False else _UNDATED
+    return Difference(first, quantity, here, there, change, verdict)
 
 
 def _verdict(change: Interval, neutral: float, band: float) -> str:
@@ -138,17 +147,21 @@ def _table(found: Sequence[Difference]) -> Table:
         for row in found
     ]
     notes = [
-        "Over the seeds of both sets. Change: first less other for accuracy, first over other for the rest; interval: "
-        "percentile bootstrap over seeds drawn together. Seconds and memory count as the same within 1 %.",
-        f"Of {len(rows)} comparisons about one in twenty lies beyond noise by chance alone.",
+        "Over the seeds of both sets. Change: first less other for accuracy (mean, Student's t), first over other for "
+        "the rest (medians over seeds drawn together; without misses at least as wide as Student's t of the "
+        "logarithms). Seconds and memory count as the same within 1 %.",
+        "Seconds are compared only where runs of both sets took turns: those of one sitting share the machine's load, "
+        "which no interval over seeds can see.",
+        f"Of {len(_compared(found))} comparisons about one in twenty lies beyond noise by chance alone.",
     ]
     return table("against", "First set of results against the other", columns, rows, notes)
 
 
 def _sentences(found: Sequence[Difference]) -> list[str]:
-    beyond = [row for row in found if row.verdict in ("higher", "lower")]
+    compared = _compared(found)
+    beyond = [row for row in compared if row.verdict in ("higher", "lower")]
     few = sum(row.verdict == "too few seeds" for row in found)
-    last = f"{len(beyond)} of {len(found)} differences are beyond noise"
+    last = f"{len(beyond)} of {len(compared)} differences are beyond noise"
     return [
         *(
             f"{group_name(row.group)} on {row.group.problem}: {row.quantity} is {row.verdict}, {shown(row.first)} "
@@ -156,4 +169,13 @@ def _sentences(found: Sequence[Difference]) -> list[str]:
             for row in beyond
         ),
         f"{last}; {few} have too few seeds to say." if few else f"{last}.",
+        *(
+            f"Seconds of {count} {'setting' if count == 1 else 'settings'} are {why}."
+            for why in (_APART, _UNDATED)
+            if (count := sum(row.verdict == why for row in found))
+        ),
     ]
+
+
+def _compared(found: Sequence[Difference]) -> list[Difference]:
+    return [row for row in found if row.verdict not in (_APART, _UNDATED)]

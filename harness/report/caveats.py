@@ -12,6 +12,7 @@ from harness.report.costs import is_unbiased, measured_to_end
 from harness.report.descent import descent
 from harness.report.factors import FactorRow
 from harness.report.groups import Group
+from harness.report.machines import in_turn
 from harness.report.names import group_name, listed
 from harness.report.results import GroupResult
 from harness.report.runs import Run
@@ -38,6 +39,7 @@ def caveats(results: Sequence[GroupResult], headlines: dict[str, Headlines], row
         *_descents(results),
         *_duplicates(groups),
         *_spread(results),
+        *_in_turn(rows),
         *_elsewhere(runs),
         *_counts(groups),
         *_sources(runs),
@@ -175,6 +177,16 @@ def _spread(results: Iterable[GroupResult]) -> list[str]:
         if result.spread["train"] > _SPREAD
     ]
     return [f"seconds per iteration differ between seeds by more than {_SPREAD:.0%} ({listed(wide)})"] if wide else []
+
+
+def _in_turn(rows: Iterable[FactorRow]) -> list[str]:
+    """Pairs whose seconds are those of two sittings, as far as it is known when runs began."""
+    apart = []
+    for row in rows:
+        shared = row.anil.by_seed.keys() & row.maml.by_seed.keys()
+        if in_turn(*([group.by_seed[seed] for seed in shared] for group in (row.anil, row.maml))) is False:
+            apart.append(f"{group_name(row.anil)} and {group_name(row.maml)}")
+    return [f"made at different times, load not known: the seconds of {listed(apart)} do not compare"] if apart else []
 
 
 def _elsewhere(runs: Sequence[Run]) -> list[str]:

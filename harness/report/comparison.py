@@ -110,6 +110,11 @@ def compare_runs(
     return Comparison(used, headlines, results, rows, claimed, sentences, warnings, list(skipped))
 
 
+def nothing(skipped: Sequence[str]) -> Comparison:
+    """A comparison of no runs: studies may still have something to show."""
+    return Comparison([], {}, [], [], [], [], list(skipped), list(skipped))
+
+
 def blocks_of(groups: Iterable[Group]) -> dict[str, list[str]]:
     """The w of every ANIL among ``groups`` by its method, and by ``adapt`` too where a method has several."""
     found: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)

@@ -1,12 +1,14 @@
-"""Seconds of different machines do not compare: a report refuses to mix them unless told."""
+"""Seconds of different machines or sittings do not compare: a report refuses to mix machines unless told."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
 
 from harness.errors import InputError
 from harness.foreign import one_line
-from harness.machines import PARTS, machine_in
+from harness.machines import PARTS, SITTINGS, machine_in
 from harness.report.runs import Run
 
 
@@ -33,3 +35,26 @@ def check_machines(runs: Sequence[Run], mix: bool) -> list[str]:
     if unknown:
         warnings.append(f"environment.json of {unknown} run(s) cannot be read: their machine is unknown")
     return warnings
+
+
+def in_turn(first: Sequence[Run], other: Sequence[Run]) -> bool | None:
+    """Whether the runs of two sets, one of each for every seed, took turns; None where a time is not known.
+
+    Runs of one sitting share the load of the machine, which no interval over seeds can see. In order of their
+    beginning, sets that took turns change over as often as there are seeds or more often, one after the other once.
+    """
+    began = [(_began(run), which) for which, runs in enumerate((first, other)) for run in runs]
+    known = sorted((at, which) for at, which in began if at is not None)
+    if len(known) < len(began):
+        return None
+    return sum(before != after for (_, before), (_, after) in pairwise(known)) >= len(first)
+
+
+def _began(run: Run) -> float | None:
+    """Seconds since the epoch; None where it is not known, or the run went on later."""
+    found = run.environment.get(SITTINGS)
+    only = found[0] if isinstance(found, list) and len(found) == 1 else None
+    try:
+        return datetime.fromisoformat(only["started"]).timestamp() if isinstance(only, dict) else None
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None

@@ -177,5 +177,5 @@ def _notes(comparison: Comparison) -> list[str]:
         "elsewhere on the method's own.",
         "Entries to ε are sums over all tasks. Gradient seconds are shared features, inner and outer gradients; each "
         "kind is the run's total scaled by K over its iterations.",
-        "Accuracy: interquartile mean over seeds of held-out accuracy at the end of training.",
+        "Accuracy: mean over seeds of held-out accuracy at the end of training; interval: Student's t.",
     ]

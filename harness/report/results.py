@@ -1,4 +1,4 @@
-"""What was measured for a group of runs: cost to every target, accuracy, loss, time and memory."""
+"""What was measured for a group of runs: cost to every target, accuracy, time and memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ import numpy as np
 from harness.report.costs import UNKNOWN, Cost, Measure, Reached, State, Target, chance, course, has_block, reach
 from harness.report.groups import Group
 from harness.report.runs import Run
-from harness.report.statistics import LEVEL, Interval, bootstrap, generator, median, paired_ratio, relative_spread
+from harness.report.statistics import (
+    LEVEL,
+    NOTHING,
+    Interval,
+    bootstrap,
+    generator,
+    mean,
+    median,
+    paired_ratio,
+    relative_spread,
+)
 from harness.report.validity import PHASES
 
 #: what seconds per iteration are given for; ``train`` is the whole iteration
 TIMED = ("train", *PHASES)
 #: what a ratio's value is: itself, or a bound of it where a median run missed
 Bound = Literal["", "at least", "at most"]
-_LAST = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +82,7 @@ class MedianCost:
         """The median of one measure and its interval over seeds."""
         if measure not in self._intervals:
             found = bootstrap([list(self.by_seed(measure).values())], generator(), median)
-            self._intervals[measure] = found or Interval(math.nan, math.nan, math.nan, 0, False)
+            self._intervals[measure] = found or NOTHING
         return self._intervals[measure]
 
     @property
@@ -94,19 +103,15 @@ class GroupResult:
 
     @cached_property
     def accuracy(self) -> Interval | None:
-        """Interquartile mean of the held-out accuracy of the runs that were completed."""
-        return self.over_seeds(lambda run: run.number("accuracy", "mean"))
+        """Mean of the held-out accuracy of the runs that were completed."""
+        found = mean([[run.number("accuracy", "mean") for run in self.group.completed]])
+        return found and found.within(0, 1)
 
     @cached_property
     def training_seconds(self) -> float:
         """Median seconds of training of the completed runs; NaN where none was measured."""
         taken = [run.number("seconds", "train") for run in self.group.completed]
         return _middle([value for value in taken if not math.isnan(value)])
-
-    @cached_property
-    def train_loss(self) -> Interval | None:
-        """Interquartile mean of the training loss over the last ten meta-iterations of completed runs."""
-        return self.over_seeds(last_loss)
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -134,10 +139,6 @@ class GroupResult:
     def with_status(self, status: str) -> int:
         """How many runs ended so."""
         return sum(run.summary["status"] == status for run in self.group.by_seed.values())
-
-    def over_seeds(self, quantity: Callable[[Run], float]) -> Interval | None:
-        """Interquartile mean and interval of a quantity of the completed runs."""
-        return bootstrap([[quantity(run) for run in self.group.completed]], generator())
 
     def all_costs(self, target: Target) -> list[MedianCost]:
         """Costs to ``target`` on every block that counts: the compared ones, or its own."""
@@ -183,7 +184,7 @@ def ratio_of(above: MedianCost, below: MedianCost, measure: Measure, level: floa
     whatever the budgets were. The value is unknown (NaN) where both missed.
     """
     if not above.found or not below.found:
-        return Interval(math.nan, math.nan, math.nan, 0, False), ""
+        return NOTHING, ""
     least = paired_ratio(above.at_least(measure), below.by_seed(measure), generator(), level)
     most = paired_ratio(above.by_seed(measure), below.at_least(measure), generator(), level)
     missed = [math.isinf(getattr(cost.median, measure)) for cost in (above, below)]
@@ -203,7 +204,7 @@ def at_chance(group: Group, cost: MedianCost) -> bool:
         gains = [float(course(run, "loss")[0]) - cost.found[seed].state.loss for seed, run in runs.items()]
     else:
         gains = [cost.found[seed].state.accuracy - level[seed] for seed in runs]
-    found = bootstrap([gains], generator())
+    found = mean([gains])
     return found is not None and not (found.low if found.seeds > 1 else found.value) > 0
 
 
@@ -214,12 +215,6 @@ def seconds_per_iteration(run: Run, name: str = "train") -> float:
     if name != "train" or done < 2:
         return total / done if done else math.nan
     return (total - first) / (done - 1) if total >= first else math.nan
-
-
-def last_loss(run: Run) -> float:
-    """Mean training loss over the last ten meta-iterations; NaN where one of them is not finite."""
-    losses = run.metrics["loss"][-_LAST:]
-    return float(losses.mean()) if losses.size else math.nan
 
 
 def max_or_nan(values: Iterable[float]) -> float:

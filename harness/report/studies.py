@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import AllowInfNan, BaseModel, Field, ValidationError
 
+from harness.errors import InputError
 from harness.foreign import is_small_tree, one_line, read_json_object
 from harness.report.cells import Cell, Table, shown, table
 from harness.report.documents import read_object
 from harness.report.groups import methods_of
 from harness.report.names import method_name
 from harness.report.runs import FILES, Run
+from harness.tune.config import TRIALS
 
 #: the plots of a study of hundreds of trials are some hundred kilobytes
 _MOST_BYTES, _MOST_NUMBERS = 4_000_000, 500_000
@@ -92,35 +95,77 @@ def read_studies(paths: Iterable[Path]) -> tuple[list[Study], list[str]]:
 def without_trials(
     runs: list[Run], skipped: list[str], studies: Sequence[Study]
 ) -> tuple[list[Run], list[str], list[str]]:
-    """Runs and skipped folders outside of ``studies``, and a note; all of them where there are no other runs.
+    """Runs and skipped folders without what ``studies`` show, and a note.
 
-    Trials differ in everything that was searched, so that comparing them says nothing about the methods.
+    Trials are never compared: the best of many is no result, and they differ in everything that was searched. What
+    a study trained anew with fresh seeds is compared where there is nothing else. Raises :class:`InputError` where
+    there are only trials, and no study that they belong to.
     """
     folders = [study.folder for study in studies]
-    others = [run for run in runs if not any(folder in run.path.parents for folder in folders)]
-    if not others or len(others) == len(runs):
+    results = [run for run in runs if not _is_trial(run)]
+    others = [run for run in results if not any(folder in run.path.parents for folder in folders)]
+    kept = others or results
+    if not kept and not studies:
+        where = one_line(runs[0].path.parent)
+        raise InputError(f"{where}: trials of a study, nothing else; allowed: runs, or the folder of a finished study")
+    if len(kept) == len(runs):
         return runs, skipped, []
-    left = [line for line in skipped if not line.startswith(tuple(one_line(f"{folder}{os.sep}") for folder in folders))]
-    note = f"{len(runs) - len(others)} runs of {len(studies)} studies are shown as studies and not compared"
-    return others, left, [note]
+    inside = tuple(one_line(f"{folder}{os.sep}" if others else f"{folder / TRIALS}{os.sep}") for folder in folders)
+    left = [line for line in skipped if not line.startswith(inside)]
+    trials = len(runs) - len(results)
+    note = f"{trials} trials of studies are not compared: the best of many is no result"
+    if len(kept) < len(results):
+        note += f"; so are {len(results) - len(kept)} runs that tested them, which the studies' table has"
+    return kept, left, [note]
+
+
+def _is_trial(run: Run) -> bool:
+    """Whether a study chose among this run and others: by its summary, or by its place in an older study."""
+    if run.summary.get("trial") is True:
+        return True
+    folder = run.path.absolute().parent
+    return folder.name == TRIALS and (folder.parent / "result.json").is_file()
+
+
+def studies_found(studies: Sequence[Study]) -> list[str]:
+    """A sentence for each study: how its best setting did on test tasks that had no part in choosing it."""
+    return [_found(name, study.result) for name, study in zip(_names(studies), studies, strict=True)]
+
+
+def _found(name: str, result: Result) -> str:
+    best = f"{name}, best of {result.trials} trials by {result.objective}"
+    accuracy, loss = ([value for value in values if value is not None] for values in _tests(result))
+    if not accuracy and not loss:
+        return f"{best}: not tested on test tasks."
+    shown_mean = f"accuracy {np.mean(accuracy):.1%}" if accuracy else f"loss {shown(float(np.mean(loss)))}"
+    seeds = len(accuracy or loss)
+    return f"{best}: {shown_mean} on test tasks, trained anew with {seeds} fresh {'seed' if seeds == 1 else 'seeds'}."
+
+
+def _names(studies: Sequence[Study]) -> list[str]:
+    named = [(study.result.algo, study.result.geometry) for study in studies]
+    methods = methods_of(named)
+    return [method_name(methods[each]) for each in named]
+
+
+def _tests(result: Result) -> tuple[list[float | None], list[float | None]]:
+    return (result.test.accuracy, result.test.loss) if result.test else ([], [])
 
 
 def studies_table(studies: Sequence[Study]) -> Table:
     """Default beside tuned, on validation tasks that chose and test tasks that did not."""
     columns = ["method", "objective", "trials", "default", "best", "test accuracy", "test loss", "best setting"]
-    methods = methods_of((study.result.algo, study.result.geometry) for study in studies)
     rows: list[list[Cell]] = [
         [
-            method_name(methods[study.result.algo, study.result.geometry]),
+            name,
             study.result.objective,
             study.result.trials,
             _values(study.result.default),
             _values(study.result.best),
-            _mean(study.result.test.accuracy if study.result.test else []),
-            _mean(study.result.test.loss if study.result.test else []),
-            ", ".join(f"{name} {_short(value)}" for name, value in study.result.best.params.items()),
+            *map(_mean, _tests(study.result)),
+            ", ".join(f"{parameter} {_short(value)}" for parameter, value in study.result.best.params.items()),
         ]
-        for study in studies
+        for name, study in zip(_names(studies), studies, strict=True)
     ]
     notes = ["Default and best: the objective on the validation tasks that chose. Test: trained anew with fresh seeds."]
     return table("studies", "Tuned settings", columns, rows, notes)

@@ -9,7 +9,7 @@ from harness.report.latex import to_latex
 from harness.report.names import group_name, method_name
 from harness.report.paper_tables import factor_table, measured_tables, theory_tables
 from harness.report.results import TIMED, GroupResult
-from harness.report.statistics import bootstrap, generator
+from harness.report.statistics import mean
 from harness.report.writers import to_csv, to_json, to_markdown, write_tables
 
 __all__ = ["Table", "tables_of", "to_csv", "to_json", "to_latex", "to_markdown", "write_tables"]
@@ -47,8 +47,9 @@ def _claims(comparison: Comparison) -> Table:
         for claim in comparison.claims
     ]
     notes = [
-        "Held and refuted need five shared seeds and an interval that excludes no effect. Intervals: percentile "
-        "bootstrap of medians over seeds drawn together, 2,000 resamples."
+        "Held and refuted need five shared seeds and an interval that excludes no effect. Intervals: medians over "
+        "seeds drawn together (percentile bootstrap, 2,000 resamples), those of ratios without misses at least as wide "
+        "as Student's t of their logarithms."
     ]
     return table("claims", "The paper's claims", columns, rows, notes)
 
@@ -62,7 +63,7 @@ def _accuracy(comparison: Comparison) -> Table:
             problem, name = comparison.shown_problem(result.group.problem), group_name(result.group)
             runs, ends = len(result.group.completed), ends_text(accuracy)
             rows.append([problem, name, runs, accuracy.value, ends, result.training_seconds])
-    notes = ["Interquartile mean over completed runs; interval: percentile bootstrap over seeds. Seconds: median."]
+    notes = ["Mean over completed runs; interval: Student's t over seeds. Seconds: median."]
     return table("accuracy", "Accuracy on held-out tasks", columns, rows, notes)
 
 
@@ -126,13 +127,13 @@ def _over_problems(comparison: Comparison) -> Table:
                 mine[problem] = result
     rows: list[list[Cell]] = []
     for method, chosen in best.items():
-        found = bootstrap([_accuracies(result) for result in chosen.values()], generator())
+        found = mean([_accuracies(result) for result in chosen.values()])
         if found is not None:
             rows.append([method_name(method), len(chosen), found.seeds, found.value, ends_text(found)])
     columns = ["method", "problems", "seeds, fewest", "accuracy", "accuracy, 95 %"]
     notes = [
-        "Interquartile mean of the held-out accuracy over problems and seeds, each method at the N that is best on a "
-        "problem; interval: bootstrap stratified by problem."
+        "Mean over problems of the mean held-out accuracy over seeds, each method at the N that is best on a problem; "
+        "interval: Student's t with Welch's degrees of freedom."
     ]
     return table("over_problems", "Accuracy over problems", columns, rows, notes)
 

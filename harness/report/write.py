@@ -8,12 +8,12 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.report.against import compare_sets
-from harness.report.comparison import Comparison, compare_runs
+from harness.report.comparison import Comparison, compare_runs, nothing
 from harness.report.costs import Target
 from harness.report.figures import write_figures
 from harness.report.page import write_page
 from harness.report.runs import read_runs
-from harness.report.studies import read_studies, studies_table, without_trials
+from harness.report.studies import read_studies, studies_found, studies_table, without_trials
 from harness.report.tables import tables_of
 from harness.report.writers import write_tables
 
@@ -49,7 +49,8 @@ def write_report(
     studies, left_out = read_studies(folders)
     runs, skipped, notes = without_trials(runs, skipped, studies)
     say(f"comparing {len(runs)} runs")
-    comparison = compare_runs(runs, targets, mix, skipped)
+    comparison = compare_runs(runs, targets, mix, skipped) if runs else nothing(skipped)
+    comparison.findings.extend(studies_found(studies))
     comparison.warnings.extend([*left_out, *notes])
     tables = tables_of(comparison)
     if studies:
@@ -57,6 +58,7 @@ def write_report(
     other = None
     if against is not None:
         others, more = read_runs([Path(against)])
+        others, more, _ = without_trials(others, more, read_studies([Path(against)])[0])
         other = compare_sets(runs, others, targets, mix)
         comparison.warnings.extend([*other.warnings, *more])
         tables.append(other.table)
@@ -65,7 +67,7 @@ def write_report(
     say("drawing figures")
     files += write_figures(comparison, folder / "figures")
     say("writing report.html")
-    write_page(comparison, tables, folder / "report.html", studies)
+    write_page(comparison, tables, folder / "report.html", studies, other.sentences if other else ())
     return {
         "out": str(folder),
         "files": [str(path) for path in [folder / "report.html", *files]],

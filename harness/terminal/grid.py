@@ -56,11 +56,24 @@ def plan_table(entries: list[Entry]) -> tuple[Table, str]:
     table = Table("run", "state", "seconds")
     seconds = estimate(entries)
     for entry, expected in zip(entries, seconds, strict=True):
-        table.add_row(Text(entry.directory.name), entry.state, "" if expected is None else f"{expected:.0f}")
+        table.add_row(Text(entry.directory.name), entry.state, "unknown" if expected is None else f"{expected:.0f}")
     left = [expected for entry, expected in zip(entries, seconds, strict=True) if entry.state in ("new", "unfinished")]
+    return table, f"{len(left)} of {len(entries)} runs to do{_expected(left)}"
+
+
+def _expected(left: list[float | None]) -> str:
+    """How long they take one after the other, as far as it is known."""
     known = [expected for expected in left if expected is not None]
-    unknown = f", {len(left) - len(known)} without a finished run to judge by" if len(known) < len(left) else ""
-    return table, f"{len(left)} of {len(entries)} runs to do; about {sum(known):.0f} s one after the other{unknown}"
+    if not left:
+        return ""
+    if not known:
+        return "; how long is unknown: there is no finished run like any of them"
+    if len(known) == len(left):
+        return f"; about {sum(known):.0f} s one after the other"
+    return (
+        f"; at least {sum(known):.0f} s, one after the other, for the {len(known)} that have a finished run like them; "
+        f"{len(left) - len(known)} have none: unknown"
+    )
 
 
 def outcome_lines(entries: list[Entry]) -> list[str]:

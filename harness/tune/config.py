@@ -12,6 +12,10 @@ from harness.config import RunConfig
 TRIAL_ITERATIONS, TRIAL_EVAL_TASKS = 30, 100
 
 
+#: folder of a study's trials, in that of the study
+TRIALS = "runs"
+
+
 class TuneConfig(RunConfig):
     """A run, whose settings every trial shares but for those searched; and how to search them."""
 

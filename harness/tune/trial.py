@@ -144,7 +144,7 @@ def _run_alone(config: RunConfig, results: Path, watch: Watch) -> dict[str, Any]
     """The run, when no other process is at it: another trial may have the same parameters."""
     while True:
         try:
-            return run(config, results=results, resume=True, progress=watch)
+            return run(config, results=results, resume=True, progress=watch, trial=True)
         except Locked:
             time.sleep(_LOCKED_SECONDS)
 

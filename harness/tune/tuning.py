@@ -9,7 +9,7 @@ from typing import Any
 from harness.child import Place
 from harness.compare import shares
 from harness.setup import pick_device
-from harness.tune.config import TuneConfig
+from harness.tune.config import TRIALS, TuneConfig
 from harness.tune.crew import Crew
 from harness.tune.plan import StudyPlan, folder, plan
 from harness.tune.result import result_of, write_suite
@@ -63,7 +63,7 @@ def tune(
             "storage": where,
             "study": made.name,
             "owners": str(owners),
-            "results": str(folder(out, made) / "runs"),
+            "results": str(folder(out, made) / TRIALS),
             "trials": config.trials,
             "budget": config.budget_seconds,
         }

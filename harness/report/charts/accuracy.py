@@ -30,7 +30,7 @@ def accuracy_charts(comparison: Comparison, problem: str) -> list[Chart]:
     )
     counts = view.seeds_text(len(result.group.completed) for result in results)
     statistic = (
-        f"Height: interquartile mean over {counts}, bars: 95 % bootstrap interval. Cost: median. "
+        f"Height: mean over {counts}, bars: 95 % interval of it (Student's t). Cost: median. "
         "Numbers beside points: N; equal ones differ in another setting. "
         "Front: no setting is both cheaper and more accurate."
     )

@@ -9,15 +9,14 @@ import numpy as np
 
 from harness.report.charts.chart import Array
 from harness.report.columns import Columns
-from harness.report.statistics import ENOUGH, interquartile_mean
+from harness.report.statistics import ENOUGH, mean_band
 
 POINTS = 200
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Interquartile mean over seeds ``[points]`` with its band; ``low`` and ``high`` are None for one seed."""
+    """Mean over seeds ``[points]`` with its band; ``low`` and ``high`` are None for one seed."""
 
     x: Array
     y: Array
@@ -49,33 +48,20 @@ def thin(x: Array, y: Array) -> tuple[Array, Array]:
     return x[kept], y[kept]
 
 
-def average(seeds: Sequence[tuple[Array, Array]], whole: bool, generator: np.random.Generator) -> Curve:
-    """Interquartile mean over ``seeds`` (x, y), where all of them were measured; ``whole``: x are integers.
+def average(seeds: Sequence[tuple[Array, Array]], whole: bool) -> Curve:
+    """Mean over ``seeds`` (x, y), where all of them were measured; ``whole``: x are integers.
 
-    The band is a 95 % bootstrap interval over seeds, or their range where they are fewer than ``ENOUGH``.
+    The band is a 95 % interval of the mean, or the range of the seeds where they are fewer than ``ENOUGH``.
     """
     grid = _grid(max(float(x[0]) for x, _ in seeds), min(float(x[-1]) for x, _ in seeds), whole)
     values = np.stack([np.interp(grid, x, y) for x, y in seeds], axis=1)
     if len(seeds) == 1:
         return Curve(grid, values[:, 0], None, None)
-    centre = interquartile_mean(values)
+    centre, low, high = mean_band(values)
+    least = values.min(1)
     if len(seeds) < ENOUGH:
-        return Curve(grid, centre, values.min(1), values.max(1))
-    low, high = np.quantile(_resampled(values, generator), (0.025, 0.975), axis=1)
-    return Curve(grid, centre, low, high)
-
-
-def _resampled(values: Array, generator: np.random.Generator) -> Array:
-    """Interquartile means of resamples of ``values`` ``[points, seeds]``: ``[points, resamples]``.
-
-    Which seed has which rank differs between points, but ranks are drawn as seeds are: at random. So ranks are
-    drawn, once for all points, and the mean of a resample is a fixed weighting of the ordered values.
-    """
-    seeds = values.shape[1]
-    cut = seeds // 4
-    kept = np.sort(generator.integers(seeds, size=(_RESAMPLES, seeds)))[:, cut : seeds - cut]
-    weights = np.eye(seeds)[kept].mean(axis=1)
-    return np.asarray(np.sort(values) @ weights.T)
+        return Curve(grid, centre, least, values.max(1))
+    return Curve(grid, centre, np.where((low <= 0) & (least > 0), least, low), high)  # the axis may be logarithmic
 
 
 def _grid(first: float, last: float, whole: bool) -> Array:

@@ -15,7 +15,7 @@ from harness.report.charts.style import COLOURS, method_styles
 from harness.report.comparison import Comparison
 from harness.report.groups import Group
 from harness.report.names import method_name
-from harness.report.statistics import ENOUGH, generator
+from harness.report.statistics import ENOUGH
 
 _CLOCKS = (("iteration", "meta-iterations", "meta-iterations"), ("seconds", "running time", "running time (s)"))
 #: the smoothing window is this share of the longest run
@@ -88,7 +88,7 @@ def _lines(member: _Member, clock: str, window: int) -> list[Line]:
     lines = []
     completed = [loss_of(run.metrics, clock, window) for run in member.group.completed]
     if seeds := [seed for seed in completed if len(seed[0])]:
-        curve = average(seeds, clock == "iteration", generator())
+        curve = average(seeds, clock == "iteration")
         lines.append(Line(member.name, member.style, "curve", curve.x, curve.y, curve.low, curve.high))
     for run in member.group.by_seed.values():
         x, y = loss_of(run.metrics, clock, window)
@@ -110,9 +110,9 @@ def _statistic(groups: Sequence[Group], window: int) -> str:
     counts = [len(group.completed) for group in groups]
     text = []
     if max(counts) > 1:
-        text.append(f"Line: interquartile mean over {view.seeds_text([count for count in counts if count])}.")
+        text.append(f"Line: mean over {view.seeds_text([count for count in counts if count])}.")
         if max(counts) >= ENOUGH:
-            text.append("Band: 95 % bootstrap interval over seeds.")
+            text.append("Band: 95 % interval of the mean (Student's t).")
         if any(1 < count < ENOUGH for count in counts):
             text.append(f"Band of fewer than {ENOUGH} seeds: their range.")
     elif max(counts) == 1:

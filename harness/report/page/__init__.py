@@ -29,8 +29,16 @@ _HERE = Path(__file__).parent
 _SCRIPTS = ("drawing.js", "plots.js", "runs.js")
 
 
-def write_page(comparison: Comparison, tables: Sequence[Table], path: Path, studies: Sequence[Study] = ()) -> None:
+def write_page(
+    comparison: Comparison,
+    tables: Sequence[Table],
+    path: Path,
+    studies: Sequence[Study] = (),
+    differences: Sequence[str] = (),
+) -> None:
     """Write the whole report of ``comparison``, with the plots of ``studies``, to ``path``, UTF-8.
+
+    ``differences`` are what a comparison against other results found.
 
     All scripts, styles and data are inside. A content security policy forbids every connection and every script
     but these; whatever came from a file is escaped as text.
@@ -42,7 +50,7 @@ def write_page(comparison: Comparison, tables: Sequence[Table], path: Path, stud
         _environment()
         .get_template("report.html.j2")
         .render(
-            overview=overview(comparison),
+            overview=overview(comparison, differences),
             tables=tables,
             cards=found,
             problems=comparison.problems,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.report.claims import Claim
@@ -27,8 +28,8 @@ class Overview:
     shown: int = SHOWN
 
 
-def overview(comparison: Comparison) -> Overview:
-    """The head of the page of ``comparison``."""
+def overview(comparison: Comparison, differences: Sequence[str] = ()) -> Overview:
+    """The head of the page of ``comparison``, and of what was found against other results."""
     groups, problems = comparison.groups, comparison.problems
     runs = [run for group in groups for run in group.runs]
     statuses = Counter(str(run.summary["status"]).replace("_", " ") for run in runs)
@@ -44,7 +45,7 @@ def overview(comparison: Comparison) -> Overview:
     return Overview(
         _in_words(list(dict.fromkeys(method_name(group.method) for group in groups))),
         facts,
-        comparison.findings,
+        [*comparison.findings, *(f"Against the other results: {sentence}" for sentence in differences)],
         [(claim, comparison.shown_problem(claim.problem)) for claim in comparison.claims],
         [warning for warning in comparison.warnings if warning not in skipped],
         comparison.skipped,

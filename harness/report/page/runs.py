@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from harness.machines import SITTINGS
 from harness.report.comparison import Comparison
 from harness.report.groups import Group
 from harness.report.names import group_name
@@ -34,7 +35,8 @@ def run_data(comparison: Comparison) -> dict[str, Any]:
     environments: dict[str, int] = {}
     runs = []
     for label, run in members:
-        environment = json.dumps(plain(run.environment), sort_keys=True)
+        shared = {name: value for name, value in run.environment.items() if name != SITTINGS}
+        environment = json.dumps(plain(shared), sort_keys=True)
         runs.append(
             {
                 "name": run.path.name,
@@ -60,4 +62,5 @@ def _common(configs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _result(run: Run) -> dict[str, Any]:
-    return {name: run.summary[name] for name in _RESULT if run.summary.get(name) is not None}
+    found = {name: run.summary[name] for name in _RESULT if run.summary.get(name) is not None}
+    return {**found, SITTINGS: began} if (began := run.environment.get(SITTINGS)) else found
