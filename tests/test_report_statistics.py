@@ -13,7 +13,6 @@ from harness.report.profiles import performance_profiles
 from harness.report.statistics import (
     bootstrap,
     generator,
-    interquartile_mean,
     mean,
     median,
     paired_difference,
@@ -34,11 +33,6 @@ def test_the_median_counts_misses_as_infinity():
     assert median([3, math.inf, math.inf]) == math.inf
     assert median([3, 4, math.inf]) == 4
     assert median([3, math.inf]) == math.inf
-
-
-def test_the_interquartile_mean_leaves_a_quarter_out_at_both_ends():
-    assert interquartile_mean([0, 1, 2, 3, 4, 5, 6, 1000]) == pytest.approx(3.5)
-    assert interquartile_mean([1, 2, 6]) == pytest.approx(3)
 
 
 def test_a_mean_has_the_interval_of_students_t():
@@ -137,7 +131,7 @@ def test_a_ratio_with_a_side_that_never_got_there_is_infinite_or_zero():
 @given(st.lists(_COSTS, min_size=2, max_size=7), st.lists(_COSTS, min_size=2, max_size=7))
 def test_no_end_of_an_interval_over_two_seeds_is_nan(first, second):
     for found in (
-        bootstrap([first], generator(), median),
+        bootstrap([first], generator()),
         paired_ratio(seeded(first), seeded(second), generator()),
     ):
         assert not math.isnan(found.low)

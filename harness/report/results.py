@@ -20,7 +20,6 @@ from harness.report.statistics import (
     bootstrap,
     generator,
     mean,
-    median,
     paired_ratio,
     relative_spread,
 )
@@ -81,7 +80,7 @@ class MedianCost:
     def interval(self, measure: Measure) -> Interval:
         """The median of one measure and its interval over seeds."""
         if measure not in self._intervals:
-            found = bootstrap([list(self.by_seed(measure).values())], generator(), median)
+            found = bootstrap([list(self.by_seed(measure).values())], generator())
             self._intervals[measure] = found or NOTHING
         return self._intervals[measure]
 

@@ -78,7 +78,7 @@ def run_directory(content: bytes) -> None:
     for run in runs:
         assert np.isfinite(run.metrics["iteration"]).all()
         assert all(line.isprintable() for line in [*run.faults, *skipped])
-        json.dumps([run.environment, run.stationarity])
+        json.dumps([run.environment, run.stationarity], default=np.ndarray.tolist)
     group_runs(runs)
 
 
