@@ -151,11 +151,22 @@ class PlainRun:
             found[f"{name}_ci95"] = 1.96 * math.sqrt(statistics.variance(values) / tasks)
         return found
 
-    def measure(self, tasks: range) -> dict[str, object]:
-        """What ``stationarity.jsonl`` says, on ``tasks`` of the training stream; always the exact gradient."""
+    def measure(self, tasks: range, sizes: list[int]) -> dict[str, object]:
+        """What ``stationarity.jsonl`` says, on ``tasks`` of the training stream in groups: the exact gradient."""
         each, loss, accuracy = self.meta_gradient("train", tasks)
         gradient = {name: sum(one[name] for one in each) / len(each) for name in self.parameters}
+        rest = iter(each)
+        groups = [[next(rest) for _ in range(size)] for size in sizes]
+        unbiased: dict[str, float | None] = {"tasks": len(each), "groups": len(groups)}
         of_w, of_phi = self.squares(gradient)
+        for part, (side, square) in {"w": (0, of_w), "phi": (1, of_phi)}.items():
+            value = self.unbiased(groups, side)
+            others = [self.unbiased(groups[:left] + groups[left + 1 :], side) for left in range(len(groups))]
+            # the jackknife (Efron and Stein 1981), which leaves out one group after the other
+            error = math.sqrt((len(others) - 1) * statistics.pvariance(others))
+            unbiased |= {part: value, f"{part}_noise": square - value}
+            if len(set(sizes)) == 1:
+                unbiased[f"{part}_error"] = error
         return {
             "iteration": self.iteration,
             "loss": loss,
@@ -163,8 +174,19 @@ class PlainRun:
             "grad_w_squared_norm": of_w,
             "grad_phi_squared_norm": of_phi,
             "squared_norms": {name: (g**2).sum().item() for name, g in gradient.items()},
+            "unbiased": unbiased,
             "counts": self.counts(),
         }
+
+    def unbiased(self, groups: list[list[Named]], side: int) -> float:
+        """(|A|^2 - sum |a_b|^2) / (T^2 - sum n_b^2) with sums a_b of n_b gradients and A of all T, in w or phi."""
+
+        def square(gradients: list[Named]) -> float:
+            return self.squares({name: sum(one[name] for one in gradients) for name in self.parameters})[side]
+
+        everything = [one for group in groups for one in group]
+        pairs = len(everything) ** 2 - sum(len(group) ** 2 for group in groups)
+        return (square(everything) - sum(square(group) for group in groups)) / pairs
 
     def squares(self, gradient: Named) -> tuple[float, float]:
         """The squared norms of what belongs to w and of what belongs to phi."""

@@ -22,7 +22,7 @@ from harness.progress import Silent
 from harness.store import load_parameters
 
 FIRST_FIXED = 2**40  # docs/decisions.md: tasks of the training stream that are never trained on
-FIXED, HELD_OUT, SEED = 3, 4, 3
+FIXED, HELD_OUT, SEED = 4, 4, 3
 BASE = {
     "dtype": "float64",
     "device": "cpu",
@@ -123,7 +123,16 @@ CASES = [
     case("maml, sgd, one task at a time", convolutions, ("",), algo="maml", task_chunk=1, **IMAGES, **SGD),
     case("fomaml", convolutions, ("",), algo="fomaml", **IMAGES),
     case("anil convex", convolutions, HEAD, **CONVEX, **IMAGES),
-    case("anil convex, sgd, two tasks at a time", convolutions, HEAD, task_chunk=2, **CONVEX, **IMAGES, **SGD),
+    case(
+        "anil convex, sgd, two tasks at a time",
+        convolutions,
+        HEAD,
+        task_chunk=2,
+        meta_batch=5,
+        **CONVEX,
+        **IMAGES,
+        **SGD,
+    ),
     case("anil nonconvex", convolutions, BEHIND, **NONCONVEX, **IMAGES),
     case("anil convex, joint", convolutions, HEAD, norm_statistics="joint", **CONVEX, **IMAGES),
     case("anil nonconvex, joint, sgd", convolutions, BEHIND, norm_statistics="joint", **NONCONVEX, **IMAGES, **SGD),
@@ -180,12 +189,12 @@ def plain(module, adapted, config, benchmark):
 
 def files_of(witness: PlainRun, config: RunConfig) -> dict[str, list[dict]]:
     """What the run writes, by the plain loop: its files' lines, validations and measurements every two iterations."""
-    fixed = range(FIRST_FIXED, FIRST_FIXED + config.stationarity_tasks)
-    metrics, evaluations, stationarity = [], [], [witness.measure(fixed)]
+    fixed, groups = range(FIRST_FIXED, FIRST_FIXED + FIXED), [1] * FIXED
+    metrics, evaluations, stationarity = [], [], [witness.measure(fixed, groups)]
     for iteration in range(1, config.iterations + 1):
         metrics.append(witness.step())
         if iteration % 2 == 0 or iteration == config.iterations:
-            stationarity.append(witness.measure(fixed))
+            stationarity.append(witness.measure(fixed, groups))
             evaluations.append(witness.evaluate("validation", config.eval_tasks))
     evaluations.append(witness.evaluate("test", config.eval_tasks))
     return {"metrics": metrics, "evaluations": evaluations, "stationarity": stationarity}
@@ -204,6 +213,11 @@ def near(expected):
     return expected
 
 
+def picked(line: dict, numbers: dict) -> dict:
+    """What ``numbers`` has of ``line``."""
+    return {key: picked(line[key], value) if isinstance(value, dict) else line[key] for key, value in numbers.items()}
+
+
 def agree(summary: dict, witness: PlainRun, config: RunConfig) -> None:
     """Files, checkpoint and summary of a whole run against the plain loop, which is run here."""
     found = files_of(witness, config)
@@ -211,7 +225,7 @@ def agree(summary: dict, witness: PlainRun, config: RunConfig) -> None:
         written = lines(summary, name)
         assert len(written) == len(expected), name
         for line, numbers in zip(written, expected, strict=True):
-            assert {key: line[key] for key in numbers} == near(numbers), name
+            assert picked(line, numbers) == near(numbers), name
 
     saved = load_parameters(summary["run_dir"])["state_dict"]
     assert set(saved) == set(witness.parameters)
@@ -343,8 +357,21 @@ def test_training_takes_every_task_once_and_held_out_tasks_are_those_of_their_sp
     assert trained == [(0, 3), (3, 3), (6, 3), (9, 3)]
     for split in ("validation", "test"):
         assert [one[1:] for one in drawn if one[0] == split] == [(0, 3), (3, 3), (6, 1)]
-    fixed = [(first - FIRST_FIXED, tasks) for split, first, tasks in drawn if split == "train" and first >= FIRST_FIXED]
-    assert fixed == [(0, 3)] * 3
+    fixed = [first + task for split, first, tasks in drawn if first >= FIRST_FIXED for task in range(tasks)]
+    assert fixed == [*range(FIRST_FIXED, FIRST_FIXED + FIXED)] * 3
+
+
+@pytest.mark.parametrize(("tasks", "groups"), [(21, [1] + [1, 1, 2] * 5), (48, [3] * 16)])
+def test_the_noise_of_more_tasks_is_taken_out_in_sixteen_groups(tmp_path, tasks, groups):
+    config = configured({**WAVES, **CONVEX, "stationarity_tasks": tasks, "iterations": 1, "inner_steps": 1})
+    summary = harness.run(config, results=tmp_path, model=tanh)
+    witness = plain(initial(tanh, (1,), 1), HEAD, config, Sinusoid())
+    expected = witness.measure(range(FIRST_FIXED, FIRST_FIXED + tasks), groups)
+    line = lines(summary, "stationarity")[0]
+    assert picked(line, expected) == near(expected)
+    products = {name: sum(each) / 16 for name, each in line["unbiased"]["products"].items()}
+    for part, names in (("w", witness.adapted), ("phi", set(products) - set(witness.adapted))):
+        assert sum(products[name] for name in names) == near(expected["unbiased"][part])
 
 
 @pytest.fixture
