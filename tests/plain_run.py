@@ -39,6 +39,9 @@ class PlainRun:
     first_order: bool = False
     together: int = 0
     iteration: int = 0
+    #: parameters and gradient at the last measurement, and the secants from the one before it
+    before: tuple[Named, Named] | None = None
+    secants: dict[str, float] = field(default_factory=dict)
     moments: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -155,6 +158,15 @@ class PlainRun:
         """What ``stationarity.jsonl`` says, on ``tasks`` of the training stream in groups: the exact gradient."""
         each, loss, accuracy = self.meta_gradient("train", tasks)
         gradient = {name: sum(one[name] for one in each) / len(each) for name in self.parameters}
+        if self.before:
+            way, change = (
+                {name: new[name] - old[name] for name in new}
+                for new, old in zip((self.parameters, gradient), self.before, strict=True)
+            )
+            length = math.sqrt(sum(self.squares(way)))
+            of_w, of_phi = self.squares(change)
+            self.secants = {"smoothness_w": math.sqrt(of_w) / length, "smoothness_phi": math.sqrt(of_phi) / length}
+        self.before = dict(self.parameters), gradient
         rest = iter(each)
         groups = [[next(rest) for _ in range(size)] for size in sizes]
         unbiased: dict[str, float | None] = {"tasks": len(each), "groups": len(groups)}
@@ -187,6 +199,19 @@ class PlainRun:
         everything = [one for group in groups for one in group]
         pairs = len(everything) ** 2 - sum(len(group) ** 2 for group in groups)
         return (square(everything) - sum(square(group) for group in groups)) / pairs
+
+    def curvature(self, number: int) -> float:
+        """The largest eigenvalue of the Hessian in w of a training task's inner objective."""
+        task, sizes = self.draw("train", number), [self.parameters[name].numel() for name in self.adapted]
+
+        def objective(flat: Tensor) -> Tensor:
+            parts = zip(self.adapted, flat.split(sizes), strict=True)
+            w = {name: part.view_as(self.parameters[name]) for name, part in parts}
+            loss = self.loss(self.predict({**self.parameters, **w}, task, query=False), task[1])
+            return loss + self.l2 / 2 * (flat**2).sum()
+
+        start = torch.cat([self.parameters[name].flatten() for name in self.adapted])
+        return torch.linalg.eigvalsh(torch.autograd.functional.hessian(objective, start)).max().item()
 
     def squares(self, gradient: Named) -> tuple[float, float]:
         """The squared norms of what belongs to w and of what belongs to phi."""

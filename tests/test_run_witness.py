@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from plain_run import PlainRun
 from torch import nn
 
@@ -218,6 +219,11 @@ def picked(line: dict, numbers: dict) -> dict:
     return {key: picked(line[key], value) if isinstance(value, dict) else line[key] for key, value in numbers.items()}
 
 
+COPIED = """
+    geometry engine benchmark model adapt ways shots queries inner_steps inner_lr meta_batch iterations seed dtype
+"""
+
+
 def agree(summary: dict, witness: PlainRun, config: RunConfig) -> None:
     """Files, checkpoint and summary of a whole run against the plain loop, which is run here."""
     found = files_of(witness, config)
@@ -231,6 +237,11 @@ def agree(summary: dict, witness: PlainRun, config: RunConfig) -> None:
     assert set(saved) == set(witness.parameters)
     for name, value in witness.parameters.items():
         torch.testing.assert_close(saved[name], value, rtol=1e-9, atol=1e-11)
+
+    written = yaml.safe_load((Path(summary["run_dir"]) / "config.yaml").read_text())
+    assert picked(written, config.model_dump(exclude_unset=True)) == config.model_dump(exclude_unset=True)
+    assert {name: summary[name] for name in COPIED.split()} == {name: written[name] for name in COPIED.split()}
+    assert (summary["algorithm"], summary["device"], summary["schema"]) == (written["algo"], "cpu", 2)
 
     last, test = found["metrics"][-1], found["evaluations"][-1]
     assert summary["status"] == "completed"
@@ -367,11 +378,18 @@ def test_the_noise_of_more_tasks_is_taken_out_in_sixteen_groups(tmp_path, tasks,
     summary = harness.run(config, results=tmp_path, model=tanh)
     witness = plain(initial(tanh, (1,), 1), HEAD, config, Sinusoid())
     expected = witness.measure(range(FIRST_FIXED, FIRST_FIXED + tasks), groups)
-    line = lines(summary, "stationarity")[0]
+    line, after = lines(summary, "stationarity")
     assert picked(line, expected) == near(expected)
     products = {name: sum(each) / 16 for name, each in line["unbiased"]["products"].items()}
     for part, names in (("w", witness.adapted), ("phi", set(products) - set(witness.adapted))):
         assert sum(products[name] for name in names) == near(expected["unbiased"][part])
+    # eight Lanczos steps find what six parameters have
+    assert line["L"] == near(max(witness.curvature(FIRST_FIXED + task) for task in range(config.meta_batch)))
+    assert (line["smoothness_w"], line["smoothness_phi"]) == (None, None)
+
+    witness.step()
+    witness.measure(range(FIRST_FIXED, FIRST_FIXED + tasks), groups)
+    assert picked(after, witness.secants) == near(witness.secants)
 
 
 @pytest.fixture
