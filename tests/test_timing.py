@@ -278,18 +278,25 @@ def test_spread_is_warned_about():
     assert "IQR is 33% of the median" in _warnings([noisy])[0]
 
 
-def test_one_convolution_in_groups_has_the_flops_of_one_for_each_group():
+@pytest.mark.parametrize("padding", [0, 1])
+def test_one_convolution_in_groups_has_the_flops_of_one_for_each_group(padding):
     x, weight = torch.randn(2, 6, 5, 5, requires_grad=True), torch.randn(12, 2, 3, 3, requires_grad=True)
 
     def grouped():
-        torch.nn.functional.conv2d(x, weight, groups=3, padding=1).sum().backward()
+        torch.nn.functional.conv2d(x, weight, groups=3, padding=padding).sum().backward()
 
     def one_by_one():
         for part, own in zip(x.chunk(3, 1), weight.chunk(3), strict=True):
-            torch.nn.functional.conv2d(part, own, padding=1).sum().backward()
+            torch.nn.functional.conv2d(part, own, padding=padding).sum().backward()
 
-    forward = 2 * (2 * 5 * 5) * (12 * 2 * 3 * 3)
+    forward = 2 * (2 * (3 + 2 * padding) ** 2) * (12 * 2 * 3 * 3)
     assert flops_of(grouped) == flops_of(one_by_one) == 3 * forward
+
+
+def test_a_transposed_convolution_has_the_flops_of_its_inputs_positions():
+    x, weight = torch.randn(2, 6, 5, 5, requires_grad=True), torch.randn(6, 4, 3, 3, requires_grad=True)
+    forward = 2 * (2 * 5 * 5) * (6 * 4 * 3 * 3)
+    assert flops_of(lambda: torch.nn.functional.conv_transpose2d(x, weight).sum().backward()) == 3 * forward
 
 
 def test_flops_of_a_matrix_product_are_counted():
