@@ -17,7 +17,7 @@ from harness.errors import InputError
 from harness.key import run_key
 from harness.precision import check_tf32
 from harness.problem.benchmark import SPLITS, Benchmark
-from harness.problem.meta_loss import not_the_gradient
+from harness.problem.meta_loss import adapts_plainly, not_the_gradient
 from harness.problem.models import ModelFactory, build, check_options, load_factory
 from harness.problem.oracle import Inner, Oracle
 from harness.problem.partition import Network
@@ -93,7 +93,8 @@ def set_up(resolved: Resolved) -> Setup:
     fingerprint = _fingerprint(module, w, phi, first_tasks) if resolved.objects else ""
     key = run_key(resolved, factory, fingerprint)
     evaluator = Native(problem, "recursion")
-    why = _not_the_gradient(config, evaluator, benchmark, w, phi) if config.stationarity_every else None
+    own_loop = config.stationarity_every and not adapts_plainly(algorithm)
+    why = _not_the_gradient(config, evaluator, benchmark, w, phi) if own_loop else None
     return Setup(config, problem, engine, evaluator, w, phi, device, key, {"definition_1": why} if why else {})
 
 
