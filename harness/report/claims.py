@@ -35,6 +35,8 @@ class Claim:
     #: the numbers behind it, or which runs are missing
     detail: str
     problem: str = ""
+    #: whether the theorem that it is taken from speaks of these runs at all
+    conditions: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,11 @@ def _trend(
                 *_starts(series, target),
                 *_equal_K(series, trend),
                 *doubts,
-                *_theorem(series),
             ]
         )
         name = f"K to {target}" if kind == "fall" else f"K({target})"
         sentence = trend.sentence.replace("the target", str(target)).replace("convex: K ", f"convex: {name} ")
-        made.append(Claim(sentence, "undecided" if doubts else decided, text, detail, problem))
+        made.append(Claim(sentence, "undecided" if doubts else decided, text, detail, problem, _conditions(series)))
     return made
 
 
@@ -137,15 +138,15 @@ def _doubts(series: Series, target: Target, costs: Sequence[MedianCost]) -> list
     return [words.format(", ".join(where)) for words, where in told.items() if where]
 
 
-def _theorem(series: Series) -> list[str]:
-    """Whether the theorem that the claim is taken from speaks of these runs at all."""
+def _conditions(series: Series) -> str:
+    """Whether Theorem 1 or 2 speaks of these runs, in sentences; empty where their step sizes are not known."""
     first = series.results[0].group
     steps = [
         Steps(result.group.inner_steps, *(number(result.group.setting.get(name)) for name in _STEP_SIZES))
         for result in series.results
     ]
     if not all(step > 0 for each in steps for step in (each.inner_lr, each.outer_lr_w, each.outer_lr_phi)):
-        return []
+        return ""
     options = [first.setting.get(name) for name in ("algo_options", "benchmark_options")]
     # lambda bounds mu from below; quadratic tasks state their own
     stated = [number(part.get(name)) for part in options if isinstance(part, dict) for name in ("l2", "mu")]
@@ -155,7 +156,7 @@ def _theorem(series: Series) -> list[str]:
     found = conditions(
         first.algorithm, first.geometry, optimizer, steps, L=max(known, default=math.nan), mu=mu or math.nan
     )
-    return [sentence for sentence in (found.sentence, found.effect) if sentence]
+    return " ".join(f"{sentence}." for sentence in (found.sentence, found.effect) if sentence)
 
 
 def _starts(series: Series, target: Target) -> list[str]:
@@ -239,11 +240,18 @@ def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], he
     if any(row.is_bound for row in rows):
         detail += "; L was not measured, so (1 + κL)^N is taken as 1 and the prediction is a lower bound"
     verdicts = {row.inner_steps: _at_least(row, factor) for row, factor in found}
-    for row in rows:
-        outside = factor_condition(geometry, row.inner_steps, number(row.maml.setting.get("inner_lr")))
-        detail += "".join(f"; {said} (N = {row.inner_steps})" for said in (row.doubt, outside) if said)
+    doubts = {row.inner_steps: row.doubt for row in rows if row.doubt}
+    if doubts:
+        detail += "; " + ", ".join(f"{doubt} (N = {steps})" for steps, doubt in doubts.items())
+    outside = [
+        f"{said[0].upper()}{said[1:]} (N = {row.inner_steps})."
+        for row in rows
+        if (said := factor_condition(geometry, row.inner_steps, number(row.maml.setting.get("inner_lr"))))
+    ]
     least = min((factor.measured for _, factor in found), key=lambda interval: interval.seeds)
-    return Claim(sentence, all_of(verdicts.values()), f"{text}; {seeds_text(least)}", detail, problem)
+    return Claim(
+        sentence, all_of(verdicts.values()), f"{text}; {seeds_text(least)}", detail, problem, " ".join(outside)
+    )
 
 
 def _at_least(row: FactorRow, factor: Factor) -> Verdict:

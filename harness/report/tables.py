@@ -35,7 +35,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
 
 
 def _claims(comparison: Comparison) -> Table:
-    columns = ["problem", "claim", "verdict", "95 % interval", "detail"]
+    columns = ["problem", "claim", "verdict", "95 % interval", "detail", "the theorem's conditions"]
     rows: list[list[Cell]] = [
         [
             comparison.shown_problem(claim.problem),
@@ -43,6 +43,7 @@ def _claims(comparison: Comparison) -> Table:
             claim.verdict,
             claim.interval_text or None,
             claim.detail,
+            claim.conditions or None,
         ]
         for claim in comparison.claims
     ]
