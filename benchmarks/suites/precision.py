@@ -70,7 +70,8 @@ def _short(error: float) -> float:
 def with_kernels(kernels: str, threads: int) -> list[dict[str, Any]]:
     """:func:`measured` in a process with these libraries' kernels: they are chosen when a library is loaded."""
     name, _, value = kernels.partition("=")
-    chosen = {name: value} if name else {}
+    # As in the program itself: threads that wait by spinning are slow where cores are shared with others.
+    chosen = {"GOMP_SPINCOUNT": "2000"} | ({name: value} if name else {})
     command = [sys.executable, "-m", "benchmarks.suites.precision", "--threads", str(threads)]
     done = subprocess.run(command, env={**os.environ, **chosen}, stdout=subprocess.PIPE, text=True, check=True)
     rows: list[dict[str, Any]] = json.loads(done.stdout)
