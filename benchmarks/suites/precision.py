@@ -90,7 +90,7 @@ def table(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 medians[row["benchmark"], part["kernels"]].append(row["median"])
     lines = []
     for (benchmark, kernels), of_rows in medians.items():
-        programs = {of: statistics.median(row[of] for row in of_rows) for of in of_rows[0]}
+        programs = {of: _short(statistics.median(row[of] for row in of_rows)) for of in of_rows[0]}
         ratios = [row["native"] / min(error for of, error in row.items() if of != "native") for row in of_rows]
         lines.append({"benchmark": benchmark, "kernels": kernels, **programs, "worst_ratio": _short(max(ratios))})
     return lines
