@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms.anil import ANIL
 from algorithms.maml import MAML
+from benchmarks.suites.precision import table
 from harness.engines.native import Native
 from harness.engines.native.first_block import FirstBlock
 from harness.precision import tf32
@@ -18,6 +21,7 @@ from harness.proof import verify
 from harness.proof.float32 import FLOOR, cut, errors
 from harness.terminal.proof import proof_tables
 
+REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "float32.json"
 PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
 
 
@@ -130,9 +134,19 @@ def test_the_table_reads_at_80_columns():
     single = {"problem": "miniimagenet trained", "witness": "autograd", "dtype": "float32", "peer": "learn2learn"}
     rows = [{**row, **kind, "relative_error": 1.25e-6, "tolerance": 1e-5} for kind in (double, single)]
     text = io.StringIO()
-    for table in proof_tables({"rows": rows}):
-        Console(file=text, width=80).print(table)
+    for part in proof_tables({"rows": rows}):
+        Console(file=text, width=80).print(part)
     shown = text.getvalue()
     assert max(map(len, shown.splitlines())) <= 80
     for word in ("fomaml", "nonconvex", "differences", "miniimagenet", "trained", "1.25e-06", "learn2learn"):
         assert word in shown.split()
+
+
+def test_in_the_reference_no_kernels_and_threads_make_native_less_exact_than_twice_the_best_peer():
+    """And the table that the documents quote says what the rows say."""
+    document = json.loads(REFERENCE.read_text())
+    rows = [row["median"] for part in document["parts"] for row in part["rows"]]
+    peers = [{program: error for program, error in row.items() if program != "native"} for row in rows]
+    assert {"higher", "learn2learn", "torchopt"} <= set.intersection(*map(set, peers))
+    assert all(row["native"] <= max(FLOOR, 2 * min(of.values())) for row, of in zip(rows, peers, strict=True))
+    assert document["table"] == table(document["parts"])

@@ -70,7 +70,8 @@ def _short(error: float) -> float:
 def with_kernels(kernels: str, threads: int) -> list[dict[str, Any]]:
     """:func:`measured` in a process with these libraries' kernels: they are chosen when a library is loaded."""
     name, _, value = kernels.partition("=")
-    chosen = {name: value} if name else {}
+    # As in the program itself: threads that wait by spinning are slow where cores are shared with others.
+    chosen = {"GOMP_SPINCOUNT": "2000"} | ({name: value} if name else {})
     command = [sys.executable, "-m", "benchmarks.suites.precision", "--threads", str(threads)]
     done = subprocess.run(command, env={**os.environ, **chosen}, stdout=subprocess.PIPE, text=True, check=True)
     rows: list[dict[str, Any]] = json.loads(done.stdout)
@@ -89,7 +90,7 @@ def table(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 medians[row["benchmark"], part["kernels"]].append(row["median"])
     lines = []
     for (benchmark, kernels), of_rows in medians.items():
-        programs = {of: statistics.median(row[of] for row in of_rows) for of in of_rows[0]}
+        programs = {of: _short(statistics.median(row[of] for row in of_rows)) for of in of_rows[0]}
         ratios = [row["native"] / min(error for of, error in row.items() if of != "native") for row in of_rows]
         lines.append({"benchmark": benchmark, "kernels": kernels, **programs, "worst_ratio": _short(max(ratios))})
     return lines
