@@ -247,6 +247,8 @@ def agree(summary: dict, witness: PlainRun, config: RunConfig) -> None:
     assert summary["status"] == "completed"
     assert (summary["n_w"], summary["n_phi"], summary["w"]) == (witness.n_w, witness.n_phi, witness.adapted)
     assert summary["iterations_done"] == config.iterations
+    assert summary["task_chunk"] == (config.meta_batch if config.task_chunk == "auto" else config.task_chunk)
+    assert summary["stopped"] is summary["diverged"] is summary["out_of_memory"] is None
     assert summary["train_loss"] == near(last["loss"])
     assert summary["counts"] == last["counts"]
     tasks = config.iterations * config.meta_batch
@@ -353,22 +355,36 @@ def test_a_run_that_was_interrupted_is_the_plain_loop(tmp_path, how):
     ended = {"killed": ("interrupted", 4), "asked to stop": ("interrupted", 4), "stopped": ("stopped", 2)}[how]
     assert (first["status"], first["iterations_done"]) == ended
     assert (first["accuracy"]["mean"], first["accuracy"]["tasks"]) == (None, 0)
+    assert first["stopped"] == ("enough" if how == "stopped" else None)
     benchmark.watch = lambda split, first, tasks: None
     summary = harness.run(config, results=tmp_path, model=convolutions, benchmark=benchmark, resume=True)
     agree(summary, plain(initial(convolutions, benchmark.input_shape, 3), HEAD, config, benchmark), config)
 
 
 def test_training_takes_every_task_once_and_held_out_tasks_are_those_of_their_split(tmp_path):
-    benchmark, told = Shapes(), []
+    benchmark, told, drawn = Shapes(), [], []
 
     class Told(Silent):
+        def begin(self, config, done):
+            benchmark.drawn.clear()  # what the model was tried on
+
+        def end(self):
+            drawn[:] = benchmark.drawn
+
         def evaluated(self, *so_far):
             told.append(so_far)
 
+        def trained(self, record):
+            told.append(("trained", record["iteration"], benchmark.drawn[-1]))
+
+        def measured(self, what, record):
+            told.append(("measured", what, record["iteration"]))
+
     config = configured({**IMAGES, **CONVEX, "iterations": 4, "eval_every": 4, "eval_tasks": 7})
     harness.run(config, results=tmp_path, model=convolutions, benchmark=benchmark, progress=Told())
-    # set_up looks at one task of each split, and the first batch is counted once more for its FLOPs
-    drawn = benchmark.drawn[3:-1]
+    assert told[0] == ("trained", 1, ("train", 0, 3))  # at once
+    measured = [one[1:] for one in told if one[0] == "measured"]
+    assert measured == [("stationarity", 2), ("stationarity", 4), ("validation", 4)]
     trained = [(first, tasks) for split, first, tasks in drawn if split == "train" and first < FIRST_FIXED]
     assert trained == [(0, 3), (3, 3), (6, 3), (9, 3)]
     for split in ("validation", "test"):
