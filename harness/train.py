@@ -221,7 +221,7 @@ class Trainer:
             self.optimizer.step()
         self.clock.lap()
         # Norms in the type of training: where a square overflows, so does Adam's second moment, for good.
-        values = [outcome.loss.mean(), outcome.accuracy.mean(), gradient.w.norm(), gradient.phi.norm()]
+        values = [outcome.loss.mean(), outcome.accuracy.mean(), _norm(gradient.w), _norm(gradient.phi)]
         values += [torch.where(part.isfinite().all(), 0.0, math.nan) for part in (self.w, self.phi)]
         self._waiting.append((torch.stack([value.detach().double() for value in values]), self.counts.as_dict()))
 
@@ -262,3 +262,8 @@ class Trainer:
         self.directory.append("metrics.jsonl", lines)
         for line in lines:
             self.progress.trained(line)
+
+
+def _norm(vector: Tensor) -> Tensor:
+    """|vector|. ``Tensor.norm`` adds square after square: in float32 it is off by 4e-4 on a million equal entries."""
+    return vector.square().sum().sqrt()

@@ -20,6 +20,7 @@ from harness.precision import tf32
 from harness.proof import verify
 from harness.proof.float32 import FLOOR, cut, errors
 from harness.terminal.proof import proof_tables
+from harness.train import _norm
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "float32.json"
 PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
@@ -150,3 +151,8 @@ def test_in_the_reference_no_kernels_and_threads_make_native_less_exact_than_twi
     assert {"higher", "learn2learn", "torchopt"} <= set.intersection(*map(set, peers))
     assert all(row["native"] <= max(FLOOR, 2 * min(of.values())) for row, of in zip(rows, peers, strict=True))
     assert document["table"] == table(document["parts"])
+
+
+def test_a_recorded_norm_of_a_million_entries_is_right_in_float32():
+    vector = torch.full((10**6,), 0.1)
+    assert float(_norm(vector)) == pytest.approx(float(vector.double().norm()), rel=1e-6)
