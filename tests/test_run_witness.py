@@ -19,6 +19,7 @@ from torch import nn
 import harness
 from benchmarks.sinusoid import Sinusoid
 from harness import RunConfig
+from harness.measure.clocks import CpuClock, CudaClock, make_clock, seconds_of
 from harness.progress import Silent
 from harness.store import load_parameters
 
@@ -465,14 +466,14 @@ def test_only_training_is_timed(tmp_path, monkeypatch, hours, every, interrupted
         summary = harness.run(config, results=tmp_path, model=factory, benchmark=Waves(), resume=True)
     # of each of three tasks: N passes for gradients, N for second-order products, one for the outer gradient
     phases = {"inner_gradient": 9, "second_order": 9, "outer_gradient": 3, "outer_update": 5}
-    lap = 60 + sum(phases.values())
-    assert [line["seconds"] for line in lines(summary, "metrics")] == [lap * done for done in range(1, 7)]
+    lap = 60.0 + sum(phases.values())
+    assert [line["seconds"] for line in lines(summary, "metrics")] == [near(lap * done) for done in range(1, 7)]
     for line in lines(summary, "stationarity"):
-        assert line["seconds"] == lap * line["iteration"]
+        assert line["seconds"] == near(lap * line["iteration"])
     seconds = summary["seconds"]
-    assert seconds["train"] == 6 * lap
-    assert seconds["first_iteration"] == lap
-    assert {phase: seconds[phase] for phase in phases} == {phase: 6 * each for phase, each in phases.items()}
+    assert seconds["train"] == near(6 * lap)
+    assert seconds["first_iteration"] == near(lap)
+    assert {phase: seconds[phase] for phase in phases} == {phase: near(6.0 * each) for phase, each in phases.items()}
     assert seconds["features"] == 0
 
 
@@ -492,6 +493,20 @@ def test_wall_seconds_have_everything_in_them(tmp_path, hours):
     summary = harness.run(config, results=tmp_path, benchmark=Waves(), progress=Begin())
     # three meta-iterations, and two validations and a test of four tasks, three at a time
     assert summary["seconds"]["wall"] == hours[0] - begun[0] == 60 * (3 + 3 * 2)
+
+
+def test_calls_in_a_row_are_timed_together(hours):
+    def call():
+        hours[0] += 5
+
+    assert seconds_of(call, torch.device("cpu")) == near(5.0)
+    assert seconds_of(call, torch.device("cpu"), times=3) == near(15.0)
+    assert hours[0] == 1020
+
+
+def test_a_gpu_has_its_own_clock():
+    kinds = {name: type(make_clock(torch.device(name))) for name in ("cpu", "cuda")}
+    assert kinds == {"cpu": CpuClock, "cuda": CudaClock}
 
 
 MIB = 2**20
