@@ -62,7 +62,7 @@ def rises(series: Series, costs: Costs, measure: Measure) -> Tested:
     text = f"cost at N = {series.steps[-1]} over N = {series.steps[0]}: {interval_text(last)}"
     if cheaper:
         text += f"; below that of N = {series.steps[0]} at N = {', '.join(map(str, cheaper))}"
-    decided = "refuted" if cheaper or verdict(last, 1) == "refuted" else verdict(last, 1)
+    decided: Verdict = "refuted" if cheaper else "held" if verdict(last, 1) == "held" else "undecided"
     return decided, f"{text}; {seeds_text(last)}"
 
 

@@ -1,0 +1,53 @@
+"""Trends of cost over N, tried on costs whose truth is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from harness.report.costs import Cost, Reached, State
+from harness.report.results import MedianCost
+from harness.report.trends import SAME, falls_then_rises, rises, saturates
+
+STEPS = (1, 2, 3, 5, 10)
+SERIES = SimpleNamespace(steps=STEPS)
+
+
+def costs(*of_steps):
+    """Costs of five seeds to one target for each N."""
+    return [
+        MedianCost({seed: Reached(True, Cost(*[float(k)] * 5), State(1, 1, 0)) for seed, k in enumerate(each)})
+        for each in of_steps
+    ]
+
+
+def alike(trial, spread=0.12):
+    """Costs that differ between N by chance alone."""
+    random = np.random.default_rng(trial)
+    return costs(*np.exp(random.normal(3, spread, (len(STEPS), 5))))
+
+
+@pytest.mark.parametrize("test", [falls_then_rises, rises, saturates])
+def test_costs_that_are_alike_decide_a_trend_in_one_of_twenty(test):
+    found = [test(SERIES, alike(trial), "iterations")[0] for trial in range(200)]
+    assert found.count("held") <= 10
+    if test is not saturates:  # which costs that never fall do refute
+        assert found.count("refuted") <= 10
+
+
+def test_the_cheapest_of_several_needs_more_than_looking_cheap():
+    """Both ends lie above the cheapest of three by 95 % intervals, and not by those that three together ask for."""
+    random = np.random.default_rng(0)
+    rows = [np.exp(random.normal(3 + (0.12 if n in (0, 4) else 0), 0.12, 5)) for n in range(5)]
+    assert falls_then_rises(SERIES, costs(*rows), "iterations")[0] == "undecided"
+    best = min(rows[1:4], key=np.median)
+    alone = SimpleNamespace(steps=(1, 3, 10))
+    assert falls_then_rises(alone, costs(rows[0], best, rows[4]), "iterations")[0] == "held"
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(100 / SAME, "held"), (100 / SAME - 1, "refuted")])
+def test_the_same_is_up_to_a_quarter(last, verdict):
+    falling = costs([400] * 5, [200] * 5, [150] * 5, [100] * 5, [last] * 5)
+    assert saturates(SERIES, falling, "iterations")[0] == verdict
