@@ -234,3 +234,14 @@ def test_the_nonconvex_factor_says_where_mamls_step_is_too_large_for_it(tmp_path
     write_seeds(tmp_path, {20: 0.1}, geometry="nonconvex")
     found = claim(compare(tmp_path, EPSILON), "nonconvex", "fewer gradient")
     assert "κ ≤ 1/N = 0.05, and MAML's κ is 0.1 (N = 20)" in found.conditions
+
+
+def test_a_factor_is_at_an_epsilon_that_both_can_carry(tmp_path):
+    write_seeds(tmp_path, {1: 0.1, 5: 0.05}, algo="maml", error=0.001)
+    write_seeds(tmp_path, {1: 0.1}, error=0.001)
+    write_seeds(tmp_path, {5: 0.1}, error=0.03)
+    found = compare(tmp_path)
+    one, five = sorted(found.factors, key=lambda row: row.inner_steps)
+    assert one.target == found.headline
+    assert five.target.value >= 2 * 0.06 > found.headline.value  # two layers in phi
+    assert not five.doubt

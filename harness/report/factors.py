@@ -77,8 +77,8 @@ class FactorRow:
 def factors(results: Sequence[GroupResult], target: Target | None, given: bool = True) -> list[FactorRow]:
     """A row for every ANIL group on one problem that has a MAML of the same N and model.
 
-    Where a seed of one of the two does not reach ``target`` and it was not ``given``, the strictest epsilon that
-    every seed of both reaches takes its place.
+    Where a seed of one of the two does not reach ``target``, or what was measured cannot carry it, and it was not
+    ``given``, the strictest epsilon that every seed of both reaches takes its place.
     """
     groups = [result.group for result in results]
     pairs = ((group, _partner(group, groups)) for group in groups if group.algorithm == "anil" and group.inner_steps)
@@ -91,7 +91,7 @@ def _of_both(anil: Group, maml: Group, target: Target | None) -> Target | None:
     w = frozenset(anil.same("w"))
     if target is not None:
         costs = [median_cost(anil.by_seed, target), median_cost(maml.by_seed, target, w)]
-        if all(0 < cost.reached == cost.seeds for cost in costs):
+        if all(0 < cost.reached == cost.seeds and trusted(target, cost) for cost in costs):
             return target
     return reached_by_all("epsilon", [(anil.by_seed.values(), None), (maml.by_seed.values(), w)]) or target
 
