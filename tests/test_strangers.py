@@ -232,13 +232,19 @@ def test_verify_holds_an_inner_loop_of_its_own_to_central_differences_through_it
     assert wrong == {"through_adapt"}  # the rule agrees with itself
 
 
+def told(report):
+    """What was skipped for an algorithm's own reasons, not for want of data."""
+    return [entry["reason"] for entry in report["skipped"] if entry["algorithm"] != "*"]
+
+
 def test_a_rule_that_claims_nothing_passes_and_is_said_to_be_no_gradient(installed, capsys, without_pictures):
     report, witnesses, _ = verified(installed(Unclaimed))
     assert report["ok"]
     assert witnesses == {"plain_oracle"}
-    assert len(report["skipped"]) == 2
-    assert all("no gradient of L_meta" in entry["reason"] for entry in report["skipped"])
-    reasons = [entry["reason"] for entry in verify(algorithms=["fomaml"], engines=["native"])["skipped"]]
+    reasons = told(report)
+    assert len(reasons) == 2
+    assert all("no gradient of L_meta" in reason for reason in reasons)
+    reasons = told(verify(algorithms=["fomaml"], engines=["native"]))
     assert len(reasons) == 2
     assert all("no gradient of L_meta" in reason and "first_order" in reason for reason in reasons)
     assert main(["verify", "--algo", "unclaimed", "--engine", "native"]) == 0
