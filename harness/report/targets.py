@@ -127,7 +127,8 @@ def _headline(kind: str, candidates: Sequence[Target], results: Sequence[GroupRe
         return Headline(useful[0], reason, given)
     if given and candidates:
         return Headline(candidates[-1], f"{_why_not(candidates[-1], results)}; the loosest {kind} given", given)
-    return Headline(None, f"every seed of no group reaches any {kind} that none meets before training, nor chance")
+    told = "what was measured can carry" if kind == "epsilon" else "chance does not meet"
+    return Headline(None, f"there is no {kind} that every seed of some group reaches, none before training, and {told}")
 
 
 def _why_not(target: Target, results: Sequence[GroupResult]) -> str:
