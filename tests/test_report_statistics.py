@@ -14,6 +14,7 @@ from harness.report.statistics import (
     bootstrap,
     generator,
     mean,
+    mean_band,
     median,
     paired_difference,
     paired_ratio,
@@ -53,6 +54,17 @@ def test_a_mean_over_problems_has_welchs_interval():
     assert found.value == pytest.approx((2.5 + 23) / 2)
     assert found.high - found.low == pytest.approx((difference.high - difference.low) / 2)
     assert found.seeds == 4
+
+
+def test_a_band_has_students_interval_at_every_point():
+    values = np.random.default_rng(0).normal(size=(4, 6))
+    expected = ttest_1samp(values, 0, axis=1).confidence_interval(0.95)
+    for found, right in zip(mean_band(values), (values.mean(1), expected.low, expected.high), strict=True):
+        assert found == pytest.approx(right)
+
+
+def test_counts_beyond_64_bits_are_divided_as_any_other():
+    assert paired_ratio(seeded([4 * 10**20] * 5), seeded([10**20] * 5), generator()).value == 4
 
 
 def test_a_difference_on_five_seeds_is_students_t_of_the_differences():
