@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from search import search
 
 from harness.errors import InputError
+from harness.report.cells import interval_text, shown
 from harness.report.comparison import compare_runs
 from harness.report.costs import Target, targets_of
 from harness.report.runs import read_runs
@@ -172,7 +173,9 @@ def test_convex_k_falls_and_saturates(tmp_path, rates, verdict):
 )
 def test_convex_cost_falls_then_rises(tmp_path, rates, verdict):
     write_seeds(tmp_path, rates, iterations=200)
-    assert claim(compare(tmp_path, EPSILON), "gradient entries to ε", "fall, then rise").verdict == verdict
+    found = claim(compare(tmp_path, EPSILON), "gradient entries to ε", "fall, then rise")
+    assert found.verdict == verdict
+    assert f"at equal K they would rise {(10 * 10 + 100) / (1 * 10 + 100):.3g} times" in found.detail
 
 
 @pytest.mark.parametrize(
@@ -228,6 +231,23 @@ def test_anil_needs_fewer_entries_by_the_predicted_factor(tmp_path, rate, L, ver
     found = claim(compare(tmp_path, EPSILON), "ANIL convex", "fewer gradient")
     assert found.verdict == verdict
     assert ("L was not measured" in found.detail) == (L is None)
+
+
+def test_a_factor_of_each_kind_of_entries_stands_beside_its_own_prediction(tmp_path):
+    write_seeds(tmp_path, {3: 0.02}, seeds=4, algo="maml", iterations=200)
+    write_seeds(tmp_path, {5: 0.02}, algo="maml", iterations=200, L=1.0)
+    write_seeds(tmp_path, {3: 0.1, 5: 0.1}, iterations=200)
+    found = compare(tmp_path, EPSILON)
+    for kind, each in (("gradient", 600 / 150), ("second-order", 50_000 / 5000)):
+        text = claim(found, "ANIL convex", f"fewer {kind}")
+        for row in found.factors:
+            factor = row.gradient if kind == "gradient" else row.second_order
+            assert f"N = {row.inner_steps}, to ε = 0.1: {interval_text(factor.measured)}" in text.interval_text
+            assert f"{shown(factor.predicted)} (N = {row.inner_steps})" in text.detail
+        maml, anil = (first_below(0.1, rate * 1.02, layers=2) for rate in (0.02, 0.1))
+        assert f"N = 5, to ε = 0.1: {shown(each * maml / anil)} " in text.interval_text
+        assert "L was not measured" in text.detail  # at N = 3
+        assert text.interval_text.endswith("; 4 shared seeds, fewer than the 5 a claim needs")  # at N = 3
 
 
 def test_missing_runs_are_named(tmp_path):

@@ -251,7 +251,9 @@ def test_theorem_1_does_not_hold_without_strong_convexity(L, mu):
 
 def test_theorem_2_asks_for_steps_of_order_1_over_N():
     own = [Steps(N, 0.3 / N, 0.1 / N, 0.1 / N) for N in (1, 3, 30)]
-    assert judged(*own, geometry="nonconvex", L=2.0, mu=math.nan).holds
+    held = judged(*own, geometry="nonconvex", L=2.0, mu=math.nan)
+    assert (held.theorem, held.holds) == (2, True)
+    assert held.sentence.startswith("Theorem 2's optimizer and step sizes; ")
     constant = [dataclasses.replace(each, inner_lr=0.3, outer_lr_w=0.1) for each in own]
     found = judged(*constant, geometry="nonconvex", L=2.0, mu=-1.0)
     assert "alpha is 18 times 1/(N L) = 0.0167 at N = 30; beta_w does not fall with N like 1/N" in found.sentence
