@@ -734,6 +734,8 @@ def test_targets_that_were_never_reached_are_left_out_and_named():
     assert fit.holds
     assert "N = 20 (infinite), N = 30 (not a number)" in fit.reason
     assert fit.parameters["a"][0] == pytest.approx(10)
+    few = fit_convex([1, 1, 3, 10], [300, 301, 200, 100])
+    assert (few.holds, few.reason) == (False, "3 different N, at least 4 are needed")
     nothing = fit_convex(STEPS, [math.inf] * 6)
     assert not nothing.holds
     assert "N = 10 (infinite)" in nothing.reason
