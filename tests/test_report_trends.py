@@ -58,3 +58,13 @@ def test_the_same_is_up_to_a_quarter(last, verdict):
     assert found == verdict
     assert "K at N = 1 over K at N = 10: " in text
     assert "; K at N = 5 over K at N = 10: " in text
+
+
+@pytest.mark.parametrize("short", [0, 1, -1])
+@pytest.mark.parametrize("test", [falls_then_rises, saturates])
+def test_the_fewest_seeds_of_all_that_decides_are_named(test, short):
+    each = [[300.0] * 5, [100.0] * 5, [100.0] * 5]
+    each[short] = each[short][:3]
+    found, text = test(SimpleNamespace(steps=(1, 3, 10)), costs(*each), "iterations")
+    assert found == "undecided"
+    assert text.endswith("; 3 shared seeds, fewer than the 5 a claim needs")
