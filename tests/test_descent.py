@@ -51,8 +51,9 @@ def test_in_between_nothing_is_said(tmp_path, start, end):
     assert ended(tmp_path, curve(start, end)) == "undecided"
 
 
-def test_too_few_iterations_say_nothing(tmp_path):
-    assert ended(tmp_path, curve(1.7, 9.0, length=15)) == "undecided"
+@pytest.mark.parametrize(("length", "word"), [(19, "undecided"), (20, "came down")])
+def test_twice_ten_iterations_are_the_fewest_that_say_anything(tmp_path, length, word):
+    assert ended(tmp_path, curve(1.7, 0.5, length=length)) == word
 
 
 def test_regression_is_held_against_its_own_start_alone(tmp_path):

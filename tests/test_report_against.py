@@ -47,12 +47,12 @@ def test_a_set_against_itself_differs_in_nothing(base, tmp_path):
 def test_what_changed_is_said_with_its_direction(base, tmp_path):
     write_set(tmp_path / "other", at=range(5, 100, 10), rate=0.05, seconds=0.02, accuracy=0.3)
     found = against(tmp_path / "other", base)
-    assert verdicts(found) == {
-        "accuracy": "lower",
-        "K": "higher",
-        "seconds per iteration": "higher",
-        "peak bytes": "within noise",
-    }
+    assert list(verdicts(found).items()) == [
+        ("accuracy", "lower"),
+        ("K", "higher"),
+        ("seconds per iteration", "higher"),
+        ("peak bytes", "within noise"),
+    ]
     assert found.sentences[-1] == "3 of 4 differences are beyond noise."
     assert any("seconds per iteration is higher, 0.02 against 0.01" in sentence for sentence in found.sentences)
     assert len(found.table.rows) == 4
@@ -87,6 +87,31 @@ def test_seconds_of_unknown_times_and_of_several_sittings_are_not_compared(envir
     write_set(tmp_path / "other", environment=environment, seconds=0.02)
     found = verdicts(against(base, tmp_path / "other"))["seconds per iteration"]
     assert found == "not compared: when they were made is not known"
+
+
+def test_time_counts_as_the_same_within_one_percent_and_accuracy_does_not(tmp_path):
+    for name, longer, better, minute in (("base", 1, 0, 0), ("other", 1.005, 0.005, 5)):
+        for seed in range(5):
+            write_run(
+                tmp_path / name,
+                seed=seed,
+                seconds=0.01 * (1 + 0.2 * seed) * longer,
+                accuracy=0.5 + 0.1 * (seed == 4) + better,
+                environment=begun(10 * seed + minute),
+            )
+    found = against(tmp_path / "other", tmp_path / "base")
+    assert verdicts(found)["seconds per iteration"] == "within noise"
+    assert verdicts(found)["accuracy"] == "higher"
+    assert next(row.change.low for row in found.differences if row.quantity == "seconds per iteration") > 1
+    accuracy = found.differences[0]
+    assert (accuracy.first, accuracy.other) == pytest.approx((0.525, 0.52))  # means, where medians are 0.505 and 0.5
+
+
+def test_of_skewed_costs_the_medians_are_shown(base, tmp_path):
+    for seed, seconds in enumerate([0.02, 0.02, 0.02, 0.02, 0.9]):
+        write_run(tmp_path / "other", seed=seed, seconds=seconds, environment=begun(10 * seed + 5))
+    found = against(tmp_path / "other", base).differences
+    assert next(row.first for row in found if row.quantity == "seconds per iteration") == pytest.approx(0.02)
 
 
 def test_a_difference_smaller_than_the_noise_is_none(base, tmp_path):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from search import search
 
 from harness.errors import InputError
+from harness.report.cells import interval_text, shown
 from harness.report.comparison import compare_runs
-from harness.report.costs import Target
+from harness.report.costs import Target, targets_of
 from harness.report.runs import read_runs
 
 EPSILON = Target("epsilon", 0.1)
@@ -40,7 +41,9 @@ def test_the_headline_is_the_smallest_epsilon_that_every_method_reaches_at_its_b
     write_seeds(tmp_path, {1: 0.1})
     found = compare(tmp_path)
     assert found.headline == Target("epsilon", 0.03)
-    assert "every method reaches at its best N" in found.headlines["fc100"]["epsilon"].reason
+    reason = {kind: headline.reason for kind, headline in found.headlines["fc100"].items()}
+    assert reason["epsilon"] == "the smallest ε of a 1-3-10 grid that every seed of every method reaches at its best N"
+    assert reason["loss"] == "the lowest loss from the data that every seed of every method reaches at its best N"
     assert found.headline in found.targets
     assert all(found.headline in result.costs for result in found.results)
 
@@ -62,10 +65,29 @@ def test_given_targets_are_kept_and_the_headline_is_one_of_them(tmp_path):
     found = compare(tmp_path, *given)
     assert found.targets == given
     assert found.headline == EPSILON
+    reason = found.headlines["fc100"]["epsilon"].reason
+    assert reason == "the smallest ε given that every seed of every method reaches at its best N"
     (result,) = found.results
     assert result.costs[Target("epsilon", 1e-9)].iterations.value == math.inf
     assert result.costs[Target("loss", 1.2)].iterations.value == 15
     assert result.costs[Target("accuracy", 0.5)].iterations.value == 15
+
+
+@pytest.mark.parametrize(("rate", "step"), [(0.1, 1), (1.0, 3)])
+def test_at_most_nine_targets_are_shown_evenly_and_the_headline_with_them(tmp_path, rate, step):
+    write_seeds(tmp_path, {1: rate})
+    found = compare(tmp_path)
+    shown = [target for target in found.targets if target.kind == "epsilon"]
+    epsilons = [Target("epsilon", float(f"{digit}e-{n}")) for n in range(12) for digit in (3, 1)][1:]
+    reached = epsilons[: epsilons.index(found.headline) + 1]
+    assert len(reached) == (8 if step == 1 else 23)
+    assert shown == reached[::-1][::step][::-1]
+
+
+def test_an_accuracy_of_one_may_be_asked_for_and_none_above():
+    assert targets_of(accuracies=[1.0]) == [Target("accuracy", 1.0)]
+    with pytest.raises(InputError, match=r"--accuracy 1\.01: allowed: a number > 0 and <= 1"):
+        targets_of(accuracies=[1.01])
 
 
 def test_without_measurements_there_is_no_headline_and_the_report_says_so(tmp_path):
@@ -151,7 +173,9 @@ def test_convex_k_falls_and_saturates(tmp_path, rates, verdict):
 )
 def test_convex_cost_falls_then_rises(tmp_path, rates, verdict):
     write_seeds(tmp_path, rates, iterations=200)
-    assert claim(compare(tmp_path, EPSILON), "gradient entries to ε", "fall, then rise").verdict == verdict
+    found = claim(compare(tmp_path, EPSILON), "gradient entries to ε", "fall, then rise")
+    assert found.verdict == verdict
+    assert f"at equal K they would rise {(10 * 10 + 100) / (1 * 10 + 100):.3g} times" in found.detail
 
 
 @pytest.mark.parametrize(
@@ -207,6 +231,23 @@ def test_anil_needs_fewer_entries_by_the_predicted_factor(tmp_path, rate, L, ver
     found = claim(compare(tmp_path, EPSILON), "ANIL convex", "fewer gradient")
     assert found.verdict == verdict
     assert ("L was not measured" in found.detail) == (L is None)
+
+
+def test_a_factor_of_each_kind_of_entries_stands_beside_its_own_prediction(tmp_path):
+    write_seeds(tmp_path, {3: 0.02}, seeds=4, algo="maml", iterations=200)
+    write_seeds(tmp_path, {5: 0.02}, algo="maml", iterations=200, L=1.0)
+    write_seeds(tmp_path, {3: 0.1, 5: 0.1}, iterations=200)
+    found = compare(tmp_path, EPSILON)
+    for kind, each in (("gradient", 600 / 150), ("second-order", 50_000 / 5000)):
+        text = claim(found, "ANIL convex", f"fewer {kind}")
+        for row in found.factors:
+            factor = row.gradient if kind == "gradient" else row.second_order
+            assert f"N = {row.inner_steps}, to ε = 0.1: {interval_text(factor.measured)}" in text.interval_text
+            assert f"{shown(factor.predicted)} (N = {row.inner_steps})" in text.detail
+        maml, anil = (first_below(0.1, rate * 1.02, layers=2) for rate in (0.02, 0.1))
+        assert f"N = 5, to ε = 0.1: {shown(each * maml / anil)} " in text.interval_text
+        assert "L was not measured" in text.detail  # at N = 3
+        assert text.interval_text.endswith("; 4 shared seeds, fewer than the 5 a claim needs")  # at N = 3
 
 
 def test_missing_runs_are_named(tmp_path):
@@ -291,11 +332,12 @@ def test_accuracy_is_that_of_the_completed_runs(tmp_path):
     assert (result.accuracy.seeds, result.diverged) == (4, 1)
 
 
-def test_seconds_per_iteration_leave_the_warm_up_out(tmp_path):
-    folder = write_run(tmp_path, seconds=0.01)
+@pytest.mark.parametrize("iterations", [2, 100])
+def test_seconds_per_iteration_leave_the_warm_up_out(tmp_path, iterations):
+    folder = write_run(tmp_path, seconds=0.01, iterations=iterations)
     path = folder / "summary.json"
     summary = json.loads(path.read_text())
-    summary["seconds"] |= {"train": 7 + 99 * 0.01, "first_iteration": 7.0}
+    summary["seconds"] |= {"train": 7 + (iterations - 1) * 0.01, "first_iteration": 7.0}
     path.write_text(json.dumps(summary))
     (result,) = compare(tmp_path).results
     assert result.seconds["train"] == pytest.approx(0.01)

@@ -204,6 +204,21 @@ def test_a_target_never_reached_is_infinite_and_one_not_measured_is_unknown(tmp_
     assert cost_to(only(cut), Target("epsilon", 1.0)).iterations == 10
 
 
+def test_a_fall_is_that_since_before_training(tmp_path):
+    run = only(write_run(tmp_path, rate=0.1))  # the loss is 1 + 0.6 exp(-0.1 K)
+    assert [cost_to(run, Target("fall", fall)).iterations for fall in (0.2, 0.3)] == [5, 10]
+
+
+def test_an_accuracy_that_is_not_finite_once_was_measured_all_the_same(tmp_path):
+    folder = write_run(tmp_path)
+    for name in ("stationarity.jsonl", "metrics.jsonl"):
+        lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        lines[1]["accuracy"] = None
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert cost_to(only(folder), Target("accuracy", 0.9)).iterations == math.inf
+    assert cost_to(only(folder), Target("accuracy", 0.3)).iterations == 10  # 0.36 after five, which is not known
+
+
 def test_a_diverged_run_never_reaches_what_it_had_not(tmp_path):
     run = only(write_run(tmp_path, status="diverged", done=12, inner_steps=30, geometry="nonconvex"))
     assert cost_to(run, Target("epsilon", 1e-3)).iterations == math.inf

@@ -14,6 +14,7 @@ from harness.report.statistics import (
     bootstrap,
     generator,
     mean,
+    mean_band,
     median,
     paired_difference,
     paired_ratio,
@@ -55,6 +56,24 @@ def test_a_mean_over_problems_has_welchs_interval():
     assert found.seeds == 4
 
 
+def test_the_interval_of_a_share_ends_where_shares_do():
+    most, least = mean([[1.0, 1, 1, 1, 0.7]]).within(0, 1), mean([[0.0, 0, 0, 0, 0.3]]).within(0, 1)
+    assert (most.high, least.low) == (1, 0)
+    assert 0 < most.low < 0.94 == pytest.approx(most.value)
+    assert 1 > least.high > 0.06 == pytest.approx(least.value)
+
+
+def test_a_band_has_students_interval_at_every_point():
+    values = np.random.default_rng(0).normal(size=(4, 6))
+    expected = ttest_1samp(values, 0, axis=1).confidence_interval(0.95)
+    for found, right in zip(mean_band(values), (values.mean(1), expected.low, expected.high), strict=True):
+        assert found == pytest.approx(right)
+
+
+def test_counts_beyond_64_bits_are_divided_as_any_other():
+    assert paired_ratio(seeded([4 * 10**20] * 5), seeded([10**20] * 5), generator()).value == 4
+
+
 def test_a_difference_on_five_seeds_is_students_t_of_the_differences():
     first, second = [0.52, 0.49, 0.55, 0.50, 0.55], [0.50, 0.51, 0.52, 0.53, 0.54]
     found = paired_difference(seeded(first), seeded(second))
@@ -69,6 +88,24 @@ def test_a_stricter_level_widens_every_kind_of_ratio():
         one, many = paired_ratio(above, fast, generator()), paired_ratio(above, fast, generator(), 0.9975)
         assert many.low < one.low
         assert many.high >= one.high
+
+
+def test_with_a_miss_the_ends_of_a_ratio_are_those_of_the_medians():
+    found = paired_ratio(seeded([1.0, 2, 2, 2, math.inf]), seeded([1.0] * 5), generator())
+    assert (found.low, found.high) == (1, math.inf)
+
+
+def test_two_seeds_have_the_wide_interval_of_two():
+    found = paired_ratio(seeded([2.0, 3.0]), seeded([1.0, 1.0]), generator())
+    expected = ttest_1samp(np.log([2.0, 3.0]), 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
+
+
+@pytest.mark.parametrize(("level", "apart"), [(0.975, False), (0.99, True)])
+def test_with_a_miss_seeds_are_drawn_apart_beyond_what_pairs_can_say(level, apart):
+    fast = [10.0**seed for seed in range(7)]  # seven pairs that point one way do in 1 of 64 by chance
+    slow = [2 * cost for cost in fast[:-1]] + [math.inf]
+    assert (paired_ratio(seeded(slow), seeded(fast), generator(), level).low < 2) == apart
 
 
 def test_five_costs_that_are_all_a_little_lower_are_not_beyond_noise():

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from harness.report.cells import interval_text
 from harness.report.costs import Cost, Reached, State
-from harness.report.results import MedianCost
+from harness.report.results import MedianCost, ratio_of
 from harness.report.trends import SAME, falls_then_rises, rises, saturates
 
 STEPS = (1, 2, 3, 5, 10)
@@ -41,13 +42,29 @@ def test_the_cheapest_of_several_needs_more_than_looking_cheap():
     """Both ends lie above the cheapest of three by 95 % intervals, and not by those that three together ask for."""
     random = np.random.default_rng(0)
     rows = [np.exp(random.normal(3 + (0.12 if n in (0, 4) else 0), 0.12, 5)) for n in range(5)]
-    assert falls_then_rises(SERIES, costs(*rows), "iterations")[0] == "undecided"
     best = min(rows[1:4], key=np.median)
-    alone = SimpleNamespace(steps=(1, 3, 10))
-    assert falls_then_rises(alone, costs(rows[0], best, rows[4]), "iterations")[0] == "held"
+    alone = SimpleNamespace(steps=(1, 3, 10)), costs(rows[0], best, rows[4])
+    for (series, each), looks, decided in (((SERIES, costs(*rows)), 3, "undecided"), (alone, 1, "held")):
+        found, text = falls_then_rises(series, each, "iterations")
+        assert found == decided
+        ratio = ratio_of(*costs(rows[0], best), "iterations", 1 - 0.05 / looks)[0]
+        assert f"cost at N = 1 over N = 3: {interval_text(ratio)}; " in text
 
 
 @pytest.mark.parametrize(("last", "verdict"), [(100 / SAME, "held"), (100 / SAME - 1, "refuted")])
 def test_the_same_is_up_to_a_quarter(last, verdict):
     falling = costs([400] * 5, [200] * 5, [150] * 5, [100] * 5, [last] * 5)
-    assert saturates(SERIES, falling, "iterations")[0] == verdict
+    found, text = saturates(SERIES, falling, "iterations")
+    assert found == verdict
+    assert "K at N = 1 over K at N = 10: " in text
+    assert "; K at N = 5 over K at N = 10: " in text
+
+
+@pytest.mark.parametrize("short", [0, 1, -1])
+@pytest.mark.parametrize("test", [falls_then_rises, saturates])
+def test_the_fewest_seeds_of_all_that_decides_are_named(test, short):
+    each = [[300.0] * 5, [100.0] * 5, [100.0] * 5]
+    each[short] = each[short][:3]
+    found, text = test(SimpleNamespace(steps=(1, 3, 10)), costs(*each), "iterations")
+    assert found == "undecided"
+    assert text.endswith("; 3 shared seeds, fewer than the 5 a claim needs")

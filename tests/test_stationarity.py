@@ -62,6 +62,15 @@ def test_norms_are_those_of_l_meta_by_plain_autograd(algorithm, geometry):
     assert record["grad_w_squared_norm"] == pytest.approx(in_w, rel=1e-9)
 
 
+def test_one_task_alone_tells_nothing_of_all_tasks():
+    config = RunConfig(**{**SMALL, "stationarity_tasks": 1})
+    setup = set_up(resolve(config))
+    record = Stationarity(setup.config, setup.problem, resolve(config).benchmark).measure(setup.w, setup.phi)
+    assert record["grad_w_squared_norm"] > 0
+    assert record["unbiased"]["products"] == {}
+    assert [record["unbiased"][name] for name in ("w", "w_error", "w_noise")] == [None] * 3
+
+
 def test_measuring_changes_nothing_but_what_is_known(tmp_path):
     with_it = harness.run(RunConfig(**SMALL), results=tmp_path / "with")
     without = harness.run(RunConfig(**{**SMALL, "stationarity_every": 0}), results=tmp_path / "without")

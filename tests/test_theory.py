@@ -251,7 +251,9 @@ def test_theorem_1_does_not_hold_without_strong_convexity(L, mu):
 
 def test_theorem_2_asks_for_steps_of_order_1_over_N():
     own = [Steps(N, 0.3 / N, 0.1 / N, 0.1 / N) for N in (1, 3, 30)]
-    assert judged(*own, geometry="nonconvex", L=2.0, mu=math.nan).holds
+    held = judged(*own, geometry="nonconvex", L=2.0, mu=math.nan)
+    assert (held.theorem, held.holds) == (2, True)
+    assert held.sentence.startswith("Theorem 2's optimizer and step sizes; ")
     constant = [dataclasses.replace(each, inner_lr=0.3, outer_lr_w=0.1) for each in own]
     found = judged(*constant, geometry="nonconvex", L=2.0, mu=-1.0)
     assert "alpha is 18 times 1/(N L) = 0.0167 at N = 30; beta_w does not fall with N like 1/N" in found.sentence
@@ -732,6 +734,8 @@ def test_targets_that_were_never_reached_are_left_out_and_named():
     assert fit.holds
     assert "N = 20 (infinite), N = 30 (not a number)" in fit.reason
     assert fit.parameters["a"][0] == pytest.approx(10)
+    few = fit_convex([1, 1, 3, 10], [300, 301, 200, 100])
+    assert (few.holds, few.reason) == (False, "3 different N, at least 4 are needed")
     nothing = fit_convex(STEPS, [math.inf] * 6)
     assert not nothing.holds
     assert "N = 10 (infinite)" in nothing.reason

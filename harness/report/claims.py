@@ -248,10 +248,8 @@ def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], he
         for row in rows
         if (said := factor_condition(geometry, row.inner_steps, number(row.maml.setting.get("inner_lr"))))
     ]
-    least = min((factor.measured for _, factor in found), key=lambda interval: interval.seeds)
-    return Claim(
-        sentence, all_of(verdicts.values()), f"{text}; {seeds_text(least)}", detail, problem, " ".join(outside)
-    )
+    text += f"; {seeds_text(*(factor.measured for _, factor in found))}"
+    return Claim(sentence, all_of(verdicts.values()), text, detail, problem, " ".join(outside))
 
 
 def _at_least(row: FactorRow, factor: Factor) -> Verdict:

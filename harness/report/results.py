@@ -98,7 +98,7 @@ class GroupResult:
     #: on the group's own (w, phi)
     costs: Mapping[Target, MedianCost]
     #: for methods without phi: costs on the (w, phi) of each ANIL on this problem, by that ANIL's name
-    blocks: Mapping[str, Mapping[Target, MedianCost]] = field(default_factory=dict)
+    blocks: Mapping[str, Mapping[Target, MedianCost]]
 
     @cached_property
     def accuracy(self) -> Interval | None:

@@ -38,7 +38,7 @@ def saturates(series: Series, costs: Costs, measure: Measure) -> Tested:
     if risen:
         text += f"; above its least, at N = {series.steps[least]}, again at N = {', '.join(map(str, risen))}"
     decided = "refuted" if risen else all_of([verdict(fall, 1), _same(rest)])
-    return decided, f"{text}; {seeds_text(fall)}"
+    return decided, f"{text}; {seeds_text(fall, rest)}"
 
 
 def falls_then_rises(series: Series, costs: Costs, measure: Measure) -> Tested:
@@ -50,7 +50,7 @@ def falls_then_rises(series: Series, costs: Costs, measure: Measure) -> Tested:
         f"cost at N = {series.steps[end]} over N = {series.steps[best]}: {interval_text(ratio)}"
         for end, ratio in ratios.items()
     )
-    return all_of(verdict(ratio, 1) for ratio in ratios.values()), f"{text}; {seeds_text(ratios[0])}"
+    return all_of(verdict(ratio, 1) for ratio in ratios.values()), f"{text}; {seeds_text(*ratios.values())}"
 
 
 def rises(series: Series, costs: Costs, measure: Measure) -> Tested:

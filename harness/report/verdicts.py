@@ -31,7 +31,8 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
     return "refuted" if "refuted" in found else "held" if found == {"held"} else "undecided"
 
 
-def seeds_text(interval: Interval) -> str:
-    """``5 shared seeds``, marked where they are too few."""
-    few = "" if interval.enough else f", fewer than the {ENOUGH} a claim needs"
-    return f"{interval.seeds} shared {'seed' if interval.seeds == 1 else 'seeds'}{few}"
+def seeds_text(*intervals: Interval) -> str:
+    """``5 shared seeds``, those of the interval with the fewest, marked where they are too few."""
+    least = min(intervals, key=lambda interval: interval.seeds)
+    few = "" if least.enough else f", fewer than the {ENOUGH} a claim needs"
+    return f"{least.seeds} shared {'seed' if least.seeds == 1 else 'seeds'}{few}"
