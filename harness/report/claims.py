@@ -72,9 +72,7 @@ def claims(
     targets, it is asked at the strictest that every seed at every N of a series reaches.
     """
     headline = headlines["epsilon"]
-    asked: list[Falling] = ["epsilon"]
-    if headlines["loss"].target is not None:
-        asked += ["loss"] if headlines["loss"].given else ["loss", "fall"]
+    asked: list[Falling] = ["epsilon", "loss"] if headlines["loss"].given else ["epsilon", "loss", "fall"]
     trends = [
         claim for trend in _TRENDS for kind in asked for claim in _trend(problem, trend, results, kind, headlines)
     ]
