@@ -236,6 +236,8 @@ def _summary(config: dict[str, Any], extra: dict[str, Any], done: int, folder: P
         "out_of_memory": None,
         "task_chunk": config["meta_batch"],
         "stopped": None,
+        "trial": False,
+        "unknown": {},
         "resumed_elsewhere": [],
         "seconds": {
             "train": train,

@@ -362,7 +362,8 @@ def test_timing_marks_the_cell_that_does_not_fit_and_goes_on(cramped, tmp_path, 
     assert [row["task_chunk"] for row in rows] == [None] * 3 + [1]
     rows = time_meta_gradients(TimeConfig(**small, task_chunk="auto"))["rows"]
     assert [(row["status"], row["task_chunk"]) for row in rows] == [("ok", 2)] * 3 + [("ok", 1)]
-    assert all(row["hessian_vector_product"]["entries_per_second"] > 0 for row in rows)
+    assert all(row["inner_gradient"]["entries_per_second"] > 0 for row in rows)
+    assert [row["hessian_vector_product"] is None for row in rows] == [row["algorithm"] == "fomaml" for row in rows]
 
 
 def test_a_run_out_of_memory_says_how_to_go_on_and_does(tmp_path, cramped, capsys):
