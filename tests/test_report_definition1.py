@@ -324,3 +324,19 @@ def test_a_factor_is_at_an_epsilon_that_both_can_carry(tmp_path):
     assert one.target == found.headline
     assert five.target.value >= 2 * 0.06 > found.headline.value  # two layers in phi
     assert not five.doubt
+
+
+def test_errors_that_no_number_holds_leave_no_target(tmp_path):
+    write_seeds(tmp_path, {1: 0.1, 10: 0.1}, error=1e200, geometry="nonconvex")
+    assert compare(tmp_path).headline is None
+
+
+def test_every_pair_of_one_n_counts(tmp_path):
+    """Two step sizes at one N: the one that refutes is not hidden by the other."""
+    for alpha, rate in ((0.1, 0.5), (0.5, 0.02)):
+        write_seeds(tmp_path, {5: rate}, algo="maml", L=0.1, inner_lr=alpha, iterations=200)
+        write_seeds(tmp_path, {5: 0.1}, inner_lr=alpha, iterations=200)
+    found = compare(tmp_path, EPSILON)
+    each = [row.gradient.measured.high < row.gradient.predicted for row in found.factors]
+    assert sorted(each) == [False, True]
+    assert claim(found, "ANIL convex", "fewer gradient").verdict == "refuted"

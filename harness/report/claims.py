@@ -237,17 +237,16 @@ def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], he
     detail = f"predicted: {', '.join(predicted)}"
     if any(row.is_bound for row in rows):
         detail += "; L was not measured, so (1 + κL)^N is taken as 1 and the prediction is a lower bound"
-    verdicts = {row.inner_steps: _at_least(row, factor) for row, factor in found}
-    doubts = {row.inner_steps: row.doubt for row in rows if row.doubt}
-    if doubts:
-        detail += "; " + ", ".join(f"{doubt} (N = {steps})" for steps, doubt in doubts.items())
+    if doubts := [f"{row.doubt} (N = {row.inner_steps})" for row in rows if row.doubt]:
+        detail += "; " + ", ".join(doubts)
     outside = [
         f"{said[0].upper()}{said[1:]} (N = {row.inner_steps})."
         for row in rows
         if (said := factor_condition(geometry, row.inner_steps, number(row.maml.setting.get("inner_lr"))))
     ]
     text += f"; {seeds_text(*(factor.measured for _, factor in found))}"
-    return Claim(sentence, all_of(verdicts.values()), text, detail, problem, " ".join(outside))
+    decided = all_of(_at_least(row, factor) for row, factor in found)
+    return Claim(sentence, decided, text, detail, problem, " ".join(outside))
 
 
 def _at_least(row: FactorRow, factor: Factor) -> Verdict:

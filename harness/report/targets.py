@@ -87,10 +87,10 @@ def reached_by_all(kind: Falling, members: Iterable[tuple[Iterable[Run], frozens
     else:
         target = Target("epsilon", _rounded_up(max(-_best(-larger_norms(run, w)) for run, w in runs)))
         # The standard error is larger where the gradient is, so a larger epsilon is met with a larger error.
-        while (
-            error := max((_error_at(group, target, w) for group, w in measured), default=0.0)
-        ) * TRUSTED > target.value:
-            target = Target("epsilon", _rounded_up(TRUSTED * error))
+        while target.value < (least := TRUSTED * max(_error_at(group, target, w) for group, w in measured)):
+            target = Target("epsilon", _rounded_up(least))
+            if not target.value:
+                return None
     if not target.value or any(meets_chance(run, target) for run, _ in runs):
         return None
     costs = [cost_to(run, target, w).iterations for run, w in runs]
