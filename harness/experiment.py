@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from harness.machines import SITTINGS, changes, continued
 from harness.measure.environment import environment, sitting
 from harness.measure.memory import first_sentence, freed_memory_kept, is_out_of_memory
 from harness.precision import tf32
+from harness.problem.models import give_back
 from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, set_up
@@ -78,8 +79,9 @@ def run(
     >>> summary["accuracy"]["mean"]  # doctest: +SKIP
     """
     resolved = resolve(config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, origins=origins)
-    with _threads(resolved.config.threads), tf32(resolved.config.tf32), freed_memory_kept():
+    with _threads(resolved.config.threads), tf32(resolved.config.tf32), freed_memory_kept(), ExitStack() as after:
         setup = _set_up(resolved)
+        after.callback(give_back, setup.problem.network.module)
         directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key}")
         refuse_link(directory.path)
         if not fresh and (finished := _finished(directory)):

@@ -7,10 +7,11 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.config import RunConfig, origin
 from harness.draw import draw
+from harness.engines.agreement import Route, examined
 from harness.engines.engine import Engine, Problem, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
@@ -18,13 +19,13 @@ from harness.key import run_key
 from harness.precision import check_tf32
 from harness.problem.benchmark import SPLITS, Benchmark
 from harness.problem.meta_loss import adapts_plainly, not_the_gradient
-from harness.problem.models import ModelFactory, build, check_options, load_factory
+from harness.problem.models import ModelFactory, build, check_options, give_back, load_factory
 from harness.problem.oracle import Inner, Oracle
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.resolve import Resolved, blame
 
-#: Definition 1 is measured by a rule that agrees with central differences on so many of the first tasks
+#: models, and rules that Definition 1 is measured by, are held to their witnesses on so many of the first tasks
 _CHECKED_TASKS = 2
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -34,15 +35,28 @@ class Setup:
     """A run that is ready to start. ``config`` is complete; ``w`` and ``phi`` are initialised, flat."""
 
     config: RunConfig
-    problem: Problem
-    engine: Engine
-    evaluator: Native
+    route: Route
     w: Tensor
     phi: Tensor
     device: torch.device
     key: str
     #: what will not be known of this run, and why: ``definition_1`` where it was asked for
     unknown: dict[str, str]
+
+    @property
+    def problem(self) -> Problem:
+        """What defines the meta-gradient except parameters and tasks."""
+        return self.route.problem
+
+    @property
+    def engine(self) -> Engine:
+        """What trains."""
+        return self.route.engine
+
+    @property
+    def evaluator(self) -> Native:
+        """What evaluates held-out tasks."""
+        return self.route.evaluator
 
 
 def complete(resolved: Resolved) -> tuple[Resolved, ModelFactory]:
@@ -68,34 +82,45 @@ def complete(resolved: Resolved) -> tuple[Resolved, ModelFactory]:
 def set_up(resolved: Resolved) -> Setup:
     """Build model, partition and engine on the device; raises :class:`InputError` for what does not fit."""
     resolved, factory = complete(resolved)
+    benchmark, config = resolved.benchmark, resolved.config
+    with blame("model", resolved.origins):
+        shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
+        device, dtype = torch.device(config.device), DTYPES[config.dtype]
+        module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
+    try:
+        return _set_up(resolved, factory, module, device, dtype)
+    except BaseException:
+        give_back(module)
+        raise
+
+
+def _set_up(
+    resolved: Resolved, factory: ModelFactory, module: nn.Module, device: torch.device, dtype: torch.dtype
+) -> Setup:
     origins, benchmark, config = resolved.origins, resolved.benchmark, resolved.config
     model, adapt = config.model or benchmark.model, config.adapt or "all"  # resolve() has filled both
-    device, dtype = torch.device(config.device), DTYPES[config.dtype]
-    with blame("model", origins):
-        shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
-        module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
+    algorithm = resolved.algorithm
     with blame("adapt", origins):
         network = Network(module, adapt)
-    if config.norm_statistics == "joint" and network.body is None:
+    inner = Inner(benchmark.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+    first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
+    batch = draw(benchmark, config, "train", 0, min(_CHECKED_TASKS, config.meta_batch), device, dtype)
+    second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)
+    with blame("model", origins):
+        problem, outputs = Problem(algorithm, network, inner), benchmark.outputs(config.ways)
+        route = examined(problem, resolved.engine, config.strategy, batch, outputs, second_order, model)
+    if config.norm_statistics == "joint" and route.problem.network.body is None:
         where = origin("norm_statistics", origins)
         raise InputError(
             f"{where}: joint statistics need a shared body that encodes support and query together, and "
             f"{config.algo} with adapt {config.adapt!r} adapts from the first layer on; allowed: separate"
         )
-    algorithm = resolved.algorithm
-    inner = Inner(benchmark.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
-    problem = Problem(algorithm, network, inner)
-    with blame("engine", origins):
-        engine = resolved.engine(problem, config.strategy)
-    w, phi = network.initial()
-    first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
-    _check_output(network, w, phi, first_tasks[0], outputs, model)
+    w, phi = route.problem.network.initial()
     fingerprint = _fingerprint(module, w, phi, first_tasks) if resolved.objects else ""
     key = run_key(resolved, factory, fingerprint)
-    evaluator = Native(problem, "recursion")
     own_loop = config.stationarity_every and not adapts_plainly(algorithm)
-    why = _not_the_gradient(config, evaluator, benchmark, w, phi) if own_loop else None
-    return Setup(config, problem, engine, evaluator, w, phi, device, key, {"definition_1": why} if why else {})
+    why = _not_the_gradient(config, route.evaluator, benchmark, w, phi) if own_loop else None
+    return Setup(config, route, w, phi, device, key, {"definition_1": why} if why else {})
 
 
 def pick_device(name: str) -> torch.device:
@@ -111,22 +136,6 @@ def pick_device(name: str) -> torch.device:
             choices = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(available))])
             raise InputError(f"device {name!r} is not there; allowed: {choices}")
     return device
-
-
-def _check_output(network: Network, w: Tensor, phi: Tensor, batch: TaskBatch, outputs: int, model: str) -> None:
-    """A person's own model must turn ``[S, *input]`` into ``[S, outputs]``."""
-    examples = batch.support_x[0]
-    try:
-        with torch.no_grad():
-            prediction = network.predict(w, network.tail_phi(phi), network.features(phi, examples))
-    except Exception as error:  # whatever a model raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"model {model!r} fails on examples of shape {list(examples.shape)}: {reason}") from error
-    if prediction.shape != (len(examples), outputs):
-        raise InputError(
-            f"model {model!r} gives {list(prediction.shape)} for examples of shape {list(examples.shape)}; "
-            f"allowed: [{len(examples)}, {outputs}]"
-        )
 
 
 def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:

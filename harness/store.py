@@ -134,9 +134,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_parameters(run_dir: str | Path) -> dict[str, Any]:
-    """Trained ``w`` ``[n_w]`` and ``phi`` ``[n_phi]`` of a run, and ``state_dict`` for its ``nn.Module``."""
+    """Trained ``w`` ``[n_w]`` and ``phi`` ``[n_phi]`` of a run, and the ``state_dict`` of its ``nn.Module``: frozen
+    parameters, buffers and every name of tied ones too.
+    """
     state = load_checkpoint(Path(run_dir) / "checkpoint.pt")
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, Any] = dict(state.get("fixed", {}))  # of checkpoints before there was such a thing
     for part in ("w", "phi"):
         start = 0
         for name, shape in state["names"][part]:
@@ -145,6 +147,7 @@ def load_parameters(run_dir: str | Path) -> dict[str, Any]:
                 size *= edge
             tensors[name] = state[part][start : start + size].view(shape)
             start += size
+    tensors |= {name: tensors[first] for name, first in state.get("tied", {}).items()}
     return {"w": state["w"], "phi": state["phi"], "state_dict": tensors}
 
 

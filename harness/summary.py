@@ -31,6 +31,8 @@ def summarise(
     no clock can see. ``resumed_elsewhere`` says what was different where the run went on (a version, a GPU):
     its seconds and memory are then those of no one machine. ``unknown`` says why ``counts`` or Definition 1
     (``definition_1``) are not known, where they were asked for and are not. ``trial``: a study chose among such runs.
+    ``route``: whether the oracles' layers are written out (and why not), whether features of a shared body are computed
+    once a task, and how far that was from the model's own forward before the first iteration.
     """
     trainer.count_wall()
     config, totals = setup.config, trainer.totals
@@ -45,6 +47,7 @@ def summarise(
         "geometry": config.geometry,
         "engine": config.engine,
         "strategy": setup.engine.strategy,
+        "route": setup.route.words,
         "benchmark": config.benchmark,
         "model": config.model,
         "adapt": config.adapt,

@@ -99,6 +99,8 @@ class Trainer:
         with torch.no_grad():
             self.w.copy_(state["w"])
             self.phi.copy_(state["phi"])
+            for name, part in self.engine.problem.network.fixed().items():
+                part.copy_(state["fixed"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.totals = Totals(**state["totals"])
         if why := self.totals.counts_unknown:
@@ -123,6 +125,8 @@ class Trainer:
             "w": self.w.detach(),
             "phi": self.phi.detach(),
             "names": {part: [(slot.name, tuple(slot.shape)) for slot in slots] for part, slots in parts.items()},
+            "fixed": network.fixed(),
+            "tied": {name: first for name, first in network.slot_names.items() if name != first},
             "optimizer": self.optimizer.state_dict(),
             "stationarity": self.stationarity.before if self.stationarity else None,
             "totals": vars(self.totals),

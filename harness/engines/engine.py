@@ -30,6 +30,10 @@ class Problem:
     algorithm: Algorithm
     network: Network
     inner: Inner
+    #: why the model's layers are not to be written out (see :mod:`harness.engines.agreement`); empty where they may be
+    distrust: str = ""
+    #: why the model's layers are not to be written out (see :mod:`harness.engines.agreement`); empty where they may be
+    distrust: str = ""
 
 
 @contextmanager

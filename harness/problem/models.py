@@ -176,6 +176,7 @@ def build(
 
     Layers that normalise are switched to the batch's own statistics (MAML's convention); layers
     that draw random numbers are refused, since a gradient evaluated twice would not be the same.
+    A module that its owner keeps is lent: :func:`give_back` undoes all of it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -187,10 +188,39 @@ def build(
                 f"model {name}: {error}; it is called as (input_shape, outputs, **model_options)"
             ) from error
         module = factory(input_shape, outputs, **options)
+    module.as_given = _AsGiven(module)
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        if isinstance(layer, nn.modules.batchnorm._NormBase):  # of batch and of instance
             layer.track_running_stats = False
             layer.running_mean = layer.running_var = layer.num_batches_tracked = None
         elif isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
             raise InputError(f"model layer {name!r} is dropout: allowed are layers without random numbers")
     return module.to(device=device, dtype=dtype).train()
+
+
+class _AsGiven:
+    """Mode, statistics and parameters of a module before it was set up for training."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.layers = [(layer, layer.training, dict(layer._buffers)) for layer in module.modules()]
+        self.tracking = [
+            (layer, layer.track_running_stats)
+            for layer in module.modules()
+            if isinstance(layer, nn.modules.batchnorm._NormBase)
+        ]
+        self.parameters = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
+
+    def put_back(self) -> None:
+        for layer, training, buffers in self.layers:
+            layer.training = training
+            layer._buffers.update(buffers)
+        for norm, tracked in self.tracking:
+            norm.track_running_stats = tracked
+        for parameter, data in self.parameters:
+            parameter.data, parameter.grad = data, None
+
+
+def give_back(module: nn.Module) -> None:
+    """Mode, running statistics, parameters and types of ``module`` as its factory gave them to :func:`build`."""
+    if as_given := vars(module).pop("as_given", None):
+        as_given.put_back()

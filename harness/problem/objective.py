@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.errors import InputError
+
 
 def task_loss(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
     """L(w, phi) of one task: ``prediction`` ``[S, out]``, ``target`` ``[S]`` classes or ``[S, out]``.
@@ -14,11 +16,14 @@ def task_loss(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
     """
     if kind == "cross_entropy":
         return F.cross_entropy(prediction, target)
+    if prediction.shape != target.shape:  # broadcast, every prediction would meet every target
+        raise InputError(f"predictions {list(prediction.shape)} and targets {list(target.shape)}: not of one shape")
     return (prediction - target).square().mean()
 
 
 def accuracy(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
-    """Share of examples classified correctly along the last axis; NaN where nothing is classified."""
+    """Share of examples classified correctly along the last axis; NaN where nothing is classified, or by NaN."""
     if kind == "cross_entropy":
-        return (prediction.argmax(-1) == target).double().mean(-1)
+        right = (prediction.argmax(-1) == target).double()
+        return right.where(~prediction.isnan().any(-1), torch.nan).mean(-1)
     return torch.full(prediction.shape[:-2], torch.nan, dtype=torch.float64, device=prediction.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,37 +31,81 @@ def _slots(module: nn.Module, names: list[str]) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
+def children_of(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and children in order; a layer that stands there twice comes twice (``named_children`` drops repeats)."""
+    return [(name, child) for name, child in module._modules.items() if child is not None]
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether calling ``module`` runs hooks besides its ``forward``."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for kind in kinds)
+
+
+def is_sequence(module: nn.Module) -> bool:
+    """Whether calling ``module`` is calling its children one after the other, and nothing else."""
+    own = "forward" in vars(module) or type(module).__call__ is not nn.Module.__call__
+    return getattr(type(module), "forward", None) is nn.Sequential.forward and not own and not hooked(module)
+
+
 def layers_of(module: nn.Module) -> list[str]:
     """Names of the top-level children that have parameters, in order: what ``last:k`` counts."""
-    return [name for name, child in module.named_children() if any(True for _ in child.parameters())]
+    return [name for name, child in children_of(module) if any(True for _ in child.parameters())]
+
+
+def names_of(module: nn.Module) -> dict[str, list[str]]:
+    """Every name that a parameter goes by, tied ones several, under the first of them."""
+    first: dict[int, str] = {}
+    names: dict[str, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(first.setdefault(id(parameter), name), []).append(name)
+    return names
 
 
 def select(module: nn.Module, adapt: str) -> list[str]:
-    """Names of the parameters that ``adapt`` puts into w: ``all``, ``last:k`` or a regular expression."""
-    names = [name for name, _ in module.named_parameters()]
+    """Names of the parameters that ``adapt`` puts into w: ``all``, ``last:k`` or a regular expression.
+
+    Frozen parameters (``requires_grad = False``) are in none. A tied parameter is one, whatever it is called.
+    """
+    names = names_of(module)
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     if adapt == "all":
-        return names
-    if match := re.fullmatch(r"last:(\d+)", adapt):
-        layers = layers_of(module)
-        count = int(match[1])
-        if not 1 <= count <= len(layers):
+        selected = list(names)
+    elif match := re.fullmatch(r"last:(\d+)", adapt):
+        selected = _last(module, names, int(match[1]), adapt)
+    else:
+        try:
+            pattern = re.compile(adapt)
+        except re.error as error:
             raise InputError(
-                f"adapt {adapt!r}: this model has {len(layers)} layers, allowed: last:1 to last:{len(layers)}"
+                f"adapt {adapt!r} is no regular expression ({error}); allowed: all, last:k or a regex"
+            ) from error
+        selected = [name for name, others in names.items() if any(pattern.search(other) for other in others)]
+        if not selected:
+            raise InputError(
+                f"adapt {adapt!r} matches no parameter; allowed: all, last:k or a regex over {', '.join(names)}"
             )
-        chosen = tuple(f"{layer}." for layer in layers[-count:])
-        return [name for name in names if name.startswith(chosen)]
-    try:
-        pattern = re.compile(adapt)
-    except re.error as error:
-        raise InputError(
-            f"adapt {adapt!r} is no regular expression ({error}); allowed: all, last:k or a regex"
-        ) from error
-    selected = [name for name in names if pattern.search(name)]
-    if not selected:
-        raise InputError(
-            f"adapt {adapt!r} matches no parameter; allowed: all, last:k or a regex over {', '.join(names)}"
-        )
-    return selected
+    trained = [name for name in selected if name not in frozen]
+    if not trained:
+        free = ", ".join(name for name in names if name not in frozen) or "none, all are frozen"
+        raise InputError(f"adapt {adapt!r} names frozen parameters only (requires_grad = False); not frozen: {free}")
+    return trained
+
+
+def _last(module: nn.Module, names: dict[str, list[str]], count: int, adapt: str) -> list[str]:
+    layers = layers_of(module)
+    if not 1 <= count <= len(layers):
+        raise InputError(f"adapt {adapt!r}: this model has {len(layers)} layers, allowed: last:1 to last:{len(layers)}")
+    chosen = tuple(f"{layer}." for layer in layers[-count:])
+    for first, others in names.items():
+        inside = [other for other in others if other.startswith(chosen)]
+        if inside and len(inside) < len(others):
+            outside = next(other for other in others if other not in inside)
+            raise InputError(
+                f"adapt {adapt!r}: {inside[0]!r} is tied to {outside!r}, which is not in the last {count} layers; "
+                f"allowed: all, or a regex, which adapts {first!r} in both places"
+            )
+    return [first for first, others in names.items() if others[0].startswith(chosen)]
 
 
 class Network:
@@ -70,29 +113,34 @@ class Network:
 
     Where the model is an ``nn.Sequential``, everything before the first adapted layer is the *body*:
     it depends on phi alone, so its features are computed once per task, whatever N is. Any other
-    model is all tail. ``w`` and ``phi`` are flat vectors in the order of ``named_parameters``.
+    model is all tail, as is one with ``cut = False``. ``w`` and ``phi`` are flat vectors in the order of
+    ``named_parameters``; frozen parameters are in neither.
     """
 
-    def __init__(self, module: nn.Module, adapt: str) -> None:
-        names = [name for name, _ in module.named_parameters()]
+    def __init__(self, module: nn.Module, adapt: str, cut: bool = True) -> None:
+        names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         chosen = set(select(module, adapt))
-        self.module = module
+        self.module, self.adapt = module, adapt
         self.w_slots = _slots(module, [name for name in names if name in chosen])
         self.phi_slots = _slots(module, [name for name in names if name not in chosen])
         self.n_w = sum(slot.shape.numel() for slot in self.w_slots)
         self.n_phi = sum(slot.shape.numel() for slot in self.phi_slots)
-        children = list(module.named_children()) if isinstance(module, nn.Sequential) else []
-        cut = 0
-        while cut < len(children) and not any(slot.name.startswith(f"{children[cut][0]}.") for slot in self.w_slots):
-            cut += 1
-        if not any(True for _, child in children[:cut] for _ in child.parameters()):
-            cut = 0  # layers without parameters share nothing worth a name of their own
-        self.body = _sequence(children[:cut]) if cut else None
-        self.tail = _sequence(children[cut:]) if cut else module
-        in_body = {name for name, _ in self.body.named_parameters()} if self.body else set()
-        self.body_slots = tuple(slot for slot in self.phi_slots if slot.name in in_body)
-        self.tail_slots = tuple(slot for slot in self.phi_slots if slot.name not in in_body)
+        #: the name under which a flat vector holds a parameter, by every name that it goes by
+        self.slot_names = {other: first for first, others in names_of(module).items() for other in others}
+        first = {id(parameter): name for name, parameter in module.named_parameters()}
+        children = children_of(module) if cut and is_sequence(module) else []
+        at = _cut(children, {id(p) for name, p in module.named_parameters() if name in chosen})
+        self.body = _sequence(children[:at]) if at else None
+        self.tail = _sequence(children[at:]) if at else module
+        self._in_body = _places(self.body, first) if self.body else {}
+        self._in_tail = _places(self.tail, first)
+        self.body_slots = tuple(slot for slot in self.phi_slots if slot.name in self._in_body)
+        self.tail_slots = tuple(slot for slot in self.phi_slots if slot.name not in self._in_body)
         self.n_tail_phi = sum(slot.shape.numel() for slot in self.tail_slots)
+
+    def whole(self) -> Network:
+        """The same partition of the same module, without a cut."""
+        return Network(self.module, self.adapt, cut=False)
 
     def initial(self) -> tuple[Tensor, Tensor]:
         """The module's own parameters as flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``, detached."""
@@ -109,20 +157,24 @@ class Network:
         """Body output for the examples ``x`` of one task (``x`` itself where there is no body)."""
         if self.body is None:
             return x
-        return torch.func.functional_call(self.body, unflatten(phi, self.body_slots), (x,))  # type: ignore[no-any-return]
+        return _call(self.body, self._in_body, unflatten(phi, self.phi_slots), x)
 
     def predict(self, w: Tensor, tail_phi: Tensor, h: Tensor) -> Tensor:
         """Tail output for features ``h`` of one task under ``w`` ``[n_w]`` and tail phi ``[n_tail_phi]``."""
-        parameters = unflatten(w, self.w_slots)
-        start = 0
-        for slot in self.tail_slots:
-            parameters[slot.name] = tail_phi[start : start + slot.shape.numel()].view(slot.shape)
-            start += slot.shape.numel()
-        return torch.func.functional_call(self.tail, parameters, (h,))  # type: ignore[no-any-return]
+        parameters = unflatten(w, self.w_slots) | unflatten(tail_phi, self.tail_slots)
+        return _call(self.tail, self._in_tail, parameters, h)
 
     def tail_phi(self, phi: Tensor) -> Tensor:
         """The shared parameters that the tail uses, flat ``[n_tail_phi]``."""
         return torch.cat([phi[:0], *(phi[slot.start : slot.stop] for slot in self.tail_slots)])
+
+    def fixed(self) -> dict[str, Tensor]:
+        """What of the module's ``state_dict`` is never trained, frozen parameters and buffers: the module's own."""
+        trained = {slot.name for slot in (*self.w_slots, *self.phi_slots)}
+        state = self.module.state_dict().items()
+        return {
+            name: part for name, part in state if self.slot_names.get(name) not in trained and torch.is_tensor(part)
+        }
 
     def load(self, w: Tensor, phi: Tensor) -> nn.Module:
         """Write flat ``w`` and ``phi`` back into the module and return it."""
@@ -134,6 +186,30 @@ class Network:
         return self.module
 
 
+def _cut(children: list[tuple[str, nn.Module]], w: set[int]) -> int:
+    """How many of ``children`` are the body: they hold nothing of ``w`` and share no parameter with those behind."""
+    own = [{id(parameter) for parameter in child.parameters()} for _, child in children]
+    at = next((number for number, ids in enumerate(own) if ids & w), 0)
+    while tied := [number for number in range(at) if own[number] & set().union(*own[at:])]:
+        at = tied[0]
+    return at if any(own[:at]) else 0  # layers without parameters share nothing worth a name of their own
+
+
+def _places(part: nn.Module, first: dict[int, str]) -> dict[str, list[str]]:
+    """Where each parameter lies in ``part``, by the name that its slot has: once for every layer that holds it."""
+    places: dict[str, list[str]] = {}
+    for prefix, layer in part.named_modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            places.setdefault(first[id(parameter)], []).append(f"{prefix}.{name}" if prefix else name)
+    return places
+
+
+def _call(part: nn.Module, places: dict[str, list[str]], values: dict[str, Tensor], x: Tensor) -> Tensor:
+    # torch's own tying exchanges a layer that stands in two places twice, and leaves the second tensor in the module.
+    named = {place: values[name] for name, where in places.items() if name in values for place in where}
+    return torch.func.functional_call(part, named, (x,), tie_weights=False)  # type: ignore[no-any-return]
+
+
 def _sequence(children: list[tuple[str, nn.Module]]) -> nn.Sequential:
     sequence = nn.Sequential()
     for name, child in children:
@@ -142,8 +218,9 @@ def _sequence(children: list[tuple[str, nn.Module]]) -> nn.Sequential:
 
 
 def unflatten(vector: Tensor, slots: tuple[Slot, ...]) -> dict[str, Tensor]:
-    """Named views of a flat vector ``[..., n]``; leading axes are kept."""
-    return {slot.name: vector[..., slot.start : slot.stop].unflatten(-1, slot.shape) for slot in slots}
+    """Named views of a flat vector ``[..., n]`` that holds ``slots`` one after the other; leading axes are kept.
 
-
-ModelLike = nn.Module | Callable[..., nn.Module]
+    By ``split``, whose derivative is one concatenation; that of a slice is a vector of zeros for each parameter.
+    """
+    parts = vector.split([slot.shape.numel() for slot in slots], dim=-1)
+    return {slot.name: part.view(vector.shape[:-1] + slot.shape) for slot, part in zip(slots, parts, strict=True)}

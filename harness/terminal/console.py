@@ -78,9 +78,20 @@ def run_table(summary: Mapping[str, Any]) -> Table:
         ("  outer update", _seconds(seconds["outer_update"])),
         ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
         ("engine", f"{summary['engine']} ({summary['strategy']}) on {summary['device']}"),
+        *_route(summary["route"]),
         ("run directory", str(summary["run_dir"])),
     ]
     return table(f"{name}, {task}", ("", ""), rows)
+
+
+def _route(route: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Why derivatives or features take the slower way, where they do."""
+    rows = []
+    if route["why"]:
+        rows.append(("  layers by autograd", route["why"]))
+    if route["relative_error"] is None:
+        rows.append(("  model's own forward", "not compared: out of memory"))
+    return rows
 
 
 def time_tables(document: Mapping[str, Any]) -> list[Table | Text]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness import registry
 from harness.draw import draw
+from harness.engines.agreement import examined
 from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Engine, Problem, blamed
 from harness.engines.native import Native
@@ -103,7 +104,10 @@ def make_cell(name: Name, config: TimeConfig, benchmark: Benchmark, batch: TaskB
     inner = Inner(benchmark.loss, name.inner_steps, config.inner_lr, algorithm.l2)
     kind = registry.engines().get(name.engine)
     kind.require()
-    engine = kind(Problem(algorithm, network, inner), name.strategy)
+    problem, outputs = Problem(algorithm, network, inner), benchmark.outputs(config.ways)
+    second_order = algorithm.derivative != "first_order"
+    engine = examined(problem, kind, name.strategy, batch.chunk(0, 2), outputs, second_order, benchmark.model).engine
+    network = engine.problem.network
     chunks = TaskChunks(config.task_chunk, batch.tasks, engine.tasks_at_once(batch.tasks, device))
     return Cell(name, engine, *network.initial(), batch, chunks)
 

@@ -35,13 +35,20 @@ class Native(Engine):
         from harness.engines.native.stack import Stack
 
         super().__init__(problem, strategy)
-        self.stack = None if strategy == "unrolled" else Stack.of(problem.network)
+        self.stack: Stack | None = None
+        #: why the layers are differentiated by autograd; empty where they are written out
+        self.why = problem.distrust or ("it was asked for" if strategy == "unrolled" else "")
+        if not self.why:
+            try:
+                self.stack = Stack.of(problem.network)
+            except NotSupported as reason:
+                self.why = str(reason)
         if self.stack is None:
             if strategy == "linearised":
                 raise NotSupported(
-                    "strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, ReLU and "
-                    "flatten, with every parameter behind the first adapted layer adapted; "
-                    "allowed: recursion, checkpointed, unrolled"
+                    f"strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, ReLU and "
+                    f"flatten, with every parameter behind the first adapted layer adapted; {self.why}; "
+                    f"allowed: recursion, checkpointed, unrolled"
                 )
             if strategy == "auto":
                 self.strategy = "unrolled"

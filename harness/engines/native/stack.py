@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from harness.engines.native.conv_block import ConvBlock
 from harness.engines.native.first_block import FirstBlock
 from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, ReLU, SideBySide, State
-from harness.problem.partition import Network, Slot
+from harness.errors import NotSupported
+from harness.problem.partition import Network, Slot, children_of, hooked, is_sequence
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,17 @@ class Stack:
     n_phi: int
 
     @classmethod
-    def of(cls, network: Network) -> Stack | None:
-        """The stack of ``network``; None where a layer is unknown or the tail also has shared parameters."""
-        if not isinstance(network.module, nn.Sequential) or network.tail_slots:
-            return None
-        body = _parse(network.body, True, False) if network.body is not None else []
-        tail = _parse(network.tail, network.body is None, True)
-        if body is None or tail is None or not (body + tail) or not (body + tail)[0].merged_input:
-            return None
+    def of(cls, network: Network) -> Stack:
+        """The stack of ``network``; raises :class:`NotSupported` with the reason where a layer is not known."""
+        if not is_sequence(network.module):
+            raise NotSupported("the model is no nn.Sequential that does nothing but call its layers")
+        if network.tail_slots:
+            shared = network.tail_slots[0].name
+            raise NotSupported(f"{shared!r} is shared and lies behind, or is tied to, adapted parameters")
+        body = _parse(network.body, network, True, False) if network.body is not None else []
+        tail = _parse(network.tail, network, network.body is None, True)
+        if not (body + tail) or not (body + tail)[0].merged_input:
+            raise NotSupported("it begins with a layer that takes no batch of images")
         return cls(_part(body, network.phi_slots), _part(tail, network.w_slots), network.n_w, network.n_phi)
 
 
@@ -116,48 +121,55 @@ def _part(layers: list[Layer], slots: tuple[Slot, ...]) -> Part:
 
 def _leaves(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     leaves = []
-    for name, child in module.named_children():
-        if type(child) is nn.Sequential:
+    for name, child in children_of(module):
+        if type(child) is nn.Sequential and is_sequence(child):
             leaves += _leaves(child, f"{prefix}{name}.")
         else:
             leaves.append((f"{prefix}{name}", child))
     return leaves
 
 
-def _parse(module: nn.Module, sees_data: bool, own: bool) -> list[Layer] | None:
-    """The layers of a (nested) ``nn.Sequential``, or None where one of them is not known.
+def _parse(module: nn.Module, network: Network, sees_data: bool, own: bool) -> list[Layer]:
+    """The layers of a (nested) ``nn.Sequential``; raises :class:`NotSupported` where one of them is not known.
 
     ``own``: each task has parameters of its own, so that its images lie beside those of others.
     """
     leaves = _leaves(module)
+    for name, leaf in leaves:
+        if hooked(leaf) or "forward" in vars(leaf):
+            raise NotSupported(f"layer {name!r} has hooks or a forward of its own")
+        if any(not parameter.requires_grad for parameter in leaf.parameters()):
+            raise NotSupported(f"layer {name!r} has frozen parameters")
     layers: list[Layer] = []
     while leaves:
         name, leaf = leaves[0]
         # Exact types: a subclass may compute something else.
         if type(leaf) is nn.Conv2d:
             first = sees_data and not layers
-            block = _conv_block(leaves[:4], FirstBlock if first else ConvBlock)
-            if block is None:
-                return None
+            block = _conv_block(leaves[:4], network.slot_names, FirstBlock if first else ConvBlock)
             layers += [SideBySide(), block] if own and not (first or layers) else [block]
             leaves = leaves[4:]
             continue
+        after_block = any(isinstance(layer, ConvBlock) for layer in layers[-1:])
         if type(leaf) is nn.Flatten and leaf.start_dim == 1 and leaf.end_dim == -1:
-            layers.append(Flatten(own and any(isinstance(layer, ConvBlock) for layer in layers[-1:])))
+            layers.append(Flatten(own and after_block))
         elif type(leaf) is nn.ReLU:
             layers.append(ReLU())
-        elif type(leaf) is nn.Linear and not any(isinstance(layer, ConvBlock) for layer in layers[-1:]):
-            layers.append(Linear(f"{name}.weight", f"{name}.bias" if leaf.bias is not None else None))
+        elif type(leaf) is nn.Linear and not after_block:
+            names = [network.slot_names.get(f"{name}.{part}") for part in ("weight", "bias")]
+            if names[0] is None:
+                raise NotSupported(f"layer {name!r} has no parameter of its own called weight")
+            layers.append(Linear(names[0], names[1]))
         else:
-            return None
+            raise NotSupported(f"layer {name!r} ({type(leaf).__name__}) has no written-out derivatives")
         leaves = leaves[1:]
     return layers
 
 
-def _conv_block(leaves: list[tuple[str, nn.Module]], kind: type[ConvBlock]) -> ConvBlock | None:
+def _conv_block(leaves: list[tuple[str, nn.Module]], names: Mapping[str, str], kind: type[ConvBlock]) -> ConvBlock:
     if [type(leaf) for _, leaf in leaves] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]:
-        return None
-    (conv_name, conv), (norm_name, norm), _, (_, pool) = leaves
+        raise NotSupported(f"layer {leaves[0][0]!r} is no convolution followed by batch norm, ReLU and max-pool")
+    (conv_name, conv), (norm_name, norm), _, (pool_name, pool) = leaves
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(pool, nn.MaxPool2d)
@@ -166,7 +178,12 @@ def _conv_block(leaves: list[tuple[str, nn.Module]], kind: type[ConvBlock]) -> C
     size = pool.kernel_size
     plain_pool = isinstance(size, int) and pool.stride == size and not (pool.padding or pool.ceil_mode)
     if not (plain_conv and plain_norm and plain_pool and pool.dilation == 1 and isinstance(size, int)):
-        return None
+        raise NotSupported(
+            f"layers {conv_name!r} to {pool_name!r} have options (groups, padding, running statistics, stride of the "
+            f"pool) without written-out derivatives"
+        )
     bias = [f"{conv_name}.bias"] if conv.bias is not None else []
-    names = [f"{conv_name}.weight", *bias, f"{norm_name}.weight", f"{norm_name}.bias"]
-    return kind(names, conv, norm.eps, size)
+    own = [f"{conv_name}.weight", *bias, f"{norm_name}.weight", f"{norm_name}.bias"]
+    if not all(name in names for name in own):
+        raise NotSupported(f"layer {conv_name!r} has no parameters of its own")
+    return kind([names[name] for name in own], conv, norm.eps, size)
