@@ -105,6 +105,8 @@ def _set_up(
     inner = Inner(benchmark.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
     first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
     batch = draw(benchmark, config, "train", 0, min(_CHECKED_TASKS, config.meta_batch), device, dtype)
+    with blame("benchmark", origins):
+        _check_stream(benchmark, config, batch)
     second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)
     with blame("model", origins):
         problem, outputs = Problem(algorithm, network, inner), benchmark.outputs(config.ways)
@@ -136,6 +138,18 @@ def pick_device(name: str) -> torch.device:
             choices = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(available))])
             raise InputError(f"device {name!r} is not there; allowed: {choices}")
     return device
+
+
+def _check_stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> None:
+    """A task is the same however many are drawn with it, and whatever was drawn before."""
+    last, x = together.tasks - 1, together.support_x
+    alone = draw(benchmark, config, "train", last, 1, x.device, DTYPES[config.dtype])
+    for part, of in zip(vars(alone).values(), vars(together.chunk(last, last + 1)).values(), strict=True):
+        if not torch.equal(part, of):
+            raise InputError(
+                f"benchmark {benchmark.name!r}: task {last} of 'train' is another one when it is drawn again or alone; "
+                f"allowed: a stream that is a function of seed, split and task"
+            )
 
 
 def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:

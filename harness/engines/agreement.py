@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.engines.engine import Engine, Problem
 from harness.engines.native import Native
 from harness.errors import InputError, NotSupported
-from harness.measure.memory import first_sentence, free_memory, is_out_of_memory
+from harness.measure.memory import first_sentence, is_out_of_memory, return_freed_memory
 from harness.problem.behaviour import check_behaviour
 from harness.problem.meta_loss import adapts_plainly
 from harness.problem.own_forward import OwnForward, own_forward
@@ -80,7 +80,7 @@ def examined(
         if not is_out_of_memory(shortage):
             raise
         log.warning("the model was not compared with its own forward: %s", first_sentence(shortage))
-    free_memory()
+    return_freed_memory()  # what is freed here would be used again by the run, and nobody would see it
     problem = dataclasses.replace(problem, network=network, distrust=distrust)
     return Route(problem, engine(problem, strategy), Native(problem, "recursion"), error)
 
@@ -132,9 +132,9 @@ def agreed(
         evaluator = Native(tried, "recursion")
         written_out = evaluator.stack is not None
         try:
-            error = max(_cut(at, own, batch), _oracle(evaluator, own, batch))
+            error = max(cut_error(at, own, batch), oracle_error(evaluator, own, batch))
             if issubclass(engine, Native):
-                error = max(error, _engine(engine(tried, strategy), own, batch))
+                error = max(error, engine_error(engine(tried, strategy), own, batch))
             why = f"relative error {error:.1g}"
         except NotSupported:
             raise
@@ -161,7 +161,7 @@ def _by_peer(
 ) -> float:
     made = engine(problem, strategy)
     try:
-        error = _engine(made, own, batch)
+        error = engine_error(made, own, batch)
         why = f"relative error {error:.1g}"
     except Exception as failure:
         if isinstance(failure, InputError) or is_out_of_memory(failure):
@@ -175,7 +175,7 @@ def _by_peer(
     return error
 
 
-def _cut(network: Network, own: OwnForward, batch: TaskBatch) -> float:
+def cut_error(network: Network, own: OwnForward, batch: TaskBatch) -> float:
     """Error of the predictions of body and tail."""
     w, phi = network.initial()
     errors = []
@@ -191,7 +191,7 @@ def _cut(network: Network, own: OwnForward, batch: TaskBatch) -> float:
     return max(errors)
 
 
-def _oracle(native: Native, own: OwnForward, batch: TaskBatch) -> float:
+def oracle_error(native: Native, own: OwnForward, batch: TaskBatch) -> float:
     """Error of everything that an algorithm may ask ``native``'s oracle for."""
     oracle = native.oracle(*native.problem.network.initial(), batch)
     w_0 = oracle.initial()
@@ -210,7 +210,7 @@ def _oracle(native: Native, own: OwnForward, batch: TaskBatch) -> float:
     return max(_off(found, of) for found, of in pairs)
 
 
-def _engine(engine: Engine, own: OwnForward, batch: TaskBatch) -> float:
+def engine_error(engine: Engine, own: OwnForward, batch: TaskBatch) -> float:
     """Error of the meta-gradient that ``engine`` computes; 0 where nobody knows what the algorithm's would be."""
     algorithm, network = engine.problem.algorithm, engine.problem.network
     expected = own.first_order if algorithm.derivative == "first_order" else own.exact

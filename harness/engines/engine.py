@@ -32,8 +32,6 @@ class Problem:
     inner: Inner
     #: why the model's layers are not to be written out (see :mod:`harness.engines.agreement`); empty where they may be
     distrust: str = ""
-    #: why the model's layers are not to be written out (see :mod:`harness.engines.agreement`); empty where they may be
-    distrust: str = ""
 
 
 @contextmanager

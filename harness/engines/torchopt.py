@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from harness.engines.engine import Problem
 from harness.engines.peer import PeerEngine
+from harness.errors import NotSupported
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +25,14 @@ class TorchOpt(PeerEngine):
     name = "torchopt"
     summary = "metaopt/torchopt: differentiable meta-optimizers on stateful modules"
     requires = ("torchopt", "pip install torchopt")
+
+    def __init__(self, problem: Problem, strategy: str = "auto") -> None:
+        super().__init__(problem, strategy)
+        names = [name for name, _ in self.tail.named_parameters(remove_duplicate=False)]
+        if len(names) > len(self.initial):
+            raise NotSupported(
+                f"engine {self.name} unties tied parameters (among {', '.join(names)}); allowed: --engine native"
+            )
 
     @cached_property
     def optimizer(self) -> Any:

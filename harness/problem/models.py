@@ -188,7 +188,7 @@ def build(
                 f"model {name}: {error}; it is called as (input_shape, outputs, **model_options)"
             ) from error
         module = factory(input_shape, outputs, **options)
-    module.as_given = _AsGiven(module)
+    vars(module)["as_given"] = _AsGiven(module)
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):  # of batch and of instance
             layer.track_running_stats = False

@@ -18,7 +18,8 @@ def verify(
 ) -> dict[str, Any]:
     """Compare every algorithm, geometry, engine and strategy with its witnesses on small problems in float64.
 
-    Witnesses: ``autograd``, a plain loop over tasks; ``finite_differences`` along random directions;
+    Witnesses: ``own_forward``, the module itself with its parameters put in, as before every run;
+    ``autograd``, a plain loop over tasks; ``finite_differences`` along random directions;
     ``closed_form`` on quadratic tasks; ``plain_oracle`` for an algorithm with a rule of its own, and ``through_adapt``,
     central differences of L_D(adapt(w, phi), phi), where it claims to be exact with an inner loop of its own.
     In float32 (:mod:`harness.proof.float32`) on a few tasks of every benchmark whose data are there, initial and

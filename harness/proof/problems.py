@@ -23,7 +23,9 @@ class SmallProblem:
 
 
 def small_problems(seed: int, inputs: int = 8) -> list[SmallProblem]:
-    """A CNN that classifies, an MLP that regresses, and a linear model whose tasks are quadratics."""
+    """A CNN that classifies, an MLP that regresses, a linear model whose tasks are quadratics, and an MLP whose layers
+    are frozen, tied, scaled by one number, and used twice.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -43,9 +45,32 @@ def small_problems(seed: int, inputs: int = 8) -> list[SmallProblem]:
         return TaskBatch(normal(*shape), next(targets), normal(*shape), next(targets))
 
     labels = torch.arange(3).repeat_interleave(2).expand(2, -1)
+    examples = TaskBatch(normal(2, 6, 3), labels, normal(2, 6, 3), labels)
     images = TaskBatch(normal(2, 6, 3, 18, 18), labels, normal(2, 6, 3, 18, 18), labels)
     return [
         SmallProblem("cnn", "cross_entropy", made(cnn, (3, 18, 18), 3, filters=3), images),
         SmallProblem("mlp", "mse", made(mlp, (2,), 1, hidden=(5, 4)), regression(3, 7, 2)),
+        SmallProblem("reused", "cross_entropy", made(reused, (3,), 3), examples),
         SmallProblem("quadratic", "mse", made(coupled, (inputs,), 1, dim_phi=3), regression(3, 6, inputs)),
     ]
+
+
+class Temperature(nn.Module):
+    """A learned scale of everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``x`` times one number."""
+        return x * self.scale
+
+
+def reused(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """What programs that walk through a model's layers get wrong."""
+    frozen, tied, act = nn.Linear(input_shape[0], 4), nn.Linear(4, 4), nn.Tanh()
+    frozen.requires_grad_(False)
+    first = nn.Linear(4, 4)
+    tied.weight = first.weight
+    return nn.Sequential(frozen, act, first, act, tied, act, Temperature(), nn.Linear(4, 4), act, nn.Linear(4, outputs))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.engines.agreement import cut_error, engine_error, oracle_error
 from harness.engines.engine import Engine, Problem, blamed
+from harness.engines.native import Native
 from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.problem.algorithm import Algorithm
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.meta_loss import disagreement
 from harness.problem.oracle import Inner, MetaGradient
+from harness.problem.own_forward import own_forward
 from harness.problem.partition import Network, Slot
 from harness.proof.float32 import float32_rows
 from harness.proof.problems import SmallProblem, small_problems
@@ -24,6 +28,7 @@ from harness.registry import engines as registered_engines
 STEPS = (0, 1, 3)
 INNER_LR = 0.05
 TOLERANCE = {
+    "own_forward": 1e-9,
     "autograd": 1e-9,
     "closed_form": 1e-9,
     "plain_oracle": 1e-9,
@@ -96,6 +101,7 @@ def _compare(
                 gradient, _ = made.meta_gradient(*network.initial(), problem.batch)
                 for witness, error in _errors(algorithm, network, inner, problem, gradient.w, gradient.phi, seed):
                     worst[witness] = max(worst.get(witness, 0.0), error)
+            worst["own_forward"] = _from_own_forward(engine, strategy, Problem(algorithm, network, inner), problem)
         except AlgorithmFailed:
             by_plain_oracle(
                 algorithm, network, inner, problem.batch
@@ -120,6 +126,18 @@ def _compare(
             }
     if len(refusals) == len(strategies):
         raise refusals[0]
+
+
+def _from_own_forward(engine: type[Engine], strategy: str, of: Problem, problem: SmallProblem) -> float:
+    """Error of cut, oracle and meta-gradient against the module's own forward, as before every run."""
+    inner = dataclasses.replace(of.inner, inner_steps=1)
+    own = own_forward(of.network, inner, problem.batch, of.algorithm.derivative != "first_order")
+    at_one = dataclasses.replace(of, inner=inner)
+    made = engine(at_one, strategy)
+    errors = [cut_error(of.network, own, problem.batch), engine_error(made, own, problem.batch)]
+    if isinstance(made, Native):
+        errors.append(oracle_error(Native(at_one, "recursion"), own, problem.batch))
+    return max(errors)
 
 
 def _errors(

@@ -37,7 +37,8 @@ def _adapted(
 
 def by_autograd(module: nn.Module, w_names: list[str], inner: Inner, batch: TaskBatch, first_order: bool) -> Gradient:
     """(a) One task after the other: adapt the whole model, take the query loss, call autograd. Flat (w, phi)."""
-    parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in trained.items()}
     w = {name: parameters[name] for name in parameters if name in w_names}
     phi = {name: parameters[name] for name in parameters if name not in w_names}
     totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -82,7 +83,7 @@ def by_finite_differences(
 
     A first-order gradient is the derivative of the query loss at a w_N that is held fixed.
     """
-    start = {name: p.detach() for name, p in module.named_parameters()}
+    start = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
     order = [*w_names, *(name for name in start if name not in w_names)]
 
     def adapted(at: dict[str, Tensor], task: int) -> dict[str, Tensor]:
