@@ -48,7 +48,7 @@ MAY_BE_REFUSED = (
     "frozen parameters only",
     "layers, allowed",
     "matches no parameter",
-    "modified by an inplace",
+    "inplace",
 )
 
 
