@@ -40,7 +40,8 @@ class Setup:
     phi: Tensor
     device: torch.device
     key: str
-    #: what will not be known of this run, and why: ``definition_1`` where it was asked for
+    #: what will not be known of this run, and why: ``definition_1`` where it was asked for; whether others see the
+    #: same tasks, ``task_stream``
     unknown: dict[str, str]
 
     @property
@@ -106,7 +107,7 @@ def _set_up(
     first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
     batch = draw(benchmark, config, "train", 0, min(_CHECKED_TASKS, config.meta_batch), device, dtype)
     with blame("benchmark", origins):
-        _check_stream(benchmark, config, batch)
+        other_tasks = _stream(benchmark, config, batch)
     second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)
     with blame("model", origins):
         problem, outputs = Problem(algorithm, network, inner), benchmark.outputs(config.ways)
@@ -122,7 +123,8 @@ def _set_up(
     key = run_key(resolved, factory, fingerprint)
     own_loop = config.stationarity_every and not adapts_plainly(algorithm)
     why = _not_the_gradient(config, route.evaluator, benchmark, w, phi) if own_loop else None
-    return Setup(config, route, w, phi, device, key, {"definition_1": why} if why else {})
+    unknown = {"definition_1": why, "task_stream": other_tasks}
+    return Setup(config, route, w, phi, device, key, {name: reason for name, reason in unknown.items() if reason})
 
 
 def pick_device(name: str) -> torch.device:
@@ -140,16 +142,29 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _check_stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> None:
-    """A task is the same however many are drawn with it, and whatever was drawn before."""
-    last, x = together.tasks - 1, together.support_x
-    alone = draw(benchmark, config, "train", last, 1, x.device, DTYPES[config.dtype])
-    for part, of in zip(vars(alone).values(), vars(together.chunk(last, last + 1)).values(), strict=True):
-        if not torch.equal(part, of):
-            raise InputError(
-                f"benchmark {benchmark.name!r}: task {last} of 'train' is another one when it is drawn again or alone; "
-                f"allowed: a stream that is a function of seed, split and task"
-            )
+def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str | None:
+    """Why tasks are not the same for everybody, where one is another when it is drawn alone; None where all are well.
+
+    Raises :class:`InputError` where the same call gives other tasks each time.
+    """
+    tasks, device = together.tasks, together.support_x.device
+    again = draw(benchmark, config, "train", 0, tasks, device, DTYPES[config.dtype])
+    if not _same(again, together):
+        raise InputError(
+            f"benchmark {benchmark.name!r}: the first tasks of 'train' are others each time they are drawn; "
+            f"allowed: a stream that is a function of seed, split and task"
+        )
+    alone = draw(benchmark, config, "train", tasks - 1, 1, device, DTYPES[config.dtype])
+    if _same(alone, together.chunk(tasks - 1, tasks)):
+        return None
+    return (
+        f"task {tasks - 1} of {benchmark.name!r} is another one when it is drawn alone: "
+        f"which tasks are seen depends on --meta-batch and --task-chunk"
+    )
+
+
+def _same(one: TaskBatch, other: TaskBatch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
 
 
 def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:

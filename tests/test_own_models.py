@@ -410,12 +410,19 @@ class Drifting(Vectors):
         return TaskBatch(batch.support_x, batch.support_y, batch.query_x + self.drawn, batch.query_y)
 
 
-@pytest.mark.parametrize("kind", ["together", "each time"])
-def test_a_stream_of_tasks_that_is_no_function_of_the_seed_is_refused(kind, tmp_path):
+def test_a_stream_of_other_tasks_each_time_is_refused(tmp_path):
     drifting = Drifting()
-    drifting.kind = kind
+    drifting.kind = "each time"
     message = refusal_of(one_activation, tmp_path, benchmark=drifting)
-    assert "benchmark 'vectors': task 1 of 'train' is another one" in message
+    assert "benchmark 'vectors': the first tasks of 'train' are others each time" in message
+
+
+def test_a_stream_whose_tasks_depend_on_how_many_are_drawn_is_told(tmp_path):
+    drifting = Drifting()
+    drifting.kind = "together"
+    config = RunConfig(algo="anil", iterations=1, eval_tasks=3, **SMALL)
+    summary = harness.run(config, model=one_activation, benchmark=drifting, results=tmp_path)
+    assert "task 1 of 'vectors' is another one when it is drawn alone" in summary["unknown"]["task_stream"]
 
 
 def test_held_out_predictions_that_are_no_numbers_have_no_accuracy(tmp_path):

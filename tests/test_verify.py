@@ -18,8 +18,8 @@ def test_every_algorithm_and_native_strategy_is_right():
     rows = [row for row in result["rows"] if row["dtype"] == "float64"]
     assert result["ok"]
     assert {row["strategy"] for row in rows} == {"linearised", "recursion", "checkpointed", "unrolled"}
-    assert {row["problem"] for row in rows} == {"cnn", "mlp", "quadratic"}
-    assert {row["witness"] for row in rows} == {"autograd", "finite_differences", "closed_form"}
+    assert {row["problem"] for row in rows} == {"cnn", "mlp", "quadratic", "reused"}
+    assert {row["witness"] for row in rows} == {"own_forward", "autograd", "finite_differences", "closed_form"}
     keys = {"algorithm", "geometry", "engine", "strategy", "problem", "witness", "relative_error", "tolerance", "ok"}
     assert all(set(row) == keys | {"dtype", "peer"} for row in result["rows"])
     assert all(row["tolerance"] <= 1e-9 for row in rows if row["witness"] != "finite_differences")
@@ -65,7 +65,7 @@ def test_verify_fails_on_differentiating_through_vmap_over_batch_norm():
     if not wrong:
         pytest.skip(f"torch {torch.__version__} differentiates through vmap over F.batch_norm correctly")
     assert not result["ok"]
-    assert wrong == {("cnn", "autograd"), ("cnn", "finite_differences")}
+    assert wrong == {("cnn", "own_forward"), ("cnn", "autograd"), ("cnn", "finite_differences")}
     on_images = [row for row in result["rows"] if row["problem"].startswith("glyphs")]
     assert on_images
     assert not any(row["ok"] for row in on_images)  # its error is far above that of float32, too
@@ -87,7 +87,7 @@ def test_verify_fails_on_a_missing_second_order_term():
     result = verify(algorithms=["anil"], engines=[NoMixedProducts])
     wrong = [row for row in result["rows"] if not row["ok"]]
     assert not result["ok"]
-    assert {row["witness"] for row in wrong} == {"autograd", "finite_differences", "closed_form"}
+    assert {row["witness"] for row in wrong} == {"own_forward", "autograd", "finite_differences", "closed_form"}
 
 
 def test_unknown_names_are_refused():

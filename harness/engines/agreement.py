@@ -132,7 +132,9 @@ def agreed(
         evaluator = Native(tried, "recursion")
         written_out = evaluator.stack is not None
         try:
-            error = max(cut_error(at, own, batch), oracle_error(evaluator, own, batch))
+            error = oracle_error(evaluator, own, batch)
+            if not written_out:  # which do not use the module
+                error = max(error, cut_error(at, own, batch))
             if issubclass(engine, Native):
                 error = max(error, engine_error(engine(tried, strategy), own, batch))
             why = f"relative error {error:.1g}"

@@ -120,7 +120,7 @@ class Network:
     def __init__(self, module: nn.Module, adapt: str, cut: bool = True) -> None:
         names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         chosen = set(select(module, adapt))
-        self.module, self.adapt = module, adapt
+        self.module, self.adapt, self.cut = module, adapt, cut
         self.w_slots = _slots(module, [name for name in names if name in chosen])
         self.phi_slots = _slots(module, [name for name in names if name not in chosen])
         self.n_w = sum(slot.shape.numel() for slot in self.w_slots)

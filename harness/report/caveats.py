@@ -89,7 +89,11 @@ def _partners(rows: Iterable[FactorRow]) -> list[str]:
 
 def _unknown(groups: Iterable[Group]) -> list[str]:
     """What was asked of runs and is not known: an uncounted evaluation is no evaluation saved."""
-    words = {"counts": "how many evaluations it made is not known", "definition_1": "Definition 1 was not measured"}
+    words = {
+        "counts": "how many evaluations it made is not known",
+        "definition_1": "Definition 1 was not measured",
+        "task_stream": "others may not have seen the same tasks",
+    }
     return [
         f"{group_name(group)}: {word} ({listed(list(whys))})"
         for group in groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,9 @@ from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.setup import DTYPES
 from harness.timing.config import TimeConfig
+
+#: what was found of the models that were examined in this process
+_SEEN: dict[tuple[object, ...], tuple[bool, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Cell:
     phi: Tensor
     batch: TaskBatch
     chunks: TaskChunks
+    #: whether its network is cut, and why its layers are not written out, if they are not
+    seen: tuple[bool, str]
 
     def meta_gradient(self) -> None:
         """Evaluate once."""
@@ -87,8 +93,18 @@ def names(config: TimeConfig) -> list[Name]:
     return result
 
 
-def make_cell(name: Name, config: TimeConfig, benchmark: Benchmark, batch: TaskBatch, device: torch.device) -> Cell:
-    """Build the cell called ``name``; raises :class:`NotSupported` where its engine cannot."""
+def make_cell(
+    name: Name,
+    config: TimeConfig,
+    benchmark: Benchmark,
+    batch: TaskBatch,
+    device: torch.device,
+    seen: tuple[bool, str] | None = None,
+) -> Cell:
+    """Build the cell called ``name``; raises :class:`NotSupported` where its engine cannot.
+
+    ``seen``: what was found when its model was examined, where it was.
+    """
     algorithm = registry.algorithms().get(name.algorithm)(name.geometry)
     options = check_options(benchmark.model, {**benchmark.model_options, **config.model_options})
     module = build(
@@ -104,12 +120,18 @@ def make_cell(name: Name, config: TimeConfig, benchmark: Benchmark, batch: TaskB
     inner = Inner(benchmark.loss, name.inner_steps, config.inner_lr, algorithm.l2)
     kind = registry.engines().get(name.engine)
     kind.require()
-    problem, outputs = Problem(algorithm, network, inner), benchmark.outputs(config.ways)
-    second_order = algorithm.derivative != "first_order"
-    engine = examined(problem, kind, name.strategy, batch.chunk(0, 2), outputs, second_order, benchmark.model).engine
-    network = engine.problem.network
+    problem = Problem(algorithm, network, inner)
+    if seen is None:  # N has no part in it
+        about = (dataclasses.replace(name, inner_steps=1), config.model_dump_json(exclude={"inner_steps"}), str(device))
+        if about not in _SEEN:
+            outputs, second_order = benchmark.outputs(config.ways), algorithm.derivative != "first_order"
+            route = examined(problem, kind, name.strategy, batch.chunk(0, 2), outputs, second_order, benchmark.model)
+            _SEEN[about] = route.problem.network.cut, route.problem.distrust
+        seen = _SEEN[about]
+    problem = dataclasses.replace(problem, network=network if seen[0] else network.whole(), distrust=seen[1])
+    engine = kind(problem, name.strategy)
     chunks = TaskChunks(config.task_chunk, batch.tasks, engine.tasks_at_once(batch.tasks, device))
-    return Cell(name, engine, *network.initial(), batch, chunks)
+    return Cell(name, engine, *network.initial(), batch, chunks, seen)
 
 
 def fixed_tasks(config: TimeConfig, benchmark: Benchmark, device: torch.device) -> tuple[TaskBatch, str]:

@@ -30,7 +30,7 @@ def peak_of_cell(cell: Cell, config: TimeConfig, device: torch.device) -> int:
     receiving, sending = context.Pipe(duplex=False)
     name = dataclasses.replace(cell.name, strategy=cell.engine.strategy)
     config = config.model_copy(update={"task_chunk": cell.chunks.size})
-    process = context.Process(target=_child, args=(sending, name, config, torch.get_num_threads()))
+    process = context.Process(target=_child, args=(sending, name, config, torch.get_num_threads(), cell.seen))
     process.start()
     sending.close()
     try:
@@ -54,9 +54,11 @@ def _above_what_is_there(cell: Cell, device: torch.device) -> int:
     return memory.read() - before
 
 
-def _child(sending: multiprocessing.connection.Connection, name: Name, config: TimeConfig, threads: int) -> None:
+def _child(
+    sending: multiprocessing.connection.Connection, name: Name, config: TimeConfig, threads: int, seen: tuple[bool, str]
+) -> None:
     try:
-        sending.send(_peak(name, config, threads))
+        sending.send(_peak(name, config, threads, seen))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -66,15 +68,15 @@ def _child(sending: multiprocessing.connection.Connection, name: Name, config: T
 
 
 @freed_memory_kept()  # as where it was timed
-def _peak(name: Name, config: TimeConfig, threads: int) -> int:
+def _peak(name: Name, config: TimeConfig, threads: int, seen: tuple[bool, str]) -> int:
     torch.set_num_threads(threads)
     device = torch.device("cpu")
     benchmark = registry.benchmarks().get(config.benchmark)()
     # Libraries allocate their own workspaces once; a small problem of the same kind makes them do it now.
     small = config.model_copy(update={"meta_batch": 1})
     tiny = dataclasses.replace(name, inner_steps=min(1, name.inner_steps))
-    make_cell(tiny, small, benchmark, fixed_tasks(small, benchmark, device)[0], device).meta_gradient()
-    cell = make_cell(name, config, benchmark, fixed_tasks(config, benchmark, device)[0], device)
+    make_cell(tiny, small, benchmark, fixed_tasks(small, benchmark, device)[0], device, seen).meta_gradient()
+    cell = make_cell(name, config, benchmark, fixed_tasks(config, benchmark, device)[0], device, seen)
     return_freed_memory()  # what the warm-up freed would be used again, and nobody would see it
     memory = PeakMemory(device)
     cell.meta_gradient()
