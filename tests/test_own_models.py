@@ -452,3 +452,44 @@ def test_a_run_of_a_frozen_model_goes_on_with_what_was_frozen(tmp_path):
     states = [harness.load_parameters(summary["run_dir"])["state_dict"] for summary in (whole, resumed)]
     assert all(torch.equal(part, states[1][name]) for name, part in states[0].items())
     assert whole["loss"] == resumed["loss"]
+
+
+class Backbone(nn.Module):
+    """A body of a person's own, whose head may be registered first or lie deep, and may not have the last word."""
+
+    def __init__(self, outputs, after=None):
+        super().__init__()
+        self.top = nn.ModuleDict({"head": nn.Linear(8, outputs)})
+        self.first, self.second, self.after = nn.Linear(6, 8), nn.Linear(8, 8), after
+
+    def forward(self, x):
+        x = torch.tanh(self.first(x))
+        x = self.top["head"](x + torch.tanh(self.second(x)))
+        return self.after(x) if self.after else x
+
+
+@pytest.mark.parametrize("engine", ["native", *(pytest.param(name, marks=pytest.mark.peers) for name in PEERS)])
+def test_features_are_computed_once_whatever_the_module_is(engine):
+    """A model that is no Sequential: what enters its adapted layer is shared by all inner steps, peers' too."""
+
+    def calls(steps):
+        setup = set_up(resolve(config.model_copy(update={"inner_steps": steps}), model=factory, benchmark=Vectors()))
+        seen = []
+        setup.problem.network.module.first.register_forward_hook(lambda *_: seen.append(1))
+        batch = draw(Vectors(), setup.config, "train", 0, 2, torch.device("cpu"), torch.float64)
+        setup.engine.meta_gradient(setup.w, setup.phi, batch)
+        assert setup.route.words["shared_body"]
+        return len(seen)
+
+    def factory(input_shape, outputs):
+        return Backbone(outputs)
+
+    config = RunConfig(algo="anil", engine=engine, adapt="head", **SMALL)
+    assert calls(1) == calls(7) == 4
+
+
+def test_a_head_without_the_last_word_is_not_cut_off(tmp_path):
+    config = RunConfig(algo="anil", adapt="head", iterations=1, eval_tasks=3, **SMALL)
+    for after in (torch.tanh, lambda x: x / x.norm(dim=-1, keepdim=True)):
+        summary = harness.run(config, model=lambda i, o, a=after: Backbone(o, a), benchmark=Vectors(), results=tmp_path)
+        assert not summary["route"]["shared_body"]

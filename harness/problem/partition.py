@@ -111,10 +111,11 @@ def _last(module: nn.Module, names: dict[str, list[str]], count: int, adapt: str
 class Network:
     """A model cut into a shared body and an adapted tail, evaluated as a function of flat w and phi.
 
-    Where the model is an ``nn.Sequential``, everything before the first adapted layer is the *body*:
-    it depends on phi alone, so its features are computed once per task, whatever N is. Any other
-    model is all tail, as is one with ``cut = False``. ``w`` and ``phi`` are flat vectors in the order of
-    ``named_parameters``; frozen parameters are in neither.
+    Everything before the first adapted layer is the *body*: it depends on phi alone, so its features are computed
+    once per task, whatever N is. In an ``nn.Sequential`` these are the layers before; in any other model, what enters
+    the one layer that holds all of w, if that layer has the last word (whether it has, :mod:`harness.engines.agreement`
+    sees). Else the model is all tail, as is one with ``cut = False``. ``w`` and ``phi`` are flat vectors in the order
+    of ``named_parameters``; frozen parameters are in neither.
     """
 
     def __init__(self, module: nn.Module, adapt: str, cut: bool = True) -> None:
@@ -127,13 +128,14 @@ class Network:
         self.n_phi = sum(slot.shape.numel() for slot in self.phi_slots)
         #: the name under which a flat vector holds a parameter, by every name that it goes by
         self.slot_names = {other: first for first, others in names_of(module).items() for other in others}
-        first = {id(parameter): name for name, parameter in module.named_parameters()}
-        children = children_of(module) if cut and is_sequence(module) else []
-        at = _cut(children, {id(p) for name, p in module.named_parameters() if name in chosen})
-        self.body = _sequence(children[:at]) if at else None
-        self.tail = _sequence(children[at:]) if at else module
-        self._in_body = _places(self.body, first) if self.body else {}
-        self._in_tail = _places(self.tail, first)
+        named = {id(parameter): name for name, parameter in module.named_parameters()}
+        self.body, self.tail = (
+            _cut(module, {at for at, name in named.items() if name in chosen}) if cut else (None, module)
+        )
+        self._in_tail = _places(self.tail, named)
+        self._in_body = _places(self.body, named) if self.body else {}
+        if isinstance(self.body, Headless):
+            self._in_body = {name: places for name, places in self._in_body.items() if name not in self._in_tail}
         self.body_slots = tuple(slot for slot in self.phi_slots if slot.name in self._in_body)
         self.tail_slots = tuple(slot for slot in self.phi_slots if slot.name not in self._in_body)
         self.n_tail_phi = sum(slot.shape.numel() for slot in self.tail_slots)
@@ -186,9 +188,52 @@ class Network:
         return self.module
 
 
-def _cut(children: list[tuple[str, nn.Module]], w: set[int]) -> int:
+class Headless(nn.Module):
+    """A module without its head: what enters the layer called ``head``, whose place an identity takes meanwhile."""
+
+    def __init__(self, module: nn.Module, head: str) -> None:
+        super().__init__()
+        self.module = module
+        path, _, self.name = head.rpartition(".")
+        self.owner = [module.get_submodule(path)]  # in a list, so that it is no second child
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of ``x``."""
+        layers = self.owner[0]._modules
+        head, layers[self.name] = layers[self.name], nn.Identity()
+        try:
+            return self.module(x)  # type: ignore[no-any-return]
+        finally:
+            layers[self.name] = head
+
+
+def _cut(module: nn.Module, w: set[int]) -> tuple[nn.Module | None, nn.Module]:
+    """Body and tail of ``module``; ``w``: the identities of the adapted parameters. No body where nothing is shared."""
+    if is_sequence(module):
+        children = children_of(module)
+        if at := _before(children, w):
+            return _sequence(children[:at]), _sequence(children[at:])
+        return None, module
+    name, head = "", module
+    while inside := [(part, child) for part, child in children_of(head) if w <= _identities(child)]:
+        part, head = inside[0]
+        name = f"{name}.{part}" if name else part
+    elsewhere = _identities(module) - _identities(head)
+    outside = {
+        id(p) for layer in module.modules() if layer not in set(head.modules()) for p in layer._parameters.values()
+    }
+    if not elsewhere or _identities(head) & outside:
+        return None, module
+    return Headless(module, name), head
+
+
+def _identities(module: nn.Module) -> set[int]:
+    return {id(parameter) for parameter in module.parameters()}
+
+
+def _before(children: list[tuple[str, nn.Module]], w: set[int]) -> int:
     """How many of ``children`` are the body: they hold nothing of ``w`` and share no parameter with those behind."""
-    own = [{id(parameter) for parameter in child.parameters()} for _, child in children]
+    own = [_identities(child) for _, child in children]
     at = next((number for number, ids in enumerate(own) if ids & w), 0)
     while tied := [number for number in range(at) if own[number] & set().union(*own[at:])]:
         at = tied[0]
