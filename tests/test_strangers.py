@@ -225,7 +225,7 @@ def verified(name):
 def test_verify_holds_an_inner_loop_of_its_own_to_central_differences_through_it(installed, without_pictures):
     report, witnesses, wrong = verified(installed(Proximal))
     assert report["ok"]
-    assert witnesses == {"plain_oracle", "through_adapt"}
+    assert witnesses == {"own_forward", "plain_oracle", "through_adapt"}
     assert {row["tolerance"] for row in report["rows"] if row["witness"] == "through_adapt"} == {1e-6}
     report, _, wrong = verified(installed(Wrong))
     assert not report["ok"]
@@ -240,12 +240,12 @@ def told(report):
 def test_a_rule_that_claims_nothing_passes_and_is_said_to_be_no_gradient(installed, capsys, without_pictures):
     report, witnesses, _ = verified(installed(Unclaimed))
     assert report["ok"]
-    assert witnesses == {"plain_oracle"}
+    assert witnesses == {"own_forward", "plain_oracle"}
     reasons = told(report)
-    assert len(reasons) == 2
+    assert len(reasons) == 3
     assert all("no gradient of L_meta" in reason for reason in reasons)
     reasons = told(verify(algorithms=["fomaml"], engines=["native"]))
-    assert len(reasons) == 2
+    assert len(reasons) == 3
     assert all("no gradient of L_meta" in reason and "first_order" in reason for reason in reasons)
     assert main(["verify", "--algo", "unclaimed", "--engine", "native"]) == 0
     assert "unclaimed nonconvex mlp: no gradient of L_meta, off by" in capsys.readouterr().out
@@ -260,7 +260,7 @@ def test_a_rule_that_only_the_oracle_knows_is_no_peers_business():
 def test_what_a_plugin_raises_is_one_line_and_others_go_on(installed, capsys, tmp_path):
     report, _, _ = verified(installed(Classifier))
     assert report["ok"]
-    assert {row["problem"] for row in report["rows"]} == {"cnn"}
+    assert {row["problem"] for row in report["rows"]} == {"cnn", "reused"}
     said = [entry for entry in report["skipped"] if entry["problem"] == "mlp"]
     assert "algorithm 'classifier' failed (RuntimeError, test_strangers.py:" in said[0]["reason"]
     flags = ["--benchmark", "sinusoid", "--iterations", "1", "--eval-tasks", "2", "--results", str(tmp_path)]

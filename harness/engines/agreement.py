@@ -62,6 +62,8 @@ def examined(
     ``second_order``: Hessians will be needed. Raises :class:`InputError`, one line, for what cannot be trained.
     """
     module, dtype = problem.network.module, problem.network.initial()[0].dtype
+    if Native(problem).stack is None:
+        batch = batch.chunk(0, 1)  # autograd has no way in which tasks could meet
     network, distrust, error = problem.network, "", None
     try:
         with _blamed(name, batch):
@@ -218,10 +220,17 @@ def engine_error(engine: Engine, own: OwnForward, batch: TaskBatch) -> float:
     expected = own.first_order if algorithm.derivative == "first_order" else own.exact
     if algorithm.derivative is None or expected is None or not adapts_plainly(algorithm):
         return 0.0
-    try:
-        gradient, outcome = engine.meta_gradient(*network.initial(), batch)
-    finally:
-        network.module.zero_grad(set_to_none=True)
+    w, phi = network.initial()
+    if isinstance(engine, Native):  # whose gradient is the algorithm's rule on its oracle
+        oracle = engine.oracle(w, phi, batch)
+        gradient = algorithm.meta_gradient(oracle, engine.problem.inner.inner_steps, engine.problem.inner.inner_lr)
+        outcome = oracle.outcome
+        assert outcome is not None
+    else:
+        try:
+            gradient, outcome = engine.meta_gradient(w, phi, batch)
+        finally:
+            network.module.zero_grad(set_to_none=True)
     pairs = [(gradient.w, expected[0]), (gradient.phi, expected[1]), (outcome.loss, own.losses[1])]
     return max(_off(found, of) for found, of in pairs)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -57,31 +59,37 @@ class AutogradOracle(Oracle):
             return tail_phi.clone()
         return torch.cat([self.support.detach().flatten(1), self.query.detach().flatten(1), tail_phi], 1)
 
-    def _losses(self, w: Tensor, s: Tensor, query: bool) -> tuple[Tensor, Tensor]:
-        """Losses ``[B]`` (without the inner regulariser) and predictions ``[B, S, out]``."""
+    def _loss(self, task: int, w: Tensor, s: Tensor, query: bool) -> tuple[Tensor, Tensor]:
+        """Loss (without the inner regulariser) and predictions ``[S, out]`` of one task at ``w`` ``[n_w]``."""
         a, b = self.split
-        targets = self.batch.query_y if query else self.batch.support_y
-        losses, predictions = [], []
-        for task in range(self.tasks):
-            h = (self.query if query else self.support)[task]
-            if self.network.body is not None:
-                h = (s[task, a : a + b] if query else s[task, :a]).view(h.shape)
-            prediction = self.network.predict(w[task], s[task, a + b :], h)
-            predictions.append(prediction)
-            losses.append(task_loss(self.inner.loss, prediction, targets[task]))
-        return torch.stack(losses), torch.stack(predictions)
+        h, target = (self.query, self.batch.query_y) if query else (self.support, self.batch.support_y)
+        # By split, here and in the network: the derivative of a slice would be all the rest in zeros.
+        of_support, of_query, tail_phi = s.split([a, b, len(s) - a - b])
+        features = h[task]
+        if self.network.body is not None:
+            features = (of_query if query else of_support).view(features.shape)
+        prediction = self.network.predict(w, tail_phi, features)
+        return task_loss(self.inner.loss, prediction, target[task]), prediction
 
-    def _objective(self, w: Tensor, s: Tensor) -> Tensor:
-        return self._losses(w, s, query=False)[0].sum() + self.inner.l2 / 2 * w.square().sum()
+    def _objective(self, task: int, w: Tensor, s: Tensor) -> Tensor:
+        loss = self._loss(task, w, s, query=False)[0]
+        return loss + self.inner.l2 / 2 * w.square().sum() if self.inner.l2 else loss
+
+    def _leaves(self, w: Tensor, shared: bool) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """One task after the other, so that only its graph is alive: w ``[n_w]`` and s ``[n_s]`` as leaves."""
+        for task in range(self.tasks):
+            yield task, w[task].detach().requires_grad_(), self.s[task].detach().requires_grad_(shared)
 
     def _initial(self) -> Tensor:
         return self.w.expand(self.tasks, -1).clone()
 
     def _inner_gradient(self, w: Tensor, linearise: bool) -> Tensor:
         if not w.requires_grad:
-            w = w.detach().requires_grad_()
-            return torch.autograd.grad(self._objective(w, self.s.detach()), w)[0]
-        gradient = torch.autograd.grad(self._objective(w, self.s), w, create_graph=True)[0]
+            leaves = self._leaves(w, shared=False)
+            return torch.stack([torch.autograd.grad(self._objective(task, w, s), w)[0] for task, w, s in leaves])
+        tasks = enumerate(zip(w.unbind(), self.s.unbind(), strict=True))
+        objective = torch.stack([self._objective(task, of_w, of_s) for task, (of_w, of_s) in tasks]).sum()
+        gradient = torch.autograd.grad(objective, w, create_graph=True)[0]
         # The hook fires when the reverse pass differentiates this gradient: that is the second-order
         # product being executed, so it is counted there and nowhere else.
         if gradient.requires_grad:
@@ -89,20 +97,23 @@ class AutogradOracle(Oracle):
         return gradient
 
     def _outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        w = w.detach().requires_grad_()
-        s = self.s.detach().requires_grad_()
-        losses, predictions = self._losses(w, s, query=True)
-        v, g = torch.autograd.grad(losses.sum(), (w, s), allow_unused=True, materialize_grads=True)
+        rows = []
+        for task, of_w, of_s in self._leaves(w, shared=True):
+            loss, prediction = self._loss(task, of_w, of_s, query=True)
+            gradients = torch.autograd.grad(loss, (of_w, of_s), allow_unused=True, materialize_grads=True)
+            rows.append((loss.detach(), prediction.detach(), *gradients))
+        losses, predictions, v, g = (torch.stack(parts) for parts in zip(*rows, strict=True))
         self.outcome = self._outcome(losses, predictions)
         return v, g
 
     def _second_order_products(self, w: Tensor, u: Tensor, mixed: bool) -> tuple[Tensor, Tensor]:
-        w = w.detach().requires_grad_()
-        s = self.s.detach().requires_grad_(mixed)
-        gradient = torch.autograd.grad(self._objective(w, s), w, create_graph=True)[0]
-        inputs = (w, s) if mixed else (w,)
-        products = torch.autograd.grad(gradient, inputs, u, allow_unused=True, materialize_grads=True)
-        return products[0], products[1] if mixed else torch.zeros_like(s)
+        rows = []
+        for task, of_w, of_s in self._leaves(w, shared=mixed):
+            gradient = torch.autograd.grad(self._objective(task, of_w, of_s), of_w, create_graph=True)[0]
+            inputs = (of_w, of_s) if mixed else (of_w,)
+            rows.append(torch.autograd.grad(gradient, inputs, u[task], allow_unused=True, materialize_grads=True))
+        hessian_u, *mixed_u = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        return hessian_u, mixed_u[0] if mixed else torch.zeros_like(self.s)
 
     def _pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         assert self.recorded_from is not None, "pull_back needs an inner loop from initial(record=True)"
@@ -127,7 +138,9 @@ class AutogradOracle(Oracle):
     def evaluate(self, w: Tensor) -> Outcome:
         """See :meth:`Oracle.evaluate`."""
         with torch.no_grad():
-            return self._outcome(*self._losses(w, self.s, query=True))
+            pairs = [self._loss(task, w[task], self.s[task], query=True) for task in range(self.tasks)]
+            losses, predictions = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+            return self._outcome(losses, predictions)
 
     def _outcome(self, losses: Tensor, predictions: Tensor) -> Outcome:
         return Outcome(losses.detach(), accuracy(self.inner.loss, predictions.detach(), self.batch.query_y))
