@@ -140,7 +140,8 @@ def test_an_inner_iterate_that_is_not_finite_is_none_where_nothing_outside_is(tm
 
     def spoilt(self, w, linearise):
         found = gradient(self, w, linearise)
-        seen.append(1)
+        if found.dtype == torch.float32:  # in training, and not where the model is compared with its own forward
+            seen.append(1)
         return found * INF if len(seen) == 3 else found
 
     monkeypatch.setattr(LayerOracle, "_inner_gradient", spoilt)
