@@ -54,16 +54,17 @@ class MiniImageNet(ImageBenchmark):
 
     def content_faults(self, known: Mapping[str, Identity]) -> list[str]:
         """See :meth:`ImageBenchmark.content_faults`: pictures whose names begin with the id of another class."""
-        ids = {name for split in SPLITS for name in self.class_names(split)}
         if self._pickles() is not None:
             return []
-        return [
-            f"{split}: class {label!r} holds {path.name}"
+        ids = {name for split in SPLITS for name in self.class_names(split)}
+        others = {
+            (split, label, path.name[:_ID])
             for split in SPLITS
             for label, paths in self._files(split).items()
             for path in paths
-            if path.name[:_ID] in ids - {label}
-        ]
+            if path.name[:_ID] in ids and path.name[:_ID] != label
+        }
+        return [f"{split}: class {label!r} holds pictures of {other!r}" for split, label, other in sorted(others)]
 
     def missing(self) -> str | None:
         """See :meth:`ImageBenchmark.missing`."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from harness.datasets import warn_once
 from harness.errors import InputError
 from harness.foreign import read_plain
-
-log = logging.getLogger("harness")
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Pictures that are not read, so that a folder of them is not taken for one without pictures.
@@ -73,7 +71,7 @@ def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
     if not rows:
         raise InputError(f"{table} names no images; columns: filename,label")
     if rows > len(labels):
-        log.warning("%s names %d images again; each is counted once", table, rows - len(labels))
+        warn_once(f"{table} names {rows - len(labels)} images again; each is counted once")
     files: dict[str, list[Path]] = {}
     for path, label in labels.items():
         files.setdefault(label, []).append(path)

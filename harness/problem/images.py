@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import logging
 import sys
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from harness.datasets import duplicates
+from harness.datasets import duplicates, warn_once
 from harness.datasets.store import recall, remember, stamp
 from harness.errors import InputError, MissingData
 from harness.problem.benchmark import SPLITS, Benchmark
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from harness.problem.tasks import TaskBatch
 
 __all__ = ["DRAWING", "ClassImages", "ImageBenchmark", "ImageOptions"]
-
-log = logging.getLogger("harness")
 
 #: changes with the way in which :meth:`ImageBenchmark.draw` turns random numbers into tasks
 DRAWING = 1
@@ -160,9 +157,9 @@ class ImageBenchmark(Benchmark):
         for first, fault in overlaps(known):
             if first == "train":
                 raise InputError(f"benchmark {self.name}: {fault}; allowed: held-out classes that nothing trains on")
-            _warn_once(f"benchmark {self.name}: {fault}")
+            warn_once(f"benchmark {self.name}: {fault}")
         for fault in same_content(known):
-            _warn_once(f"benchmark {self.name}: {fault}")
+            warn_once(f"benchmark {self.name}: {fault}")
 
     def draw(
         self,
@@ -296,12 +293,6 @@ class ImageBenchmark(Benchmark):
             if name not in names:
                 faults.append(f"{split}: class {name!r} belongs to {home.get(name, 'no split')}")
         return faults + [f"{split}: class {name!r} is not there" for name in sorted(set(names) - set(known.names))]
-
-
-@functools.cache
-def _warn_once(text: str) -> None:
-    """A grid of runs asks the same benchmark again and again."""
-    log.warning("%s", text)
 
 
 @functools.lru_cache(maxsize=8)
