@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.datasets.store import stored
+from harness.datasets.store import FORMAT, stored
 from harness.problem.class_images import ClassImages
 from harness.problem.images import ImageBenchmark
 
@@ -83,7 +83,7 @@ class Glyphs(ImageBenchmark):
     def load_split(self, split: str) -> ClassImages:
         """See :meth:`ImageBenchmark.load_split`."""
         fonts, rasteriser = importlib.metadata.version("matplotlib"), importlib.metadata.version("pillow")
-        name = f"glyphs/{GENERATOR}-matplotlib{fonts}-pillow{rasteriser}-{split}.bin"
+        name = f"glyphs/{GENERATOR}.{FORMAT}-matplotlib{fonts}-pillow{rasteriser}-{split}.bin"
         return stored(self.root, name, lambda: render(letters(split)), self.renew)
 
 

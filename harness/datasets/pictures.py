@@ -37,7 +37,7 @@ def read_picture(source: Path | bytes, where: str, mode: Literal["L", "RGB"], si
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else open_plain(source, MAX_BYTES)
         # Pillow checks for decompression bombs itself, but only warns below twice its own limit.
-        with file, Image.open(file, formats=("PNG", "JPEG")) as opened:
+        with file, warnings.catch_warnings(action="ignore"), Image.open(file, formats=("PNG", "JPEG")) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise InputError(
                     f"{where} claims {opened.width} x {opened.height} pixels; allowed: {MAX_PIXELS} in all"
@@ -87,9 +87,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     from PIL import ImageOps
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ImageOps.exif_transpose(picture)
+        return ImageOps.exif_transpose(picture)
     except Exception:  # EXIF that cannot be read turns nothing; pixels that cannot fail in the next step
         return picture
 

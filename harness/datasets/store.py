@@ -24,7 +24,9 @@ from harness.problem.class_images import ClassImages
 
 log = logging.getLogger("harness")
 
-_MAGIC = b"class images 2\n"
+#: changes with what a file of kept images looks like
+FORMAT = 2
+_MAGIC = f"class images {FORMAT}\n".encode()
 # miniImageNet's training images are 0.8 GB.
 _MOST_BYTES, _MOST_HEADER = 1 << 31, 1 << 20
 # No file system that data lie on counts time in longer steps, but for whole seconds on old ones.
