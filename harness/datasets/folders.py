@@ -95,18 +95,18 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
         wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = io.StringIO(content.decode("utf-16" if wide else "utf-8-sig"), newline="")
         reader = csv.DictReader(text, skipinitialspace=True)
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns = [name.strip().lower() for name in reader.fieldnames or ()]
+        if missing := [name for name in ("filename", "label") if name not in columns]:
+            raise ValueError(f"it has no column {missing[0]!r}")
         for number, row in enumerate(reader):
             if number == _MOST_ROWS:
                 raise InputError(f"{table} is refused: it names more than {_MOST_ROWS} images")
             name, label = ((row[column] or "").strip() for column in ("filename", "label"))
-            if not name or not label:
-                raise ValueError(f"line {reader.line_num} has no file or no label")
+            if not name or not label or not (name + label).isprintable():
+                raise ValueError(f"line {reader.line_num} has no file or no label that can be printed")
             if len(PurePath(name).parts) > 2 or ".." in name or "\\" in name or PurePath(name).is_absolute():
                 raise InputError(f"{table} is refused: {name!r} is no plain file name")
             yield reader.line_num, name, label
-    except KeyError as error:
-        raise InputError(f"{table} cannot be read: it has no column {error}; columns: filename,label") from error
     except (OSError, ValueError, TypeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{table} cannot be read: {reason}; columns: filename,label") from error
