@@ -60,7 +60,7 @@ def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
         where, file = PurePath(name).parent.name, PurePath(name).name
         if hidden(file):
             continue
-        folders = (where,) if where else ("", label)
+        folders = ("", label) if where in ("", images.name) else (where,)
         wanted = ((folder, key) for key in (file, PurePath(file).stem) for folder in folders)
         found = next((there[key] for key in wanted if key in there), None)
         if found is None:

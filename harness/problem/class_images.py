@@ -72,6 +72,8 @@ def fitted(
     """``data`` in CHW, once it is seen to be what its benchmark states; raises :class:`InputError` naming ``where``."""
     import numpy as np
 
+    if not isinstance(data, ClassImages):
+        raise InputError(f"{where} is a {type(data).__name__}; allowed: ClassImages")
     images, (channels, height, width) = data.images, shape
     expected = shape if layout == "CHW" else (height, width, channels)
     if not isinstance(images, np.ndarray) or images.dtype != dtype or dtype not in RANGES:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from harness.datasets import duplicates, warn_once
 from harness.datasets.store import recall, remember, stamp
-from harness.errors import InputError, MissingData
+from harness.errors import HarnessError, InputError, MissingData
 from harness.problem.benchmark import SPLITS, Benchmark
 from harness.problem.class_images import (
     ClassImages,
@@ -228,7 +228,14 @@ class ImageBenchmark(Benchmark):
 
     def _fitted(self, split: str) -> ClassImages:
         where = f"benchmark {self.name}: its {split} split"
-        return fitted(self.load_split(split), self.shape, self.dtype, self.layout, where)
+        try:
+            data = self.load_split(split)
+        except (HarnessError, MemoryError):
+            raise
+        except Exception as error:  # a stranger's reader may raise anything
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{where} cannot be read: {type(error).__name__}: {reason}") from error
+        return fitted(data, self.shape, self.dtype, self.layout, where)
 
     def _usable(self, split: str) -> ClassImages:
         """The images of a split that may be drawn; raises :class:`InputError` for what is not as stated."""
