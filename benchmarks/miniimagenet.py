@@ -81,7 +81,10 @@ class MiniImageNet(ImageBenchmark):
         if (pickles := self._pickles()) is not None:
             return _read_pickle(pickles[split])
         files = self._files(split)
-        mark = stamp((path for paths in files.values() for path in paths), *((c, len(p)) for c, p in files.items()))
+        every = [path for paths in files.values() for path in paths]
+        if (mark := stamp(every, *((label, len(paths)) for label, paths in files.items()))) is None:
+            absent = [path for path in every if not path.is_file()]
+            raise InputError(f"{(absent or every)[0]} is not there, and the {split} split of miniimagenet names it")
         return stored(self.root, f"miniimagenet-84/{split}-{mark}.bin", lambda: _decode(files), self.renew)
 
     def _folders(self) -> tuple[Path, ...]:

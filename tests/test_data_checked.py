@@ -223,7 +223,7 @@ def test_damaged_kept_images_are_noticed_and_made_anew(tmp_path, caplog, damage)
         path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
     elif damage == "other images, whole":
         data = store._read(path)
-        store._write(path, lambda file: store._dump(file, ClassImages(255 - data.images, data.counts, data.names)))
+        store._write(path, ClassImages(255 - data.images, data.counts, data.names))
     else:
         known = json.loads(record.read_text())
         known["test"]["digest"] = "0" * 64
@@ -243,7 +243,7 @@ def test_damaged_kept_images_are_noticed_and_made_anew(tmp_path, caplog, damage)
 def test_verify_decodes_anew_and_says_which_kept_images_were_wrong(tmp_path):
     _, files, _ = kept(tmp_path)
     data = store._read(files[1])
-    store._write(files[1], lambda file: store._dump(file, ClassImages(255 - data.images, data.counts, data.names)))
+    store._write(files[1], ClassImages(255 - data.images, data.counts, data.names))
     files[0].write_bytes(b"class images")
     faults = MiniImageNet(root=tmp_path).verify()
     assert [fault for fault in faults if "made anew" in fault] == [
@@ -264,7 +264,7 @@ def test_verify_notices_other_glyphs(tmp_path, monkeypatch, capsys):
     right = Glyphs(root=tmp_path).load_split("train")
     (path,) = tmp_path.glob("glyphs/*train*")
     wrong = ClassImages(right.images[::-1].copy(), right.counts, right.names)
-    store._write(path, lambda file: store._dump(file, wrong))
+    store._write(path, wrong)
     assert main(["data", "verify", "glyphs", "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert f"{path} was not what its sources give, and has been made anew" in document["faults"]

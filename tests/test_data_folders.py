@@ -144,7 +144,7 @@ def test_repeated_rows_are_told_once(folder, caplog):
         ("filename,label\na.jpg\n", "line 2 has no file or no label"),
         ("filename,label\n,n1\n", "line 2 has no file or no label"),
         ("filename,label\nn0193011200000000.jpg, \n", "line 2 has no file or no label"),
-        ("filename,label\nn0193011200000007.jpg,n01930112\n", "line 2 names n0193011200000007.jpg"),
+        ("filename,label\nn0193011200000007.jpg,n01930112\n", "n0193011200000007.jpg is not there"),
         (plain("test") + "n0193011200000000.jpg,n01981276\n", "line 8 calls n0193011200000000.jpg 'n01981276'"),
         (plain("test") + "n0193011200000000.JPEG,n01981276\n", "line 8 calls"),
         ("filename,label\nn0193011200000000.jpg,n01930112\0\n", "test.csv"),
@@ -152,7 +152,7 @@ def test_repeated_rows_are_told_once(folder, caplog):
 )
 def test_a_table_that_says_nothing_or_two_things_is_refused(folder, text, words):
     table(folder, "test", text)
-    refused(folder, "test.csv", words)
+    refused(folder, "test", words)
 
 
 def test_a_table_in_another_encoding_is_refused(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,15 @@ import torch
 from images_made import draw, refused
 
 from harness.problem.images import ClassImages, ImageBenchmark
+
+
+def test_the_example_of_the_document_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(example, {"__name__": "example"})
+    accuracy = eval(capsys.readouterr().out)
+    assert accuracy["mean"] > 0.5
 
 
 def stating(images, counts=(2, 2), names=("a", "b"), **stated):

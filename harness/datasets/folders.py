@@ -51,7 +51,7 @@ def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
 
     A picture lies in ``images`` or in the folder of its class there; where it has another of :data:`SUFFIXES` than the
     table says, it is found all the same. One that is listed again is counted once, and under a second label refused.
-    Raises :class:`InputError`.
+    Raises :class:`InputError`. Whether a picture is there is not asked.
     """
     there = _by_name(images)
     labels: dict[Path, str] = {}
@@ -62,9 +62,7 @@ def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
             continue
         folders = ("", label) if where in ("", images.name) else (where,)
         wanted = ((folder, key) for key in (file, PurePath(file).stem) for folder in folders)
-        found = next((there[key] for key in wanted if key in there), None)
-        if found is None:
-            raise InputError(f"{table} is refused: line {line} names {name}, and {images} has no such picture")
+        found = next((there[key] for key in wanted if key in there), images / name)
         if labels.setdefault(found, label) != label:
             raise InputError(f"{table} is refused: line {line} calls {name} {label!r}, a line before {labels[found]!r}")
         rows += 1

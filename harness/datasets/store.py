@@ -79,7 +79,7 @@ def stored(root: Path, name: str, make: Callable[[], ClassImages], renew: list[s
     for path in there if renew is not None else ():
         if (found := _read(path)) is None or found.identity != images.identity:
             renew.append(f"{path} was not what its sources give, and has been made anew")  # type: ignore[union-attr]
-    _keep(root, name, lambda file: _dump(file, images))
+    _keep(root, name, lambda path: _write(path, images))
     return images
 
 
@@ -93,18 +93,18 @@ def recall(root: Path, name: str) -> dict[str, Any] | None:
 
 def remember(root: Path, name: str, document: dict[str, Any]) -> None:
     """Keep a small document where :func:`stored` would keep images."""
-    _keep(root, name, lambda file: file.write(json.dumps(document).encode()))
+    _keep(root, name, lambda path: _put(path, lambda file: file.write(json.dumps(document).encode())))
 
 
 def _places(root: Path, name: str) -> tuple[Path, Path]:
     return root / name, platformdirs.user_cache_path("anil-vs-maml-harness") / name
 
 
-def _keep(root: Path, name: str, fill: Callable[[BinaryIO], object]) -> None:
+def _keep(root: Path, name: str, write: Callable[[Path], None]) -> None:
     for path in _places(root, name):
         if writable(path.parent):
             with contextlib.suppress(OSError):  # a full disk costs the next run time and this one nothing
-                _write(path, fill)
+                write(path)
                 break
 
 
@@ -129,7 +129,11 @@ def _read(path: Path) -> ClassImages | None:
         return None
 
 
-def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+def _write(path: Path, data: ClassImages) -> None:
+    _put(path, lambda file: _dump(file, data))
+
+
+def _put(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
