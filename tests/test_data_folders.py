@@ -193,6 +193,15 @@ def test_a_class_without_pictures_is_not_dropped(tmp_path):
     refused(tmp_path / "miniimagenet", "has 0 images of class 'empty'")
 
 
+def test_another_suffix_is_taken_only_where_one_picture_has_the_name(folder):
+    for end, value in ((".png", 200), (".jpeg", 100)):
+        picture(folder / "images" / f"n01930112{7:08d}{end}", value)
+    table(folder, "test", plain("test") + f"n01930112{7:08d}.png,n01930112\n")
+    assert MiniImageNet(root=folder.parent).load_split("test").images[EACH].max() == 200
+    table(folder, "test", plain("test") + f"n01930112{7:08d}.jpg,n01930112\n")
+    refused(folder, f"n01930112{7:08d}.jpg is not there")
+
+
 def test_pictures_that_are_not_read_are_no_empty_class(folder):
     Image.new("RGB", (84, 84)).save(folder / "images" / "n0193011200000009.bmp")
     refused(folder, "n0193011200000009.bmp is not read; allowed: .jpg, .jpeg, .png")

@@ -348,6 +348,16 @@ def codes(x):
     return [(read_code(a), read_code(b)) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
 
 
+def read_classes(data):
+    """The code of the class of every name, which is the same in all of its pictures."""
+    found, start = {}, 0
+    for name, count in zip(data.names, data.counts, strict=True):
+        pixels = torch.from_numpy(data.images[start : start + count]).double() / 255
+        (found[name],) = {number for number, _ in codes(pixels)}
+        start += count
+    return found
+
+
 def try_one(seed, layout, root):
     """Make a data set, ask for tasks, and look; whether it was drawn from or rightly refused."""
     rng = random.Random(f"{layout.__name__} {seed}")
@@ -368,6 +378,8 @@ def try_one(seed, layout, root):
             benchmark.check(ways, shots, queries)
         return "refused"
     benchmark.check(ways, shots, queries)
+    for split in SPLITS if not made.strays else ():
+        assert read_classes(benchmark.load_split(split)) == {name: n for name, (n, _) in made.splits[split].items()}
     for split in SPLITS:
         names = {number: name for name, (number, _) in made.splits[split].items()}
         batch = benchmark.draw(
