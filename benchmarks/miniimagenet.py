@@ -111,7 +111,7 @@ class MiniImageNet(ImageBenchmark):
 def _holds(folder: Path, named: bool) -> bool:
     """Whether pictures lie in ``folder`` in a way that :func:`_listed` knows; ``named``: as the data set is called."""
     inside = folder / "images"
-    if any(is_picture(Path(path.name)) or path.is_dir() for path in inside.glob("n*")):
+    if any(is_picture(path.name) or path.is_dir() for path in inside.glob("n*")):
         return True
     if inside.is_dir() and any((folder / f"{short}.csv").is_file() for short in SHORT.values()):
         return True

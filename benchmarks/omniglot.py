@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.datasets import downloads
-from harness.datasets.folders import is_picture
+from harness.datasets.folders import class_folders, hidden
 from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
 from harness.datasets.store import stamp, stored
@@ -152,7 +152,9 @@ class Omniglot(ImageBenchmark):
 
 def _drawings(folder: Path) -> list[Path]:
     """The files ``alphabet/character/*.png``, by name."""
-    return sorted(path for path in folder.glob("*/*/*") if is_picture(path.relative_to(folder), (".png",)))
+    alphabets = [path for path in folder.iterdir() if not hidden(path.name)]
+    found = [path for alphabet in alphabets for paths in class_folders(alphabet).values() for path in paths]
+    return sorted(found, key=Path.as_posix)  # the order of the names in a zip
 
 
 def _pictures(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -163,7 +165,7 @@ def _pictures(source: Path) -> Iterator[tuple[str, bytes]]:
         members = ((path.relative_to(source.parent).as_posix(), _content(path)) for path in _drawings(source))
     for name, content in members:
         parts = PurePosixPath(name).parts
-        if len(parts) >= 3 and is_picture(PurePosixPath(name), (".png",)):
+        if len(parts) >= 3 and not any(map(hidden, parts)):
             yield "/".join(parts[-3:]), content
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path, PurePath
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
 
 from harness.datasets import warn_once
 from harness.errors import InputError
@@ -19,9 +20,9 @@ _OTHER = (".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".he
 _MOST_BYTES, _MOST_ROWS = 1 << 24, 60_000  # as many as miniImageNet has in all splits together
 
 
-def is_picture(path: PurePath, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
-    """Whether a name is one that a picture has, and not one that macOS gives to what it stores beside it."""
-    return path.suffix.lower() in suffixes and not any(hidden(part) for part in path.parts)
+def is_picture(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+    """Whether a file's name is one that a picture has, and not one that macOS gives to what it stores beside it."""
+    return name.lower().endswith(suffixes) and not hidden(name)
 
 
 def hidden(name: str) -> bool:
@@ -31,19 +32,26 @@ def hidden(name: str) -> bool:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures that lie in ``folder`` itself, by name; raises :class:`InputError` for those that nobody reads."""
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if is_picture(PurePath(path.name)):
-            found.append(path)
-        elif path.suffix.lower() in _OTHER and not hidden(path.name):
-            raise InputError(f"{path} is not read; allowed: {', '.join(SUFFIXES)}, in capitals too")
-    return found
+    return [folder / name for name in _look(folder)[0]]
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
     """The pictures in each folder in ``folder``, by its name; one without pictures is a class that has none."""
-    inside = sorted(folder.iterdir()) if folder.is_dir() else ()
-    return {path.name: pictures_in(path) for path in inside if path.is_dir() and not hidden(path.name)}
+    return {name: pictures_in(folder / name) for name in _look(folder)[1]}
+
+
+def _look(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the pictures and of the folders in ``folder``, each in order."""
+    pictures, folders = [], []
+    with os.scandir(folder) if folder.is_dir() else nullcontext(()) as entries:
+        for entry in entries:
+            if is_picture(entry.name):
+                pictures.append(entry.name)
+            elif not hidden(entry.name) and entry.is_dir():
+                folders.append(entry.name)
+            elif is_picture(entry.name, _OTHER):
+                raise InputError(f"{entry.path} is not read; allowed: {', '.join(SUFFIXES)}, in capitals too")
+    return sorted(pictures), sorted(folders)
 
 
 def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
@@ -53,37 +61,39 @@ def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
     table says, it is found all the same. One that is listed again is counted once, and under a second label refused.
     Raises :class:`InputError`. Whether a picture is there is not asked.
     """
-    there = _by_name(images)
-    labels: dict[Path, str] = {}
+    outside, inside = _look(images)
+    there = {"": set(outside), **{name: set(_look(images / name)[0]) for name in inside}}
+    labels: dict[str, str] = {}
     rows = 0
     for line, name, label in _rows(table):
-        where, file = PurePath(name).parent.name, PurePath(name).name
+        above, _, file = name.rpartition("/")
         if hidden(file):
             continue
-        folders = ("", label) if where in ("", images.name) else (where,)
-        wanted = ((folder, key) for key in (file, PurePath(file).stem) for folder in folders)
-        found = next((there[key] for key in wanted if key in there), images / name)
-        if labels.setdefault(found, label) != label:
-            raise InputError(f"{table} is refused: line {line} calls {name} {label!r}, a line before {labels[found]!r}")
+        folders = ("", label) if above in ("", images.name) else (above,)
+        found = next((folder for folder in folders if file in there.get(folder, ())), None)
+        path = f"{found}/{file}".lstrip("/") if found is not None else _otherwise(there, folders, file) or name
+        if labels.setdefault(path, label) != label:
+            raise InputError(f"{table} is refused: line {line} calls {name} {label!r}, a line before {labels[path]!r}")
         rows += 1
     if not rows:
         raise InputError(f"{table} names no images; columns: filename,label")
     if rows > len(labels):
         warn_once(f"{table} names {rows - len(labels)} images again; each is counted once")
     files: dict[str, list[Path]] = {}
-    for path, label in labels.items():
-        files.setdefault(label, []).append(path)
-    return {label: sorted(files[label]) for label in sorted(files)}
+    for name in sorted(labels):
+        files.setdefault(labels[name], []).append(images / name)
+    return {label: files[label] for label in sorted(files)}
 
 
-def _by_name(images: Path) -> dict[tuple[str, str], Path]:
-    """Pictures by folder and name, and by folder and name without its end where only one has that."""
-    found: dict[tuple[str, str], Path] = {}
-    for folder, paths in {"": pictures_in(images), **class_folders(images)}.items():
-        stems = Counter(path.stem for path in paths)
-        found |= {(folder, path.stem): path for path in paths if stems[path.stem] == 1}
-        found |= {(folder, path.name): path for path in paths}
-    return found
+def _otherwise(there: Mapping[str, Collection[str]], folders: Iterable[str], file: str) -> str | None:
+    """The one picture with the name of ``file`` and another suffix."""
+    stem = file.rpartition(".")[0] or file
+    for folder in folders:
+        ends = [end for suffix in SUFFIXES for end in (suffix, suffix.upper(), "." + suffix[1:].title())]
+        found = [stem + end for end in ends if stem + end in there.get(folder, ())]
+        if len(found) == 1:
+            return f"{folder}/{found[0]}".lstrip("/")
+    return None
 
 
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
@@ -102,7 +112,7 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
             name, label = ((row[column] or "").strip() for column in ("filename", "label"))
             if not name or not label or not (name + label).isprintable():
                 raise ValueError(f"line {reader.line_num} has no file or no label that can be printed")
-            if len(PurePath(name).parts) > 2 or ".." in name or "\\" in name or PurePath(name).is_absolute():
+            if name.count("/") > 1 or name.startswith("/") or ".." in name.split("/") or "\\" in name:
                 raise InputError(f"{table} is refused: {name!r} is no plain file name")
             yield reader.line_num, name, label
     except (OSError, ValueError, TypeError, csv.Error) as error:
