@@ -109,7 +109,7 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
         for number, row in enumerate(reader):
             if number == _MOST_ROWS:
                 raise InputError(f"{table} is refused: it names more than {_MOST_ROWS} images")
-            name, label = ((row[column] or "").strip() for column in ("filename", "label"))
+            name, label = ((row[column] or "").strip().removeprefix("./") for column in ("filename", "label"))
             if not name or not label or not (name + label).isprintable():
                 raise ValueError(f"line {reader.line_num} has no file or no label that can be printed")
             if name.count("/") > 1 or name.startswith("/") or ".." in name.split("/") or "\\" in name:

@@ -113,8 +113,9 @@ def _check_classes(data: ClassImages, where: str) -> None:
 
 def check_enough(known: Identity, where: str, ways: int, shots: int, queries: int) -> None:
     """Raise :class:`InputError` unless tasks of such a size can be drawn of what is there."""
-    if ways > len(known.counts):
-        raise InputError(f"ways {ways} for {where} has {len(known.counts)} classes, allowed: 2 to {len(known.counts)}")
+    if ways > (there := len(known.counts)):
+        allowed = f"2 to {there}" if there > 1 else "splits of at least 2"
+        raise InputError(f"ways {ways} for {where} has {there} classes, allowed: {allowed}")
     least = min(known.counts)
     if shots + queries > least:
         name = known.names[known.counts.index(least)]
