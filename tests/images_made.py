@@ -22,18 +22,10 @@ def refused(call, *arguments, **options):
     return str(caught.value)
 
 
-def draw(benchmark, split="train", tasks=20, ways=2, shots=1, queries=1, seed=0):
-    return benchmark.draw(
-        split,
-        0,
-        tasks,
-        seed=seed,
-        ways=ways,
-        shots=shots,
-        queries=queries,
-        device=torch.device("cpu"),
-        dtype=torch.float64,
-    )
+def draw(benchmark, split="train", tasks=20, ways=2, shots=1, queries=1, seed=0, first=0):
+    device, dtype = torch.device("cpu"), torch.float64
+    size = {"ways": ways, "shots": shots, "queries": queries}
+    return benchmark.draw(split, first, tasks, seed=seed, **size, device=device, dtype=dtype)
 
 
 def coloured(folder, each=4, tables=True, seed=0, most=3):

@@ -174,6 +174,29 @@ def test_a_run_of_other_pictures_is_another_run(tmp_path, monkeypatch):
     assert run(tmp_path)["run_dir"] == first["run_dir"]
 
 
+def test_changed_pickles_and_drawings_are_other_data(tmp_path):
+    def write(seed):
+        rng = np.random.default_rng(seed)
+        for name in SHORT.values():
+            content = {"data": rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), "labels": [0, 0, 0, 1, 1, 1]}
+            (tmp_path / f"FC100_{name}.pickle").write_bytes(pickle.dumps(content, 4))
+        for part, alphabet in (("background", "Armenian"), ("background", "Greek"), ("evaluation", "Tibetan")):
+            path = tmp_path / "omniglot" / f"images_{part}" / alphabet / "character01"
+            path.mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(rng.integers(0, 256, (28, 28), dtype=np.uint8))
+            picture.save(path / "0001_01.png", compress_level=0)
+
+    write(0)
+    before = {make: make(root=tmp_path).version for make in (FC100, Omniglot)}
+    sizes = {path: path.stat().st_size for path in tmp_path.rglob("*.p*") if path.is_file()}
+    write(1)
+    assert {path: path.stat().st_size for path in sizes} == sizes
+    after = {make: make(root=tmp_path).version for make in (FC100, Omniglot)}
+    assert all(after[make] != before[make] for make in before)
+    write(0)
+    assert {make: make(root=tmp_path).version for make in (FC100, Omniglot)} == before
+
+
 def test_own_images_are_known_by_content():
     class Other(Own):
         def load_split(self, split):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from images_made import SHORT
+from images_made import SHORT, draw
 from PIL import Image
 
 from benchmarks.cifar_fs import CIFARFS
@@ -382,17 +382,7 @@ def try_one(seed, layout, root):
         assert read_classes(benchmark.load_split(split)) == {name: n for name, (n, _) in made.splits[split].items()}
     for split in SPLITS:
         names = {number: name for name, (number, _) in made.splits[split].items()}
-        batch = benchmark.draw(
-            split,
-            rng.randrange(1000),
-            8,
-            seed=seed,
-            ways=ways,
-            shots=shots,
-            queries=queries,
-            device=torch.device("cpu"),
-            dtype=torch.float32,
-        )
+        batch = draw(benchmark, split, 8, ways, shots, queries, seed, first=rng.randrange(1000))
         for sx, sy, qx, qy in zip(batch.support_x, batch.support_y, batch.query_x, batch.query_y, strict=True):
             drawn = list(zip([*codes(sx), *codes(qx)], [*sy.tolist(), *qy.tolist()], strict=True))
             label_of = {number: label for (number, _), label in drawn}
