@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from harness.datasets import cifar100
 from harness.datasets.splits import published
 from harness.errors import InputError
-from harness.problem.images import ClassImages, ImageBenchmark
+from harness.problem.benchmark import SPLITS
+from harness.problem.class_images import ClassImages, Identity
+from harness.problem.images import ImageBenchmark
 
 
 class CIFARFS(ImageBenchmark):
@@ -15,7 +20,18 @@ class CIFARFS(ImageBenchmark):
     summary = "CIFAR-FS: 100 classes of CIFAR-100 split at random, 32x32 colour"
     shape = (3, 32, 32)
     classes = {"train": 64, "validation": 16, "test": 20}
-    data_version = "cifar_fs-1"
+
+    def sources(self) -> list[Path] | None:
+        """See :meth:`ImageBenchmark.sources`."""
+        return cifar100.files(self.root)
+
+    def class_names(self, split: str) -> list[str]:
+        """See :meth:`ImageBenchmark.class_names`."""
+        return published("cifar_fs")[split]  # type: ignore[no-any-return]
+
+    def content_faults(self, known: Mapping[str, Identity]) -> list[str]:
+        """See :meth:`ImageBenchmark.content_faults`."""
+        return cifar100.content_faults(known, {name: split for split in SPLITS for name in self.class_names(split)})
 
     def images_per_class(self, split: str) -> int:
         """See :meth:`ImageBenchmark.images_per_class`."""

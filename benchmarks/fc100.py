@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.datasets import cifar100
-from harness.datasets.pickles import read_pickle
+from harness.datasets.pickles import read_pickle, whole_numbers
 from harness.datasets.splits import published
 from harness.errors import InputError
-from harness.problem.images import ClassImages, ImageBenchmark
+from harness.problem.benchmark import SPLITS
+from harness.problem.class_images import ClassImages, Identity
+from harness.problem.images import ImageBenchmark
 
 PICKLES = {"train": "FC100_train.pickle", "validation": "FC100_val.pickle", "test": "FC100_test.pickle"}
 
@@ -24,10 +27,15 @@ class FC100(ImageBenchmark):
     shape = (3, 32, 32)
     classes = {"train": 60, "validation": 20, "test": 20}
 
-    @property
-    def data_version(self) -> str:
-        """The pickles number their classes in an order of their own."""
-        return "fc100-1" if cifar100.folder(self.root) is not None or self._pickles() is None else "fc100-1 pickles"
+    def sources(self) -> list[Path] | None:
+        """See :meth:`ImageBenchmark.sources`."""
+        return cifar100.files(self.root) or list((self._pickles() or {}).values()) or None
+
+    def content_faults(self, known: Mapping[str, Identity]) -> list[str]:
+        """See :meth:`ImageBenchmark.content_faults`; pickles may number classes as they like."""
+        split_of = {superclass: split for split in SPLITS for superclass in published("fc100")[split]}
+        homes = {name: split_of[of] for of, classes in published("cifar100").items() for name in classes}
+        return cifar100.content_faults(known, homes)
 
     def images_per_class(self, split: str) -> int:
         """See :meth:`ImageBenchmark.images_per_class`."""
@@ -71,7 +79,7 @@ def _read_pickle(path: Path) -> ClassImages:
 
     content = read_pickle(path)
     try:
-        images, labels = np.asarray(content["data"]), np.asarray(content["labels"], dtype=np.int64)
+        images, labels = np.asarray(content["data"]), whole_numbers(content["labels"])
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{path} is no FC100 file: {type(error).__name__}: {error}") from error
     if images.dtype != np.uint8 or images.shape != (labels.size, 32, 32, 3) or labels.ndim != 1:

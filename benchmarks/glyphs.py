@@ -6,10 +6,12 @@ import importlib.metadata
 import importlib.util
 import unicodedata
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.datasets.store import stored
-from harness.problem.images import ClassImages, ImageBenchmark
+from harness.datasets.store import FORMAT, stored
+from harness.problem.class_images import ClassImages
+from harness.problem.images import ImageBenchmark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,11 +61,9 @@ class Glyphs(ImageBenchmark):
         "model_options": {"filters": 32},
     }
 
-    @property
-    def data_version(self) -> str:
-        """The pictures are the same for the same fonts and the same rasteriser."""
-        fonts, rasteriser = importlib.metadata.version("matplotlib"), importlib.metadata.version("pillow")
-        return f"{GENERATOR}-matplotlib{fonts}-pillow{rasteriser}"
+    def sources(self) -> list[Path]:
+        """See :meth:`ImageBenchmark.sources`: the same fonts and rasteriser give the same pictures."""
+        return [_fonts() / face for face in (*DEJAVU, *STIX, *MODERN)]
 
     def images_per_class(self, split: str) -> int:
         """See :meth:`ImageBenchmark.images_per_class`."""
@@ -77,13 +77,14 @@ class Glyphs(ImageBenchmark):
     def prepare(self) -> str:
         """See :meth:`ImageBenchmark.prepare`."""
         where = super().prepare()
-        for split in SCRIPTS:
-            self.load_split(split)
+        self.identities()
         return where
 
     def load_split(self, split: str) -> ClassImages:
         """See :meth:`ImageBenchmark.load_split`."""
-        return stored(self.root, f"glyphs/{self.data_version}-{split}.bin", lambda: render(letters(split)))
+        fonts, rasteriser = importlib.metadata.version("matplotlib"), importlib.metadata.version("pillow")
+        name = f"glyphs/{GENERATOR}.{FORMAT}-matplotlib{fonts}-pillow{rasteriser}-{split}.bin"
+        return stored(self.root, name, lambda: render(letters(split)), self.renew)
 
 
 def letters(split: str) -> dict[str, list[str]]:
@@ -163,10 +164,20 @@ def _coverage() -> dict[str, frozenset[int]]:
     return faces
 
 
-def _path(face: str) -> str:
+@cache
+def _fonts() -> Path:
+    """The folder of matplotlib's fonts, found without the half second that importing it takes."""
+    found = importlib.util.find_spec("matplotlib")
+    beside = Path(found.origin if found and found.origin else "").parent / "mpl-data" / "fonts" / "ttf"
+    if beside.is_dir():
+        return beside
     import matplotlib
 
-    return f"{matplotlib.get_data_path()}/fonts/ttf/{face}"
+    return Path(matplotlib.get_data_path(), "fonts", "ttf")
+
+
+def _path(face: str) -> str:
+    return str(_fonts() / face)
 
 
 @cache

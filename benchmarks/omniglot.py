@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from harness.datasets import downloads
+from harness.datasets.folders import class_folders, hidden
 from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
-from harness.datasets.store import stored
-from harness.datasets.zips import MAX_FILE_BYTES, MAX_MEMBER_BYTES, read_zip
+from harness.datasets.store import stamp, stored
+from harness.datasets.zips import MAX_MEMBER_BYTES, read_zip
 from harness.errors import InputError
 from harness.foreign import read_plain
 from harness.problem.benchmark import SPLITS
-from harness.problem.images import ClassImages, ImageBenchmark
+from harness.problem.class_images import ClassImages
+from harness.problem.images import ImageBenchmark, ImageOptions
 
 PARTS = ("background", "evaluation")
 # The five background alphabets that the Vinyals split validates on, so that the two splits validate alike.
@@ -29,10 +30,9 @@ CLASSES = {
 }
 
 
-class OmniglotOptions(BaseModel):
+class OmniglotOptions(ImageOptions):
     """Which characters train, and whether turned ones count as further classes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     split: Literal["original", "vinyals"] = Field(
         "original",
         description="original: 25 / 5 / 20 whole alphabets, the authors' evaluation set tests; "
@@ -55,7 +55,6 @@ class Omniglot(ImageBenchmark):
     name = "omniglot"
     summary = "Omniglot: handwritten characters of held-out alphabets, 28x28 grey"
     shape = (1, 28, 28)
-    data_version = "omniglot-1"
     #: the inner step of Finn et al. 2017 on Omniglot
     defaults = {"inner_lr": 0.4}
     Options = OmniglotOptions
@@ -64,6 +63,23 @@ class Omniglot(ImageBenchmark):
         super().__init__(options, root)
         classes = CLASSES[self.options.split]
         self.classes = {**classes, "train": classes["train"] * 4} if self.options.rotations else classes
+
+    def sources(self) -> list[Path] | None:
+        """See :meth:`ImageBenchmark.sources`."""
+        if (found := self._sources()) is None:
+            return None
+        return [file for source in found.values() for file in ([source] if source.is_file() else _drawings(source))]
+
+    def class_names(self, split: str) -> list[str]:
+        """See :meth:`ImageBenchmark.class_names`; the list has all characters of both parts."""
+        listed = published("omniglot_vinyals")
+        last: dict[str, int] = {}
+        for alphabet, (_, high) in chain(*(listed[other].items() for other in SPLITS)):
+            last[alphabet] = max(high, last.get(alphabet, 0))
+        every = [f"{alphabet}/character{number:02d}" for alphabet in last for number in range(1, last[alphabet] + 1)]
+        names = [name for name in every if _split_of(self.options.split, name) == split]
+        turns = ("", "/90", "/180", "/270") if split == "train" and self.options.rotations else ("",)
+        return [name + turn for turn in turns for name in names]
 
     def images_per_class(self, split: str) -> int:
         """See :meth:`ImageBenchmark.images_per_class`."""
@@ -89,8 +105,7 @@ class Omniglot(ImageBenchmark):
                     file = f"{name}.zip"
                     downloads.fetch(f"{Known.download_url_prefix}/{file}", md5, self.root / "omniglot-py" / file)
         where = super().prepare()
-        self._part("background")
-        self._part("evaluation")
+        self.identities()
         return where
 
     def load_split(self, split: str) -> ClassImages:
@@ -128,18 +143,18 @@ class Omniglot(ImageBenchmark):
             raise InputError(self.missing() or "omniglot is missing")
         source = sources[part]
         # Decoding takes half a minute, so what is kept is known by what it came from, without opening it.
-        if source.is_file():
-            try:
-                fingerprint = hashlib.sha256(read_plain(source, MAX_FILE_BYTES))
-            except OSError as error:
-                raise InputError(f"{source} cannot be read: {error.strerror}") from error
-        else:
-            sizes = sorted(
-                (path.relative_to(source).as_posix(), path.stat().st_size) for path in source.glob("*/*/*.png")
-            )
-            fingerprint = hashlib.sha256(repr(sizes).encode())
-        name = f"omniglot-28/{part}-{fingerprint.hexdigest()[:16]}.bin"
-        return stored(self.root, name, lambda: _decode(part, _pictures(source)))
+        mark = stamp([source] if source.is_file() else _drawings(source))
+        name = f"omniglot-28/{part}-{mark}.bin"
+        if name not in self._memory:
+            self._memory[name] = stored(self.root, name, lambda: _decode(part, _pictures(source)), self.renew)
+        return self._memory[name]  # type: ignore[no-any-return]
+
+
+def _drawings(folder: Path) -> list[Path]:
+    """The files ``alphabet/character/*.png``, by name."""
+    alphabets = [path for path in folder.iterdir() if not hidden(path.name)]
+    found = [path for alphabet in alphabets for paths in class_folders(alphabet).values() for path in paths]
+    return sorted(found, key=Path.as_posix)  # the order of the names in a zip
 
 
 def _pictures(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -147,11 +162,10 @@ def _pictures(source: Path) -> Iterator[tuple[str, bytes]]:
     if source.suffix == ".zip":
         members: Iterator[tuple[str, bytes]] = read_zip(source, ".png")
     else:
-        paths = sorted((path.relative_to(source).as_posix(), path) for path in source.glob("*/*/*.png"))
-        members = ((f"{source.name}/{name}", _content(path)) for name, path in paths)
+        members = ((path.relative_to(source.parent).as_posix(), _content(path)) for path in _drawings(source))
     for name, content in members:
         parts = PurePosixPath(name).parts
-        if len(parts) >= 3:
+        if len(parts) >= 3 and not any(map(hidden, parts)):
             yield "/".join(parts[-3:]), content
 
 

@@ -125,7 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     try:
-        status = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+        status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk shows here, and not after this program's last word
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
@@ -144,6 +145,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, a folder that is gone: the machine's fault, not the program's
         return _fail(str(error), 1)
+
+
+def _at_home(word: str) -> str:
+    """``~/x`` and ``--option=~/x`` with the home directory, of which shells expand the first alone."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + os.path.expanduser(value)
 
 
 def _fail(message: str, status: int) -> int:

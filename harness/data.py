@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.datasets.duplicates import summary
 from harness.problem.benchmark import Benchmark, data_root
 from harness.problem.images import ImageBenchmark
 from harness.registry import benchmarks
@@ -46,13 +47,16 @@ def prepare(name: str) -> dict[str, Any]:
 
 
 def verify(name: str) -> dict[str, Any]:
-    """Read all data of benchmark ``name`` and compare with the published counts: ``benchmark``, ``ok``, ``faults``.
+    """Decode all data of benchmark ``name`` anew and compare them, class by class, with what is published.
 
-    Raises :class:`InputError` for an unknown name or for data that are missing or cannot be read.
+    ``benchmark``, ``ok``, ``faults``, and ``duplicates`` with the number of groups of identical pictures
+    ``within_class``, ``across_classes`` of a split and ``across_splits``, and all of these ``groups``. Duplicates
+    are no fault, as published data have them. Raises :class:`InputError` for an unknown name or for data that are
+    missing or cannot be read.
     """
     benchmark = _named(name)
-    faults = benchmark.verify() if isinstance(benchmark, ImageBenchmark) else []
-    return {"benchmark": name, "ok": not faults, "faults": faults}
+    faults, groups = benchmark.examine() if isinstance(benchmark, ImageBenchmark) else ([], [])
+    return {"benchmark": name, "ok": not faults, "faults": faults, "duplicates": summary(groups)}
 
 
 def _named(name: str) -> Benchmark:

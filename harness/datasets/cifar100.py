@@ -6,14 +6,15 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.datasets import downloads
-from harness.datasets.pickles import read_pickle
+from harness.datasets.pickles import read_pickle, whole_numbers
+from harness.datasets.splits import published
 from harness.errors import InputError
-from harness.problem.images import ClassImages
+from harness.problem.class_images import ClassImages, Identity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,12 @@ def folder(root: Path) -> Path | None:
         if all((candidate / part).is_file() for part in PARTS):
             return candidate
     return None
+
+
+def files(root: Path) -> list[Path] | None:
+    """The files of :func:`folder`."""
+    found = folder(root)
+    return [found / part for part in PARTS] if found is not None else None
 
 
 def fetch(root: Path) -> None:
@@ -63,7 +70,10 @@ def read_classes(where: Path, wanted: Callable[[str, str], bool]) -> ClassImages
     fine, coarse = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     if len(fine) and (fine.max() >= len(fine_names) or coarse.max() >= len(coarse_names)):
         raise InputError(f"{where}: a label has no name in meta; get the folder anew")
-    parents = {fine_names[f]: coarse_names[c] for f, c in set(zip(fine.tolist(), coarse.tolist(), strict=True))}
+    pairs = set(zip(fine.tolist(), coarse.tolist(), strict=True))
+    parents = {fine_names[f]: coarse_names[c] for f, c in pairs}
+    if len(parents) < len(pairs):
+        raise InputError(f"{where}: two labels have one name, or one class has two superclasses; get the folder anew")
     names = sorted(name for name in parents if wanted(name, parents[name]))
     classes = []
     for name in names:
@@ -72,6 +82,29 @@ def read_classes(where: Path, wanted: Callable[[str, str], bool]) -> ClassImages
         classes.append(rows[by_content(rows)])
     images = np.concatenate(classes) if classes else pixels[0][:0]
     return ClassImages(images.reshape(-1, 3, 32, 32), tuple(map(len, classes)), tuple(names))
+
+
+def content_faults(known: Mapping[str, Identity], homes: Mapping[str, str]) -> list[str]:
+    """Classes that hold the pictures of another class or of another split, or not all of their own.
+
+    ``homes`` has the split of every class of CIFAR-100. Whatever a class is called here, what it holds says which it
+    is. Nothing is said of data of which no class is known.
+    """
+    names = {digest: name for classes in published("cifar100").values() for name, digest in classes.items()}
+    found = [
+        (split, name, names.get(digest))
+        for split, identity in known.items()
+        for name, digest in zip(identity.names, identity.digests, strict=True)
+    ]
+    if not any(content for *_, content in found):
+        return []
+    faults = []
+    for split, name, content in found:
+        if content is None:
+            faults.append(f"{split}: class {name!r} does not hold the pictures of a class of CIFAR-100")
+        elif homes[content] != split or (name in homes and name != content):
+            faults.append(f"{split}: class {name!r} holds the pictures of {content!r}, a {homes[content]} class")
+    return faults
 
 
 def by_content(rows: np.ndarray) -> list[int]:
@@ -87,7 +120,7 @@ def _part(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     content = read_pickle(path)
     try:
         pixels = content["data"]
-        fine, coarse = (np.asarray(content[key], dtype=np.int64) for key in ("fine_labels", "coarse_labels"))
+        fine, coarse = (whole_numbers(content[key]) for key in ("fine_labels", "coarse_labels"))
         good = pixels.dtype == np.uint8 and pixels.shape == (len(fine), 3072) and fine.shape == coarse.shape
         good = good and min(fine.min(initial=0), coarse.min(initial=0)) >= 0
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:

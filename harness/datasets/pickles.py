@@ -216,6 +216,16 @@ def read_pickle(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def whole_numbers(values: Any) -> np.ndarray:
+    """``values`` as int64; raises :class:`ValueError` for others, which NumPy would cut down to whole numbers."""
+    import numpy as np
+
+    found = np.asarray(values)
+    if found.size and (found.dtype.kind not in "iu" or int(found.max()) > np.iinfo(np.int64).max):
+        raise ValueError(f"labels are {found.dtype}; allowed: whole numbers")
+    return found.astype(np.int64)
+
+
 def _plain(value: Any, done: dict[int, Any]) -> Any:
     """``value`` with real arrays for stand-ins and text for the bytes of keys; shared parts are walked once."""
     if id(value) in done:

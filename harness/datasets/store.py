@@ -1,29 +1,36 @@
-"""Keeps decoded images on disk so that they are rendered or decoded once, by however many processes."""
+"""Keeps decoded images on disk, and what they are, so that they are decoded once by however many processes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
+import logging
 import math
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 
 import platformdirs
 
-from harness.foreign import open_plain
-from harness.problem.images import ClassImages
+from harness.datasets.pictures import CONVERSION
+from harness.foreign import open_plain, read_json_object
+from harness.problem.class_images import ClassImages
 
-if TYPE_CHECKING:
-    import numpy as np
+log = logging.getLogger("harness")
 
-_MAGIC = b"class images 1\n"
+#: changes with what a file of kept images looks like
+FORMAT = 2
+_MAGIC = f"class images {FORMAT}\n".encode()
 # miniImageNet's training images are 0.8 GB.
 _MOST_BYTES, _MOST_HEADER = 1 << 31, 1 << 20
+# No file system that data lie on counts time in longer steps, but for whole seconds on old ones.
+_TICK = 0.05
 
 
 def writable(folder: Path) -> bool:
@@ -35,27 +42,74 @@ def writable(folder: Path) -> bool:
     return folder.is_dir() and bool(folder.stat().st_mode & mode) and os.access(folder, os.W_OK | os.X_OK)
 
 
-def stored(root: Path, name: str, make: Callable[[], ClassImages]) -> ClassImages:
+def stamp(files: Iterable[Path], *reader: Any) -> str | None:
+    """A name for what is in ``files``, unread: path, size, times and inode of each; None where one is not there.
+
+    ``reader`` is what else decides what comes out of them. The conversion of pictures and Pillow's version always do.
+    """
+    sha = hashlib.sha256(repr((CONVERSION, importlib.metadata.version("pillow"), reader)).encode())
+    newest = 0.0
+    for path in files:
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        # ctime as well: who sets a file's mtime back cannot set that.
+        about = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino)
+        sha.update(os.fsencode(path) + f"\0{about}\0".encode())
+        newest = max(newest, found.st_mtime)
+    if abs(time.time() - newest) < _TICK:
+        time.sleep(_TICK)  # or the next change could bear the same time
+    return sha.hexdigest()[:16]
+
+
+def stored(root: Path, name: str, make: Callable[[], ClassImages], renew: list[str] | None = None) -> ClassImages:
     """The images kept as ``root/name``, made and kept if they are not there or torn.
 
     Where the data directory is read-only they are kept in the user's cache directory, and where that cannot
-    be written either, nowhere. Concurrent callers may both make them; each replaces the file whole.
+    be written either, nowhere. Concurrent callers may both make them; each replaces the file whole. With a list
+    ``renew`` they are made in any case, and a line is added to it for each kept file that held something else.
     """
-    places = [root / name, platformdirs.user_cache_path("anil-vs-maml-harness") / name]
-    for path in places:
+    there = [path for path in _places(root, name) if path.is_file()]
+    for path in there if renew is None else ():
         if (found := _read(path)) is not None:
             return found
+        log.warning("%s is damaged; its images are made anew", path)
     images = make()
-    for path in places:
-        if writable(path.parent):
-            with contextlib.suppress(OSError):  # a full disk costs the next run time and this one nothing
-                _write(path, images)
-                break
+    for path in there if renew is not None else ():
+        if (found := _read(path)) is None or found.identity != images.identity:
+            renew.append(f"{path} was not what its sources give, and has been made anew")  # type: ignore[union-attr]
+    _keep(root, name, lambda path: _write(path, images))
     return images
 
 
+def recall(root: Path, name: str) -> dict[str, Any] | None:
+    """What was remembered as ``root/name``, or None."""
+    for path in _places(root, name):
+        with contextlib.suppress(OSError, ValueError):
+            return read_json_object(path, _MOST_HEADER)
+    return None
+
+
+def remember(root: Path, name: str, document: dict[str, Any]) -> None:
+    """Keep a small document where :func:`stored` would keep images."""
+    _keep(root, name, lambda path: _put(path, lambda file: file.write(json.dumps(document).encode())))
+
+
+def _places(root: Path, name: str) -> tuple[Path, Path]:
+    return root / name, platformdirs.user_cache_path("anil-vs-maml-harness") / name
+
+
+def _keep(root: Path, name: str, write: Callable[[Path], None]) -> None:
+    for path in _places(root, name):
+        if writable(path.parent):
+            with contextlib.suppress(OSError):  # a full disk costs the next run time and this one nothing
+                write(path)
+                break
+
+
 def _read(path: Path) -> ClassImages | None:
-    """What :func:`_write` wrote, or None if the file is missing or is not whole."""
+    """What :func:`_dump` wrote, or None if the file is missing or is not whole."""
     import numpy as np
 
     try:
@@ -67,26 +121,26 @@ def _read(path: Path) -> ClassImages | None:
             if math.prod(shape) != os.fstat(file.fileno()).st_size - file.tell():
                 return None
             images = np.fromfile(file, np.uint8).reshape(shape)
-        if header["sha256"] != _digest(images, counts, names) or sum(counts) != len(images) or min(counts) < 0:
+        if sum(counts) != len(images) or min(counts) < 0 or len(names) != len(counts):
             return None
-        whole = len(names) == len(counts) and all(isinstance(name, str) for name in names)
-        return ClassImages(images, tuple(counts), tuple(names)) if whole else None
+        data = ClassImages(images, tuple(counts), tuple(names))
+        return data if header["sha256"] == data.identity.digest and all(isinstance(n, str) for n in names) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _write(path: Path, data: ClassImages) -> None:
+    _put(path, lambda file: _dump(file, data))
+
+
+def _put(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = {
-        "shape": data.images.shape,
-        "counts": data.counts,
-        "names": data.names,
-        "sha256": _digest(data.images, list(data.counts), list(data.names)),
-    }
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            _dump(file, header, data)
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp lets nobody else read, and data directories are shared
         os.replace(temporary, path)
     except BaseException:
@@ -95,14 +149,12 @@ def _write(path: Path, data: ClassImages) -> None:
         raise
 
 
-def _dump(file: BinaryIO, header: object, data: ClassImages) -> None:
+def _dump(file: BinaryIO, data: ClassImages) -> None:
+    header = {
+        "shape": data.images.shape,
+        "counts": data.counts,
+        "names": data.names,
+        "sha256": data.identity.digest,
+    }
     file.write(_MAGIC + json.dumps(header).encode() + b"\n")
     file.write(data.images.data.cast("B"))
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _digest(images: np.ndarray, counts: list[int], names: list[str]) -> str:
-    sha = hashlib.sha256(json.dumps([counts, names]).encode())
-    sha.update(images.data.cast("B"))
-    return sha.hexdigest()

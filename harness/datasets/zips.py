@@ -17,7 +17,7 @@ MAX_TOTAL_BYTES = 1 << 30
 
 
 def read_zip(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each member whose name ends in ``suffix``, by name.
+    """Name and content of each member whose name ends in ``suffix``, in capitals too, by name.
 
     Raises :class:`InputError` if the file is no zip or is torn, names a member outside itself, or would grow
     to more than the limits above, by what it declares and by what it then yields.
@@ -29,7 +29,7 @@ def read_zip(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
                 name = PurePosixPath(member.filename.replace("\\", "/"))
                 if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
                     raise InputError(f"{path} is refused: its member {member.filename!r} lies outside the archive")
-            wanted = sorted((m for m in members if m.filename.endswith(suffix)), key=lambda m: m.filename)
+            wanted = sorted((m for m in members if m.filename.lower().endswith(suffix)), key=lambda m: m.filename)
             sizes = [member.file_size for member in wanted]
             if len(members) > MAX_MEMBERS or sum(sizes) > MAX_TOTAL_BYTES or max(sizes, default=0) > MAX_MEMBER_BYTES:
                 raise InputError(

@@ -23,7 +23,7 @@ SPLITS = ("train", "validation", "test")
 
 def data_root() -> Path:
     """Where data sets live: ``$HARNESS_DATA``, else the platform's user cache directory."""
-    return Path(os.environ.get("HARNESS_DATA") or platformdirs.user_cache_path("anil-vs-maml-harness"))
+    return Path(os.environ.get("HARNESS_DATA") or platformdirs.user_cache_path("anil-vs-maml-harness")).expanduser()
 
 
 class NoOptions(BaseModel):
@@ -55,7 +55,7 @@ class Benchmark(ABC):
     @property
     @abstractmethod
     def version(self) -> str:
-        """Part of the run key; changes whenever the drawn tasks would. A class attribute will do."""
+        """Part of the run key; changes whenever the drawn tasks would, with the data too. A class attribute will do."""
 
     @property
     @abstractmethod

@@ -1,15 +1,31 @@
-"""Few-shot image benchmarks: one uint8 tensor on the device, tasks drawn by index on it."""
+"""Few-shot image benchmarks: one tensor of images on the device, tasks drawn by index on it."""
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
+import sys
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from harness.errors import InputError, MissingData
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from harness.datasets import duplicates, warn_once
+from harness.datasets.store import recall, remember, stamp
+from harness.errors import HarnessError, InputError, MissingData
 from harness.problem.benchmark import SPLITS, Benchmark
+from harness.problem.class_images import (
+    ClassImages,
+    Identity,
+    check_enough,
+    fitted,
+    identities_of,
+    overlaps,
+    same_content,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,44 +33,57 @@ if TYPE_CHECKING:
 
     from harness.problem.tasks import TaskBatch
 
+__all__ = ["DRAWING", "ClassImages", "ImageBenchmark", "ImageOptions"]
+
 #: changes with the way in which :meth:`ImageBenchmark.draw` turns random numbers into tasks
 DRAWING = 1
 # Tasks whose numbers are drawn together.
 _BLOCK = 64
 
 
-@dataclass(frozen=True)
-class ClassImages:
-    """The images of one split, class after class.
+class ImageOptions(BaseModel):
+    """What may be left out of any set of images."""
 
-    ``images`` is uint8 ``[n, channels, height, width]``; ``counts`` holds the number of images of
-    each class, in the order of ``names``.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    drop_duplicates: bool = Field(
+        False,
+        description="leave out pictures that occur again: of copies in one class one stays, of copies in two splits "
+        "the later split's, of copies under two labels none",
+    )
 
-    images: np.ndarray
-    counts: tuple[int, ...]
-    names: tuple[str, ...]
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the option where it is off, as in the configurations of runs made before there was one."""
+        return {name: value for name, value in handler(self).items() if name != "drop_duplicates" or value}
 
 
 class ImageBenchmark(Benchmark):
-    """Base of every image benchmark: a subclass says where the images of a split come from."""
+    """Base of every image benchmark: a subclass has a shape and says where the images of a split come from.
+
+    What is drawn is what is there: numbers of classes and images are counted, and the images' content is part of
+    the run's key.
+    """
 
     #: channels, height, width
     shape: ClassVar[tuple[int, int, int]]
-    #: number of classes of each split, as published
-    classes: Mapping[str, int]
+    #: pixels of what :meth:`load_split` gives: ``uint8`` from 0 to 255, or ``float32`` from 0 to 1
+    dtype: ClassVar[str] = "uint8"
+    #: order of the dimensions of an image there
+    layout: ClassVar[Literal["CHW", "HWC"]] = "CHW"
+    #: number of classes of each split, as published; nothing is drawn by it
+    classes: Mapping[str, int] = {}
     #: whether the images are made here, so that nothing has to be put on the disk first
     embedded: ClassVar[bool] = False
-
-    @property
-    @abstractmethod
-    def data_version(self) -> str:
-        """Names the images and their order; a class attribute will do."""
+    Options = ImageOptions
+    #: None: what was decoded before is used. A list: everything is decoded anew and replaces what was kept, and
+    #: where that was something else, a line is added
+    renew: list[str] | None = None
 
     @property
     def version(self) -> str:
-        """See :attr:`Benchmark.version`."""
-        return f"{self.data_version}, drawing {DRAWING}"
+        """See :attr:`Benchmark.version`: a hash of all images, their order and their classes."""
+        sha = hashlib.sha256("".join(known.digest for known in self.identities().values()).encode())
+        return f"images {sha.hexdigest()[:32]}, drawing {DRAWING}"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -65,13 +94,24 @@ class ImageBenchmark(Benchmark):
     def load_split(self, split: str) -> ClassImages:
         """Read one split from disk; raises :class:`InputError` naming what is missing and where."""
 
-    @abstractmethod
-    def images_per_class(self, split: str) -> int:
-        """The smallest number of images that a class of ``split`` has, known without reading them."""
+    def sources(self) -> Sequence[Path] | None:
+        """Every file that decides what the images are, so that they are known again without being read.
 
-    @abstractmethod
+        None: nothing tells, and they are read whenever they have to be known.
+        """
+        return None
+
+    def images_per_class(self, split: str) -> int | None:
+        """The number of images that every class of ``split`` has, as published; None: nothing is."""
+        return None
+
+    def class_names(self, split: str) -> Collection[str] | None:
+        """The classes of ``split`` by name, as published; None: nothing is, or they have other names here."""
+        return None
+
     def missing(self) -> str | None:
         """One line saying which file to put where, or None when the data are there."""
+        return None
 
     def prepare(self) -> str:
         """Download, unpack or render the data; returns where they are. Raises InputError if it cannot."""
@@ -80,39 +120,46 @@ class ImageBenchmark(Benchmark):
         return str(self.root)
 
     def verify(self) -> list[str]:
-        """Read everything and compare counts and class splits with the published ones; the faults found."""
-        faults = []
-        seen: dict[str, str] = {}
+        """The faults that :meth:`examine` finds."""
+        return self.examine()[0]
+
+    def examine(self) -> tuple[list[str], list[list[duplicates.Place]]]:
+        """Decode everything anew and compare it, class by class, with what is published; faults, identical images."""
+        fresh = self._anew()
+        splits = {split: fresh._fitted(split) for split in SPLITS}
+        known = {split: data.identity for split, data in splits.items()}
+        groups = duplicates.identical(splits)
+        faults = [*(fresh.renew or ()), *(fault for _, fault in overlaps(known))]
         for split in SPLITS:
-            data = self.load_split(split)
-            if len(data.names) != self.classes[split]:
-                faults.append(f"{split}: {len(data.names)} classes, expected {self.classes[split]}")
-            if sum(data.counts) != len(data.images) or data.images.shape[1:] != self.shape:
-                faults.append(f"{split}: images of shape {data.images.shape}, expected {self.shape} each")
-            low = min(data.counts, default=0)
-            if low != self.images_per_class(split):
-                faults.append(f"{split}: a class has {low} images, expected {self.images_per_class(split)}")
-            for name in data.names:
-                if name in seen:
-                    faults.append(f"class {name!r} is in both {seen[name]} and {split}")
-                seen[name] = split
-        return faults
+            faults += self._against_published(split, known[split])
+        return faults + self.content_faults(known) + duplicates.same_classes(groups, known), groups
+
+    def content_faults(self, known: Mapping[str, Identity]) -> list[str]:
+        """What a benchmark can say about its classes by their content; nothing, here."""
+        return []
+
+    def identities(self) -> dict[str, Identity]:
+        """What each split holds; read only where the files are not those of the last time."""
+        if "identities" not in self._memory:
+            record = self._memory["record"] = self._record()
+            self._memory["identities"] = self._recalled(record) or self._looked_at(record)
+        return self._memory["identities"]  # type: ignore[no-any-return]
 
     def check(self, ways: int, shots: int, queries: int) -> None:
-        """See :meth:`Benchmark.check`."""
+        """See :meth:`Benchmark.check`; a held-out split with a class that is trained on is refused too."""
         if (problem := self.missing()) is not None:
             raise MissingData(problem)
+        if "record" in self._memory and self._memory["record"] != self._record():
+            self._memory.clear()  # the files have changed since the run before
+        known = self.identities()
         for split in SPLITS:
-            if ways > self.classes[split]:
-                raise InputError(
-                    f"ways {ways} for benchmark {self.name}: its {split} split has {self.classes[split]} classes, "
-                    f"allowed: 2 to {min(self.classes.values())}"
-                )
-            if shots + queries > self.images_per_class(split):
-                raise InputError(
-                    f"shots {shots} + queries {queries} for benchmark {self.name}: a {split} class has "
-                    f"{self.images_per_class(split)} images, allowed: at most that many together"
-                )
+            check_enough(known[split], f"benchmark {self.name}: its {split} split", ways, shots, queries)
+        for first, fault in overlaps(known):
+            if first == "train":
+                raise InputError(f"benchmark {self.name}: {fault}; allowed: held-out classes that nothing trains on")
+            warn_once(f"benchmark {self.name}: {fault}")
+        for fault in same_content(known):
+            warn_once(f"benchmark {self.name}: {fault}")
 
     def draw(
         self,
@@ -134,6 +181,8 @@ class ImageBenchmark(Benchmark):
         from harness.problem.tasks import TaskBatch
 
         images, counts, starts = self._on(device, split)
+        if len(counts) < ways or min(counts) < shots + queries:  # a caller that has not checked
+            check_enough(self.identities()[split], f"benchmark {self.name}: its {split} split", ways, shots, queries)
         blocks = range(first // _BLOCK, (first + tasks - 1) // _BLOCK + 1)
         stream = (seed, SPLITS.index(split), ways, shots + queries, counts)
         drawn = [_block_of_tasks(block, *stream) for block in blocks]
@@ -157,14 +206,100 @@ class ImageBenchmark(Benchmark):
         import torch
 
         cache: dict[tuple[str, str], tuple[torch.Tensor, tuple[int, ...], np.ndarray]]
-        cache = self.__dict__.setdefault("_tensors", {})
+        cache = self._memory.setdefault("tensors", {})
         key = (str(device), split)
         if key not in cache:
-            data = self.load_split(split)
-            counts = np.array(data.counts)
+            data = self._take(split)
+            counts = np.array(data.counts, np.int64)
             starts = counts.cumsum() - counts
-            cache[key] = (torch.from_numpy(data.images).to(device), tuple(counts.tolist()), starts)
+            cache[key] = (torch.from_numpy(data.images).to(device), data.counts, starts)
         return cache[key]
+
+    @property
+    def _memory(self) -> dict[str, Any]:
+        """What this object has read; made when first asked for, as a subclass may have a constructor of its own."""
+        return self.__dict__.setdefault("_read", {})  # type: ignore[no-any-return]
+
+    def _anew(self) -> Self:
+        """The same benchmark, which has read nothing and takes nothing that was kept."""
+        other = copy.copy(self)
+        other.__dict__["_read"], other.renew = {}, []
+        return other
+
+    def _fitted(self, split: str) -> ClassImages:
+        where = f"benchmark {self.name}: its {split} split"
+        try:
+            data = self.load_split(split)
+        except (HarnessError, MemoryError):
+            raise
+        except Exception as error:  # a stranger's reader may raise anything
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{where} cannot be read: {type(error).__name__}: {reason}") from error
+        return fitted(data, self.shape, self.dtype, self.layout, where)
+
+    def _usable(self, split: str) -> ClassImages:
+        """The images of a split that may be drawn; raises :class:`InputError` for what is not as stated."""
+        if not getattr(self.options, "drop_duplicates", False):
+            return self._fitted(split)
+        if "once" not in self._memory:
+            self._memory["once"] = duplicates.drawn_once({name: self._fitted(name) for name in SPLITS})
+        return self._fitted(split).only(self._memory["once"][split])
+
+    def _looked_at(self, record: str | None) -> dict[str, Identity]:
+        """What each split holds, by its pixels; these are held until :meth:`_take`, and what they are remembered."""
+        held = self._memory["held"] = {split: self._usable(split) for split in SPLITS}
+        known = {split: data.identity for split, data in held.items()}
+        if record and record == self._record():  # the files are still those that were read
+            remember(self.root, record, {split: vars(identity) for split, identity in known.items()})
+        return known
+
+    def _recalled(self, record: str | None) -> dict[str, Identity] | None:
+        """What :meth:`_looked_at` remembered of these very files."""
+        if self.renew is not None or record is None:
+            return None
+        return identities_of(recall(self.root, record), SPLITS)
+
+    def _record(self) -> str | None:
+        """Where it is written what the splits hold: a name for files, options and reader."""
+        bases = type(self).__mro__
+        reader = next(number for number, base in enumerate(bases) if "load_split" in vars(base))
+        # A subclass that reads in a way of its own does not read what its base names.
+        if not any("sources" in vars(base) for base in bases[: reader + 1]) or (files := self.sources()) is None:
+            return None
+        code = {getattr(sys.modules.get(base.__module__), "__file__", None) for base in bases}
+        options, name = self.options.model_dump_json(), type(self).__qualname__
+        mark = stamp([*files, *map(Path, sorted(filter(None, code)))], name, options, self.shape)
+        return mark and f"identities/{self.name}-{mark}.json"
+
+    def _take(self, split: str) -> ClassImages:
+        """The images of a split, which are then not held here any longer."""
+        known = self.identities()[split]
+        data = self._memory.get("held", {}).pop(split, None) or self._usable(split)
+        if data.identity == known:
+            return data
+        # What was kept or what was remembered is not what the files hold.
+        fresh = self._anew()
+        self._memory["identities"] = fresh.identities()
+        return fresh._take(split)
+
+    def _against_published(self, split: str, known: Identity) -> list[str]:
+        """Classes that belong elsewhere or nowhere, that are not there, and numbers of classes and images."""
+        faults = []
+        if self.classes and len(known.names) != self.classes[split]:
+            faults.append(f"{split}: {len(known.names)} classes, expected {self.classes[split]}")
+        each, counts = self.images_per_class(split), set(known.counts)
+        if each is not None and len(counts) == 1 != len(known.counts) and counts != {each}:
+            faults.append(f"{split}: a class has {counts.pop()} images, expected {each}")
+        elif each is not None:
+            here = zip(known.names, known.counts, strict=True)
+            faults += [f"{split}: class {name!r} has {n} images, expected {each}" for name, n in here if n != each]
+        if (names := self.class_names(split)) is None:
+            return faults
+        home = {name: other for other in SPLITS for name in self.class_names(other) or ()}
+        for name in known.names:
+            if name not in names:
+                faults.append(f"{split}: class {name!r} belongs to {home.get(name, 'no split')}")
+        return faults + [f"{split}: class {name!r} is not there" for name in sorted(set(names) - set(known.names))]
 
 
 @functools.lru_cache(maxsize=8)
@@ -213,10 +348,12 @@ def _distinct(bits: np.ndarray, population: np.ndarray) -> np.ndarray:
 
 
 def _scaled(images: torch.Tensor, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The chosen images in [0, 1]: one rounded multiplication by 1/255, the same on every device."""
+    """The chosen images in [0, 1]: bytes by one rounded multiplication by 1/255, the same on every device."""
     import numpy as np
     import torch
 
+    if images.dtype != torch.uint8:
+        return images.index_select(0, _moved(rows, images.device)).to(dtype)
     if images.device.type != "cpu" or dtype not in (torch.float32, torch.float64):
         return images.index_select(0, _moved(rows, images.device)).to(dtype).mul_(1 / 255)
     # NumPy converts and scales in one pass through the cache, where torch on the CPU takes two through memory.

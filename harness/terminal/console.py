@@ -176,10 +176,17 @@ def data_table(document: Any) -> Table:
             "Data sets", [column.replace("_", " ") for column in columns], [list(row.values()) for row in document]
         )
     rows = [
-        (key.replace("_", " "), "; ".join(value) if isinstance(value, list) else value)
+        (key.replace("_", " "), "; ".join(value) if isinstance(value, list) else _numbers(value))
         for key, value in document.items()
     ]
     return table("Data set", ("", ""), rows)
+
+
+def _numbers(value: Any) -> Any:
+    """Of a mapping its numbers; --json has all of it."""
+    if not isinstance(value, Mapping):
+        return value
+    return ", ".join(f"{number} {key.replace('_', ' ')}" for key, number in value.items() if isinstance(number, int))
 
 
 def _status(summary: Mapping[str, Any]) -> str:

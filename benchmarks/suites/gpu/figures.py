@@ -52,11 +52,6 @@ def images_of(name: str) -> tuple[ImageBenchmark, str]:
     class Random(kind):  # type: ignore[misc, valid-type]
         """Random images of the same shape in as many classes."""
 
-        data_version = "random"
-
-        def images_per_class(self, split: str) -> int:
-            return EACH
-
         def missing(self) -> str | None:
             return None
 
@@ -64,7 +59,9 @@ def images_of(name: str) -> tuple[ImageBenchmark, str]:
             import numpy as np
 
             count = self.classes[split]
-            images = np.random.default_rng(0).integers(0, 256, (count * EACH, *self.shape), dtype=np.uint8)
+            images = np.random.default_rng([*split.encode()]).integers(
+                0, 256, (count * EACH, *self.shape), dtype=np.uint8
+            )
             return ClassImages(images, (EACH,) * count, tuple(map(str, range(count))))
 
     return Random(), f"random images of the shape of {name}"
