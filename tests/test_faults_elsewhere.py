@@ -49,8 +49,9 @@ def place(monkeypatch):
 
 
 def stored(summary: dict) -> tuple[dict, list]:
-    """Its environment, and apart from it when each part of it began."""
+    """Its environment, and apart from it when each part of it began; what it started from is no part of either."""
     found = json.loads((Path(summary["run_dir"]) / "environment.json").read_text())
+    assert {"model", "given", "computed"} == found.pop("start").keys()
     return found, found.pop("sittings")
 
 

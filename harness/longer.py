@@ -1,0 +1,71 @@
+"""A run of more meta-iterations goes on from a finished one that differs in nothing else, and ends as if it had not."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from pathlib import Path
+
+from harness.config import RunConfig
+from harness.files import told, write
+from harness.foreign import open_plain
+from harness.lock import Locked
+from harness.machines import START
+from harness.setup import Setup
+from harness.start import difference
+from harness.store import RunDirectory
+
+log = logging.getLogger("harness")
+#: the checkpoint last: whatever ends this in between, without it nothing has begun
+_FILES = ("metrics.jsonl", "evaluations.jsonl", "stationarity.jsonl", "environment.json", "checkpoint.pt")
+_MOST_BYTES = 1 << 36
+
+
+def begin_from_shorter(directory: RunDirectory, setup: Setup) -> bool:
+    """Copy the state of the longest finished run that this one has as its beginning; whether there was one.
+
+    A run measures once more after its last meta-iteration. Where this run does not measure there, its beginning
+    would not look like that, so that it starts anew, and says so.
+    """
+    for done, shorter in _shorter(directory.path, setup):
+        if not _measures_after(setup.config, done):
+            log.info(
+                "%s holds the first %d meta-iterations and, after them, a measurement that this run does not make: "
+                "it starts anew",
+                *(shorter, done),
+            )
+            return False
+        source = RunDirectory(shorter)
+        try:
+            with source.claim():
+                for name in _FILES:
+                    if (shorter / name).exists():
+                        with told(shorter / name), open_plain(shorter / name, _MOST_BYTES, links=False) as file:
+                            write(directory.path / name, file.read())
+        except Locked:
+            continue
+        log.info("going on from the %d meta-iterations of %s", done, shorter)
+        return True
+    return False
+
+
+def _shorter(path: Path, setup: Setup) -> list[tuple[int, Path]]:
+    """Finished runs beside ``path`` that are its beginning, and their meta-iterations; the longest first."""
+    found = []
+    name = path.name.rpartition("-")[0]
+    for folder in path.parent.glob(f"{glob.escape(name)}-*"):
+        run = RunDirectory(folder)
+        summary = run.summary() or {}
+        done = summary.get("iterations")
+        if summary.get("status") != "completed" or not isinstance(done, int) or done >= setup.config.iterations:
+            continue
+        before = (run.environment() or {}).get(START)
+        if folder.name != f"{name}-{setup.key_after(done)}" or not run.checkpoint_path.exists():
+            continue
+        if isinstance(before, dict) and difference(before, setup.start) is None:
+            found.append((done, folder))
+    return sorted(found, reverse=True)
+
+
+def _measures_after(config: RunConfig, iteration: int) -> bool:
+    return not any(every and iteration % every for every in (config.eval_every, config.stationarity_every))
