@@ -185,7 +185,8 @@ def _code_digest(function: types.FunctionType) -> str:
 
 
 def _first_line(node: ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    return min([node.lineno, *(part.lineno for part in getattr(node, "decorator_list", ()))])
+    decorators = () if isinstance(node, ast.Lambda) else node.decorator_list
+    return min(node.lineno, *(part.lineno for part in decorators), node.lineno)
 
 
 def _bytecode(code: types.CodeType) -> str:

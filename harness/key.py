@@ -32,7 +32,7 @@ BOOKKEEPING = frozenset(
     for name in (
         *("", "errors", "files", "foreign", "interrupts", "lock", "machines", "progress", "store"),
         *("byvalue", "config", "key", "registry", "resolve", "sources"),
-        *("data", "datasets.downloads", "measure.environment", "measure.nvml"),
+        *("data", "datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
     )
 )
 #: installed packages that compute what the project's own code asks of them; others read, check or draw

@@ -220,11 +220,11 @@ def _spec(name: str) -> ModuleSpec | None:
         path = list(parent.submodule_search_locations)
     for finder in sys.meta_path:
         try:
-            spec: ModuleSpec | None = finder.find_spec(name, path)
+            found = finder.find_spec(name, path)
         except (ImportError, ValueError, AttributeError):
             continue
-        if spec is not None:
-            return spec
+        if found is not None:
+            return found
     return None
 
 
