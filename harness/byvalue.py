@@ -142,7 +142,8 @@ class Description:
         for base in cls.__mro__:
             if _importable(base.__module__):
                 self.modules[base.__module__] = None
-                continue
+                if "<locals>" not in base.__qualname__:  # else its methods hold what the function around it was given
+                    continue
             for name, part in sorted(vars(base).items()):
                 if isinstance(part, _FUNCTIONS) or not name.startswith(("__", "_abc_")):
                     self._all(f"attribute {name}", part)
