@@ -24,7 +24,7 @@ from harness.problem.models import give_back
 from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, complete, set_up
-from harness.start import difference, digest
+from harness.start import place_of
 from harness.store import FINISHED, RunDirectory
 from harness.summary import summarise
 from harness.train import Trainer
@@ -105,16 +105,14 @@ def run(
 
 def _of_this_start(directory: RunDirectory, setup: Setup, trial: bool) -> RunDirectory:
     """``directory``, or another one where the run in it began with another model or other data than its key shows."""
-    before = (directory.environment() or {}).get(START)
-    why = difference(before, setup.start) if isinstance(before, dict) else None
+    place, why = place_of(directory.path, setup.start)
     if why is None:
         return directory
     if trial:
         raise InputError(f"{directory.path} began with {why}; allowed: the same, or another --study or --out")
-    apart = directory.path.with_name(f"{directory.path.name}{digest(setup.start, computed=True)[:6]}")
-    log.info("%s began with %s than there are now: this run is %s", directory.path, why, apart.name)
-    refuse_link(apart)
-    return RunDirectory(apart)
+    log.info("%s began with %s than there are now: this run is %s", directory.path, why, place.name)
+    refuse_link(place)
+    return RunDirectory(place)
 
 
 def _finished(directory: RunDirectory) -> dict[str, Any] | None:

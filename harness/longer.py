@@ -10,9 +10,8 @@ from harness.config import RunConfig
 from harness.files import told, write
 from harness.foreign import open_plain
 from harness.lock import Locked
-from harness.machines import START
 from harness.setup import Setup
-from harness.start import difference
+from harness.start import place_of
 from harness.store import RunDirectory
 
 log = logging.getLogger("harness")
@@ -59,10 +58,9 @@ def _shorter(path: Path, setup: Setup) -> list[tuple[int, Path]]:
         done = summary.get("iterations")
         if summary.get("status") != "completed" or not isinstance(done, int) or done >= setup.config.iterations:
             continue
-        before = (run.environment() or {}).get(START)
         if folder.name != f"{name}-{setup.key_after(done)}" or not run.checkpoint_path.exists():
             continue
-        if isinstance(before, dict) and difference(before, setup.start) is None:
+        if place_of(folder, setup.start)[0] == folder:
             found.append((done, folder))
     return sorted(found, reverse=True)
 

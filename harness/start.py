@@ -10,15 +10,18 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.evaluate import finite
+from harness.machines import START
 from harness.problem.objective import task_loss
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
+from harness.store import read_json
 
 #: relative: parameters and tasks are the same numbers to rounding, predictions are made in float32 or TF32
 _GIVEN, _COMPUTED = 1e-5, 5e-3
@@ -64,6 +67,13 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         pass
     return None
+
+
+def place_of(path: Path, start: Mapping[str, Any]) -> tuple[Path, str | None]:
+    """``path``, where a run of this start belongs, or another place and why, where the run in ``path`` had another."""
+    before = (read_json(path / "environment.json") or {}).get(START)
+    why = difference(before, start) if isinstance(before, dict) else None
+    return (path if why is None else path.with_name(f"{path.name}{digest(start, computed=True)[:6]}")), why
 
 
 def digest(start: Mapping[str, Any], computed: bool = False) -> str:

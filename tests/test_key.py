@@ -20,6 +20,7 @@ from torch import nn
 
 import harness
 from harness import RunConfig, sources
+from harness.compare import grid
 from harness.key import run_key
 from harness.resolve import resolve
 from harness.setup import complete
@@ -463,3 +464,24 @@ def test_what_a_model_sets_when_it_is_imported_is_no_part_of_a_run(folder):
     assert (again["key"], again["loss"]) == (first["key"], first["loss"])
     start = json.loads((Path(first["run_dir"]) / "environment.json").read_text())["start"]
     assert start["computed"]["loss"] > 0
+
+
+def test_a_grid_does_not_reuse_a_run_whose_model_read_another_file(folder):
+    files = HELPED["weights in a file"]
+    (folder / "mine.py").write_text(files["mine.py"])
+    (folder / "suite.yaml").write_text(
+        json.dumps({"title": "t", "base": {**TINY, "model": "mine:net"}, "grid": [{"algo": "anil"}]})
+    )
+
+    def entry():
+        forget(folder)
+        [found] = grid(str(folder / "suite.yaml"), folder / "runs")
+        return found
+
+    (folder / "weight.txt").write_text("0.5")
+    first = harness.run(RunConfig(**TINY, model="mine:net"), results=folder / "runs")
+    assert (entry().state, str(entry().directory)) == ("cached", first["run_dir"])
+    (folder / "weight.txt").write_text("0.6")
+    assert entry().state == "new"
+    second = harness.run(RunConfig(**TINY, model="mine:net"), results=folder / "runs")
+    assert (entry().state, str(entry().directory)) == ("cached", second["run_dir"])
