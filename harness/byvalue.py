@@ -115,8 +115,11 @@ class Description:
             reduced = value.__reduce_ex__(4)  # as copying and pickling have it
         except Exception:  # whatever a class of other people's raises
             return self._all("object", type(value), vars(value)) if hasattr(value, "__dict__") else self._unknown(value)
-        if isinstance(reduced, str):
-            return self.parts.append(f"{getattr(value, '__module__', '')} {reduced}")
+        if isinstance(reduced, str):  # known by its name, as what a decorator of Python's own makes of a function
+            module = str(getattr(value, "__module__", ""))
+            if _importable(module):
+                self.modules[module] = None
+            return self._all(f"named {module} {reduced}", getattr(value, "__wrapped__", None))
         _, arguments, *rest = reduced
         held = [list(part) if isinstance(part, Iterator) else part for part in rest]
         return self._all("object", type(value), arguments, *held)
@@ -131,7 +134,9 @@ class Description:
             self.modules[function.__module__] = None
         else:
             self.parts.append(_code_digest(function))
-            for name in sorted(_globals_of(function.__code__)):
+            for name in sorted(_named(function.__code__, "IMPORT_NAME")):
+                self.modules[name] = None
+            for name in sorted(_named(function.__code__, "LOAD_GLOBAL", "LOAD_NAME")):
                 if name in function.__globals__:
                     self._all(f"global {name}", function.__globals__[name])
         cells = [_content(cell) for cell in function.__closure__ or ()]
@@ -165,9 +170,10 @@ def _content(cell: types.CellType) -> Any:
         return None
 
 
-def _globals_of(code: types.CodeType) -> set[str]:
-    names = {str(step.argval) for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return names.union(*(_globals_of(inner) for inner in code.co_consts if isinstance(inner, types.CodeType)))
+def _named(code: types.CodeType, *operations: str) -> set[str]:
+    """Names that these operations of a function and of those in it have."""
+    names = {str(step.argval) for step in dis.get_instructions(code) if step.opname in operations}
+    return names.union(*(_named(inner, *operations) for inner in code.co_consts if isinstance(inner, types.CodeType)))
 
 
 def _code_digest(function: types.FunctionType) -> str:

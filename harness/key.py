@@ -31,7 +31,7 @@ BOOKKEEPING = frozenset(
     f"harness.{name}".rstrip(".")
     for name in (
         *("", "errors", "files", "foreign", "interrupts", "lock", "machines", "progress", "store"),
-        *("byvalue", "config", "key", "registry", "resolve", "sources"),
+        *("byvalue", "config", "key", "registry", "resolve", "sources", "strangers"),
         *("data", "datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
     )
 )
@@ -63,6 +63,8 @@ def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") ->
 def code(resolved: Resolved, factory: ModelFactory) -> dict[str, Any]:
     """What a run executes: its modules, its packages, and what it was given as objects."""
     described = Description()
+    if resolved.factory is None and ":" in (name := resolved.config.model or ""):
+        described.modules[name.partition(":")[0]] = None
     for thing in (type(resolved.algorithm), type(resolved.benchmark), resolved.engine, factory):
         described.add(thing)
     for kind in dict.fromkeys(described.unknown):

@@ -16,8 +16,8 @@ import importlib.util
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -62,25 +62,29 @@ def closure(
     nothing.
     """
     roots = list(dict.fromkeys(roots))
+    beside = [folder for root in roots if (folder := _folder_of(root)) is not None]
     found: dict[str, str] = {}
     packages: set[str] = set()
+    seen: set[str] = set()
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        above = name.rpartition(".")[0]
-        if above and above not in found:
+        above, _, _ = name.rpartition(".")
+        if above and above not in seen:
             waiting.append(above)
         top = name.partition(".")[0]
         root = name in roots and top not in _WITH_PYTHON
-        if name in found or (top in packages and not root) or left_out(name):
+        if name in seen or (top in packages and not root):
             continue
-        spec = _spec(name)
+        seen.add(name)
+        spec = None if left_out(name) else _spec(name, beside)
         if spec is None:
             continue  # no module but something in one, or one that is not there
-        if top not in OWN and not root and _installed(spec):
+        installed = top not in OWN and _installed(spec)
+        if installed:
             packages.add(top)
-        else:
-            found[name], imports = _source(spec)
+        if root or not installed:
+            found[_called(spec)], imports = _source(spec)
             waiting += imports
     return found, {top for top in packages if top not in _WITH_PYTHON}
 
@@ -203,8 +207,8 @@ def _parsed(content: bytes, package: str) -> Source:
     return Source(tree_digest(tree), tuple(dict.fromkeys(_imports(tree, package))))
 
 
-def _spec(name: str) -> ModuleSpec | None:
-    """Where a module is, without importing anything."""
+def _spec(name: str, beside: Sequence[str] = ()) -> ModuleSpec | None:
+    """Where a module is, or would be found, also in the folders ``beside``, without importing anything."""
     module = sys.modules.get(name)
     if module is not None:
         spec = getattr(module, "__spec__", None)
@@ -214,7 +218,7 @@ def _spec(name: str) -> ModuleSpec | None:
     above, _, _ = name.rpartition(".")
     path = None
     if above:
-        parent = _spec(above)
+        parent = _spec(above, beside)
         if parent is None or parent.submodule_search_locations is None:
             return None
         path = list(parent.submodule_search_locations)
@@ -225,7 +229,25 @@ def _spec(name: str) -> ModuleSpec | None:
             continue
         if found is not None:
             return found
-    return None
+    return None if above else PathFinder.find_spec(name, beside)
+
+
+def _folder_of(name: str) -> str | None:
+    """The folder from which a module of other people's is imported, where imports inside its functions may look too."""
+    spec = None if name.partition(".")[0] in {*OWN, *_WITH_PYTHON} else _spec(name)
+    if spec is None or not spec.has_location or spec.origin is None:
+        return None
+    levels = name.count(".") + (spec.submodule_search_locations is not None)
+    return str(Path(spec.origin).parents[levels])
+
+
+def _called(spec: ModuleSpec) -> str:
+    """A module's name; that of its file where it was loaded under another one, which may tell where it lies."""
+    above, _, last = spec.name.rpartition(".")
+    if above or not spec.has_location or spec.origin is None or spec.submodule_search_locations is not None:
+        return spec.name
+    stem = Path(spec.origin).name.partition(".")[0]
+    return last if last == stem else f"{stem} by its path"
 
 
 def _installed(spec: ModuleSpec) -> bool:

@@ -25,6 +25,7 @@ from harness.store import read_json
 
 #: relative: parameters and tasks are the same numbers to rounding, predictions are made in float32 or TF32
 _GIVEN, _COMPUTED = 1e-5, 5e-3
+_AT_ONCE = 1 << 20
 
 
 def start_of(
@@ -85,9 +86,13 @@ def digest(start: Mapping[str, Any], computed: bool = False) -> str:
 
 def _measured(part: Tensor) -> list[float]:
     """Size of a tensor, and its share in a fixed direction in which no two entries weigh the same; 0 if not finite."""
-    values = part.detach().to("cpu", torch.float64).flatten()
-    fixed = torch.arange(1, values.numel() + 1, dtype=torch.float64).mul_(0.7).cos_()
-    size, share = float(values.norm()), float(values @ fixed)
-    if not (math.isfinite(size) and math.isfinite(share)):
+    squares = share = 0.0
+    for number, some in enumerate(part.detach().flatten().split(_AT_ONCE)):
+        values = some.to("cpu", torch.float64)
+        fixed = torch.arange(1, len(values) + 1, dtype=torch.float64).add_(number * _AT_ONCE).mul_(0.7).cos_()
+        squares += float(values @ values)
+        share += float(values @ fixed)
+    if not (math.isfinite(squares) and math.isfinite(share)):
         return [0.0, 0.0]
+    size = math.sqrt(squares)
     return [size, share / size if size else 0.0]

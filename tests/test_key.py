@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import importlib.util
 import json
 import linecache
 import logging
@@ -182,6 +183,12 @@ HELPED = {
         "pack/nets/model.py": MODEL.format(width="size.WIDTH") + "from .. import size\n",
         "pack/size.py": ("WIDTH = 2", "WIDTH = 3"),
     },
+    "behind a decorator": {
+        "mine.py": "import functools\nfrom helper import WIDTH\n@functools.lru_cache"
+        + MODEL.format(width="WIDTH").replace("from torch import nn", "")
+        + "from torch import nn\n",
+        "helper.py": ("WIDTH = 2", "WIDTH = 3"),
+    },
     "what acts in backward alone": {
         "mine.py": MODEL.format(width="2").replace("nn.Linear(2,", "Times(), nn.Linear(2,")
         + "from helper import Times\n",
@@ -260,8 +267,9 @@ def test_an_installed_model_is_known_by_its_distribution(folder, monkeypatch):
     monkeypatch.setattr(sources, "_folders", lambda: installed)
     monkeypatch.setattr(sources, "_files", {})
     (folder / "shop").mkdir()
-    (folder / "shop" / "__init__.py").write_text("from shop.nets import net\n")
-    (folder / "shop" / "nets.py").write_text(MODEL.format(width="2"))
+    (folder / "shop" / "__init__.py").write_text("")
+    (folder / "shop" / "nets.py").write_text(MODEL.format(width="size.WIDTH") + "from shop import size\n")
+    (folder / "shop" / "size.py").write_text("WIDTH = 2")
 
     def key_of(version: str, record: str) -> str:
         for cached in (sources.version, sources.contents):
@@ -270,10 +278,10 @@ def test_an_installed_model_is_known_by_its_distribution(folder, monkeypatch):
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: shop\nVersion: {version}\n")
         (info / "RECORD").write_text(f"shop/nets.py,sha256={record},5\nshop-1.dist-info/INSTALLER,sha256=z,4\n")
-        return key(model="shop:net")
+        return key(model="shop.nets:net")
 
     one = key_of("1.0", "a")
-    (folder / "shop" / "nets.py").write_text(MODEL.format(width="2") + "# read by nobody\n")
+    (folder / "shop" / "size.py").write_text("WIDTH = 3")
     assert key_of("1.0", "a") == one
     assert len({one, key_of("1.1", "a"), key_of("1.0", "b")}) == 3
     for cached in (sources.version, sources.contents):
@@ -485,3 +493,26 @@ def test_a_grid_does_not_reuse_a_run_whose_model_read_another_file(folder):
     assert entry().state == "new"
     second = harness.run(RunConfig(**TINY, model="mine:net"), results=folder / "runs")
     assert (entry().state, str(entry().directory)) == ("cached", second["run_dir"])
+
+
+def test_a_module_loaded_by_its_path_has_one_key_wherever_it_lies_and_its_helpers_are_read(tmp_path):
+    def key_in(folder: str, width: int) -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "mine.py").write_text(
+            MODEL.format(width="width()") + "def width():\n    from aside import WIDTH\n    return WIDTH\n"
+        )
+        (tmp_path / folder / "aside.py").write_text(f"WIDTH = {width}")
+        name = f"mine_{folder}"
+        spec = importlib.util.spec_from_file_location(name, tmp_path / folder / "mine.py")
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+            return key_of(module.net)
+        finally:
+            del sys.modules[name]
+
+    # its name is in the configuration, as that of every model
+    configured = {"model": "mine_x:net"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.resolve._model_name", lambda factory: configured["model"])
+        assert key_in("here", 2) == key_in("there", 2) != key_in("here", 3)
