@@ -7,9 +7,8 @@ import logging
 from pathlib import Path
 
 from harness.config import RunConfig
-from harness.files import told, write
+from harness.files import write
 from harness.foreign import open_plain
-from harness.lock import Locked
 from harness.setup import Setup
 from harness.start import place_of
 from harness.store import RunDirectory
@@ -26,26 +25,29 @@ def begin_from_shorter(directory: RunDirectory, setup: Setup) -> bool:
     A run measures once more after its last meta-iteration. Where this run does not measure there, its beginning
     would not look like that, so that it starts anew, and says so.
     """
-    for done, shorter in _shorter(directory.path, setup):
-        if not _measures_after(setup.config, done):
+    found = _shorter(directory.path, setup)
+    fitting = [(done, shorter) for done, shorter in found if _measures_after(setup.config, done)]
+    if not fitting:
+        for done, shorter in found[:1]:
             log.info(
                 "%s holds the first %d meta-iterations and, after them, a measurement that this run does not make: "
                 "it starts anew",
                 *(shorter, done),
             )
-            return False
-        source = RunDirectory(shorter)
+        return False
+    done, shorter = fitting[0]
+    for name in _FILES:
         try:
-            with source.claim():
-                for name in _FILES:
-                    if (shorter / name).exists():
-                        with told(shorter / name), open_plain(shorter / name, _MOST_BYTES, links=False) as file:
-                            write(directory.path / name, file.read())
-        except Locked:
+            with open_plain(shorter / name, _MOST_BYTES, links=False) as file:
+                content = file.read()
+        except FileNotFoundError:  # not every run has every file
             continue
-        log.info("going on from the %d meta-iterations of %s", done, shorter)
-        return True
-    return False
+        except OSError as error:
+            log.info("%s cannot be gone on from (%s): this run starts anew", shorter / name, error.strerror)
+            return False
+        write(directory.path / name, content)
+    log.info("going on from the %d meta-iterations of %s", done, shorter)
+    return True
 
 
 def _shorter(path: Path, setup: Setup) -> list[tuple[int, Path]]:

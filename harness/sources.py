@@ -267,7 +267,7 @@ def _folders() -> list[Path]:
 @functools.cache
 def version(package: str) -> str:
     """Version of the distribution that an installed package is from; which build it is, after a plus, is left out."""
-    for name in (package, *_distributions(package)):
+    for name in _distributions(package):
         try:
             return importlib.metadata.version(name).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
@@ -278,7 +278,7 @@ def version(package: str) -> str:
 @functools.cache
 def contents(package: str) -> str:
     """A hash of the Python files of the distribution that an installed package is from, as its ``RECORD`` has them."""
-    for name in (package, *_distributions(package)):
+    for name in _distributions(package):
         try:
             record = importlib.metadata.distribution(name).read_text("RECORD") or ""
         except importlib.metadata.PackageNotFoundError:
@@ -289,4 +289,6 @@ def contents(package: str) -> str:
 
 
 def _distributions(package: str) -> Iterator[str]:
+    """Names that the distribution of a package may have; the second look takes half a second."""
+    yield package
     yield from importlib.metadata.packages_distributions().get(package, ())

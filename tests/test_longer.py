@@ -109,3 +109,14 @@ def test_killed_while_it_was_copying_it_begins_again(tmp_path, monkeypatch):
         run(tmp_path / "parts", 8)
     monkeypatch.setattr(longer, "write", real)
     assert written(run(tmp_path / "parts", 8)) == written(whole)
+
+
+def test_what_is_no_plain_file_there_is_not_read(tmp_path, caplog):
+    whole = run(tmp_path / "whole", 8)
+    shorter = Path(run(tmp_path / "parts", 4)["run_dir"])
+    (shorter / "metrics.jsonl").rename(tmp_path / "elsewhere")
+    (shorter / "metrics.jsonl").symlink_to(tmp_path / "elsewhere")
+    with caplog.at_level(logging.INFO, logger="harness"):
+        longer = run(tmp_path / "parts", 8)
+    assert "a symbolic link): this run starts anew" in caplog.text
+    assert written(longer) == written(whole)
