@@ -210,11 +210,11 @@ def _parsed(content: bytes, package: str) -> Source:
 def _spec(name: str, beside: Sequence[str] = ()) -> ModuleSpec | None:
     """Where a module is, or would be found, also in the folders ``beside``, without importing anything."""
     module = sys.modules.get(name)
-    if module is not None:
-        spec = getattr(module, "__spec__", None)
-        if spec is None and getattr(module, "__file__", None):  # put there by hand, or a script
-            spec = importlib.util.spec_from_file_location(name, module.__file__)
-        return spec
+    known: ModuleSpec | None = getattr(module, "__spec__", None)
+    if known is not None:
+        return known
+    if file := getattr(module, "__file__", None):  # put there by hand, or a script
+        return importlib.util.spec_from_file_location(name, file)
     above, _, _ = name.rpartition(".")
     path = None
     if above:
