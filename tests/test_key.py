@@ -516,3 +516,14 @@ def test_a_module_loaded_by_its_path_has_one_key_wherever_it_lies_and_its_helper
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.resolve._model_name", lambda factory: configured["model"])
         assert key_in("here", 2) == key_in("there", 2) != key_in("here", 3)
+
+
+def test_a_module_edited_in_a_session_is_another_once_it_is_loaded_anew(folder):
+    (folder / "mine.py").write_text("from helper import net\n")
+    (folder / "helper.py").write_text(MODEL.format(width="2"))
+    first = key(model="mine:net")
+    (folder / "helper.py").write_text(MODEL.format(width="3"))
+    assert key(model="mine:net") == first  # what is loaded is what would run
+    importlib.reload(sys.modules["helper"])
+    importlib.reload(sys.modules["mine"])
+    assert key(model="mine:net") != first
