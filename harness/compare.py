@@ -64,13 +64,16 @@ def _may_change_unseen(resolved: Resolved) -> bool:
 def _at_its_start(path: Path, resolved: Resolved) -> Path:
     """Where a run belongs whose model and tasks are what they are now, see :func:`harness.start.place_of`."""
     from harness.precision import settled
+    from harness.problem.models import give_back
     from harness.setup import set_up
     from harness.start import place_of
 
     here = resolved.config.model_copy(update={"device": "cpu", "tf32": None})
     try:
         with settled():
-            return place_of(path, set_up(dataclasses.replace(resolved, config=here)).start)[0]
+            setup = set_up(dataclasses.replace(resolved, config=here))
+        give_back(setup.problem.network.module)
+        return place_of(path, setup.start)[0]
     except Exception as error:  # the run will say it
         log.debug("%s: %s", path, error)
         return path

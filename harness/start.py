@@ -26,11 +26,10 @@ from harness.store import read_json
 #: relative: parameters and tasks are the same numbers to rounding, predictions are made in float32 or TF32
 _GIVEN, _COMPUTED = 1e-5, 5e-3
 _AT_ONCE = 1 << 20
+_TASKS = frozenset(TaskBatch.__dataclass_fields__)
 
 
-def start_of(
-    network: Network, w: Tensor, phi: Tensor, batches: Iterable[TaskBatch], loss: str
-) -> dict[str, Any]:
+def start_of(network: Network, w: Tensor, phi: Tensor, batches: Iterable[TaskBatch], loss: str) -> dict[str, Any]:
     """``model``, a hash of names, shapes and layers; sizes and directions of ``given`` tensors; ``computed`` numbers.
 
     What is computed is the module's own prediction for the support set of the first task in ``batches``.
