@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+import algorithms
+import benchmarks
 from harness.child import Child, Place
 from harness.compare import grid
 from harness.path import import_path
@@ -76,8 +78,8 @@ def test_a_worker_imports_what_its_parent_did_and_prints_no_events(traps, monkey
         told.append(event)
     assert child.exit_status() == 7, child.errors()
     assert [event["event"] for event in told] == ["told"]
-    modules = [sys.modules[name].__file__ for name in ("json", "yaml", "benchmarks", "algorithms", "harness")]
-    assert told[0]["files"] == modules
+    here = [module.__file__ for module in (json, yaml, benchmarks, algorithms, sys.modules["harness"])]
+    assert told[0]["files"] == here
     assert told[0]["own"] == str(traps / "own.py")  # a model of one's own is found
     assert told[0]["flag"] is True
     assert child.printed() == b'42\n{"event": "end", "summary": {}}\n...a warning\n'
