@@ -10,10 +10,15 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
+
+from harness.path import import_path
 
 #: from which process, and what it tells; None is its end
 Heard = tuple[int, dict[str, Any] | None]
+#: what one of these processes executes: the code that this one does, whatever lies in the current folder
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import main; sys.exit(main({channel}))"
+_MOST_PRINTED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -25,29 +30,42 @@ class Place:
 
 
 class Child:
-    """``python -m module`` with ``request`` on its stdin; its events arrive in ``heard`` under :attr:`number`.
+    """``main`` of ``module`` with ``request`` on its stdin; its events arrive in ``heard`` under :attr:`number`.
 
-    The module accepts with :func:`harness.worker.accept`.
+    Events come through a pipe of their own, so that what a model prints is none. The module accepts with
+    :func:`harness.worker.accept`.
     """
 
     def __init__(self, module: str, request: dict[str, Any], place: Place, heard: queue.Queue[Heard]) -> None:
+        from harness.precision import flags
+
         self.place = place
         self._heard = heard
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  (both live as long as the process)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         environment = dict(os.environ)
         if place.threads is not None:
             environment["OMP_NUM_THREADS"] = str(place.threads)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=environment,
-        )
+        self._events, channel = os.pipe()
+        program = _PROGRAM.format(path=import_path(), module=module, channel=channel)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program],
+                stdin=subprocess.PIPE,
+                stdout=self._printed,
+                stderr=self._errors,
+                text=True,
+                env=environment,
+                pass_fds=(channel,),
+            )
+        except BaseException:
+            os.close(self._events)
+            raise
+        finally:
+            os.close(channel)
         self.number = self._process.pid
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({**request, "threads": place.threads}) + "\n")
+        self._process.stdin.write(json.dumps({**request, "threads": place.threads, "flags": flags()}) + "\n")
         self._process.stdin.flush()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -66,8 +84,11 @@ class Child:
 
     def errors(self) -> list[str]:
         """What it wrote to stderr, in lines."""
-        self._errors.seek(0)
-        return self._errors.read().decode(errors="replace").strip().splitlines()
+        return _end_of(self._errors).decode(errors="replace").strip().splitlines()
+
+    def printed(self) -> bytes:
+        """What it wrote to stdout, and then to stderr; of each no more than the last of it."""
+        return _end_of(self._printed) + _end_of(self._errors)
 
     def how_it_ended(self) -> str:
         """Its end in words, with the last line of stderr."""
@@ -78,11 +99,17 @@ class Child:
         return f"{how}: {lines[-1] if lines else 'no message'}"
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            self._heard.put((self.number, event))
+        with open(self._events) as events:
+            for line in events:
+                try:
+                    event = json.loads(line)
+                except ValueError:  # torn by its end
+                    continue
+                self._heard.put((self.number, event))
         self._heard.put((self.number, None))
+
+
+def _end_of(file: IO[bytes]) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _MOST_PRINTED))
+    return file.read()

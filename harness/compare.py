@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import statistics
 from collections.abc import Callable, Iterable
@@ -36,6 +37,8 @@ class Entry:
         completed, factory = complete(resolved)
         self.config = completed.config
         self.directory = results / f"{resolved.directory}-{run_key(completed, factory)}"
+        if read_json(self.directory / "summary.json") and _may_change_unseen(completed):
+            self.directory = _at_its_start(self.directory, completed)
         refuse_link(self.directory)
         self.summary = read_json(self.directory / "summary.json") or read_json(self.directory / "failure.json") or {}
         self.asked = resolved.config.model_dump()
@@ -49,6 +52,31 @@ class Entry:
         if status in FAILED:
             return "failed"
         return "unfinished" if (self.directory / "checkpoint.pt").exists() else "new"
+
+
+def _may_change_unseen(resolved: Resolved) -> bool:
+    """Whether model or tasks are other people's, so that what they read is in no key."""
+    from harness.sources import OWN
+
+    return ":" in (resolved.config.model or "") or type(resolved.benchmark).__module__.partition(".")[0] not in OWN
+
+
+def _at_its_start(path: Path, resolved: Resolved) -> Path:
+    """Where a run belongs whose model and tasks are what they are now, see :func:`harness.start.place_of`."""
+    from harness.precision import settled
+    from harness.problem.models import give_back
+    from harness.setup import set_up
+    from harness.start import place_of
+
+    here = resolved.config.model_copy(update={"device": "cpu", "tf32": None})
+    try:
+        with settled():
+            setup = set_up(dataclasses.replace(resolved, config=here))
+        give_back(setup.problem.network.module)
+        return place_of(path, setup.start)[0]
+    except Exception as error:  # the run will say it
+        log.debug("%s: %s", path, error)
+        return path
 
 
 def grid(suite: str, results: Path, assignments: Iterable[str] = ()) -> list[Entry]:

@@ -15,14 +15,16 @@ from harness.config import RunConfig
 from harness.errors import AlgorithmFailed, HarnessError, InputError, OutOfMemory
 from harness.files import refuse_link
 from harness.interrupts import terminable
-from harness.machines import SITTINGS, changes, continued
+from harness.longer import begin_from_shorter
+from harness.machines import SITTINGS, START, changes, continued
 from harness.measure.environment import environment, sitting
 from harness.measure.memory import first_sentence, freed_memory_kept, is_out_of_memory
-from harness.precision import tf32
+from harness.precision import settled
 from harness.problem.models import give_back
 from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
-from harness.setup import Setup, set_up
+from harness.setup import Setup, complete, set_up
+from harness.start import place_of
 from harness.store import FINISHED, RunDirectory
 from harness.summary import summarise
 from harness.train import Trainer
@@ -55,7 +57,7 @@ def run(
         results: folder that holds run directories.
         resume: go on from the last checkpoint of an unfinished run, if there is one.
         fresh: delete an earlier run of the same key and start anew. Without it, a finished run is
-            not repeated: its summary is returned.
+            not repeated: its summary is returned. A finished run of fewer iterations is gone on from.
         model: ``(input_shape, outputs, **model_options) -> nn.Module``, instead of ``config.model``.
         benchmark: a benchmark object, instead of ``config.benchmark``.
         algorithm: an algorithm class, instead of ``config.algo``.
@@ -79,11 +81,14 @@ def run(
     >>> summary["accuracy"]["mean"]  # doctest: +SKIP
     """
     resolved = resolve(config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, origins=origins)
-    with _threads(resolved.config.threads), tf32(resolved.config.tf32), freed_memory_kept(), ExitStack() as after:
+    complete(resolved)  # imports the model: what that sets in torch is no part of the run
+    with _threads(resolved.config.threads), settled(resolved.config.tf32), freed_memory_kept(), ExitStack() as after:
         setup = _set_up(resolved)
         after.callback(give_back, setup.problem.network.module)
-        directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key}")
+        directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key_after(setup.config.iterations)}")
         refuse_link(directory.path)
+        if not fresh:
+            directory = _of_this_start(directory, setup, trial)
         if not fresh and (finished := _finished(directory)):
             return finished
         with terminable(), directory.claim():
@@ -93,7 +98,21 @@ def run(
             if directory.checkpoint_path.exists() and not (resume or fresh):
                 raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
             resume = resume and directory.checkpoint_path.exists()
+            if not (resume or fresh):
+                resume = begin_from_shorter(directory, setup)
             return _run(resolved, setup, directory, resume, trial, progress or Silent())
+
+
+def _of_this_start(directory: RunDirectory, setup: Setup, trial: bool) -> RunDirectory:
+    """``directory``, or another one where the run in it began with another model or other data than its key shows."""
+    place, why = place_of(directory.path, setup.start)
+    if why is None:
+        return directory
+    if trial:
+        raise InputError(f"{directory.path} began with {why}; allowed: the same, or another --study or --out")
+    log.info("%s began with %s than there are now: this run is %s", directory.path, why, place.name)
+    refuse_link(place)
+    return RunDirectory(place)
 
 
 def _finished(directory: RunDirectory) -> dict[str, Any] | None:
@@ -110,7 +129,8 @@ def _run(
 ) -> dict[str, Any]:
     config = setup.config
     state = directory.load_checkpoint() if resume else None
-    place: dict[str, Any] = {**environment(setup.device, _distributions(resolved)), SITTINGS: [sitting()]}
+    here = environment(setup.device, _distributions(resolved))
+    place: dict[str, Any] = {**here, SITTINGS: [sitting()], START: setup.start}
     if resume:
         place = continued(directory.environment(), place)
     directory.begin(config.model_dump(), place, resume)

@@ -1,30 +1,49 @@
-"""The run key: a hash of what determines the numbers of a run, not of where they are stored."""
+"""The run key: a hash of what determines the numbers of a run, not of where they are stored.
+
+It is made of the configuration, the version that a benchmark gives its data, code, and torch's flags that a run leaves
+alone. Code is every module that a run executes, followed by imports from :data:`ROOTS`, the plugins and the model (see
+:mod:`harness.sources`), but for :data:`BOOKKEEPING`; and the versions of installed packages that compute. The key is
+the same on every machine and, but for objects whose source nobody has, on every version of Python, and known before
+anything is built. What no source shows is measured when a run starts, see :mod:`harness.start`.
+"""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
 import json
-import sys
-from pathlib import Path
+import logging
 from typing import TYPE_CHECKING, Any
 
-import harness
+from harness.byvalue import Description
+from harness.precision import flags
+from harness.sources import OWN, closure, contents, version
 
 if TYPE_CHECKING:
     from harness.problem.models import ModelFactory
     from harness.resolve import Resolved
 
-#: Raised whenever training, evaluation or timing change so that old numbers no longer compare.
-PROTOCOL = 2
+log = logging.getLogger("harness")
+
+#: one run from configuration to summary, and what it computes; peers are engines, which are plugins
+ROOTS = ("harness.experiment", "harness.engines.native")
+#: change no number: what a run is asked for is in the key by value, and where and how its numbers are kept is not
+BOOKKEEPING = frozenset(
+    f"harness.{name}".rstrip(".")
+    for name in (
+        *("", "errors", "files", "foreign", "interrupts", "lock", "machines", "progress", "store"),
+        *("byvalue", "config", "key", "registry", "resolve", "sources", "strangers"),
+        *("data", "datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
+    )
+)
+#: installed packages that compute what the project's own code asks of them; others read, check or draw
+_COMPUTE = ("torch", "numpy", "scipy")
 
 # Settings that change the numbers by no more than rounding. What task_chunk does to the seconds, the summary says.
 _NOT_HASHED = {"checkpoint_every", "task_chunk", "label"}
 
 
 def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") -> str:
-    """Ten hexadecimal digits over configuration, plugin sources, data-set version and protocol.
+    """Ten hexadecimal digits.
 
     ``fingerprint`` stands for what no source shows: the parameters and tasks of Python objects.
     """
@@ -33,41 +52,41 @@ def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") ->
     document = {
         "config": config,
         "benchmark_version": resolved.benchmark.version,
-        "sources": {
-            "algorithm": class_source(type(resolved.algorithm)),
-            "benchmark": class_source(type(resolved.benchmark)),
-            "engine": class_source(resolved.engine),
-            "model": _factory_source(factory),
-        },
-        "harness": harness.__version__,
-        "protocol": PROTOCOL,
+        "code": code(resolved, factory),
+        "flags": flags(),
         "fingerprint": fingerprint,
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def class_source(cls: type) -> str:
-    """Source text of the modules of a plugin class and of the plugin classes that it builds on."""
-    modules = [base.__module__ for base in cls.__mro__ if base.__module__ not in ("builtins", "abc", "typing")]
-    return "\n".join(_module_source(module, cls) for module in dict.fromkeys(modules))
+def code(resolved: Resolved, factory: ModelFactory) -> dict[str, Any]:
+    """What a run executes: its modules, its packages, and what it was given as objects."""
+    described = Description()
+    if resolved.factory is None and ":" in (name := resolved.config.model or ""):
+        described.modules[name.partition(":")[0]] = None
+    for thing in (type(resolved.algorithm), type(resolved.benchmark), resolved.engine, factory):
+        described.add(thing)
+    for kind in dict.fromkeys(described.unknown):
+        log.warning("nobody can tell one %s from another: this run will not be found again by its key", kind)
+    modules, packages = closure([*ROOTS, *described.modules], _bookkeeping)
+    _, of_strangers = closure([name for name in described.modules if not _own(name)], _own)
+    library = (resolved.engine.requires or ("",))[0]
+    computing = packages & {*_COMPUTE, library, *of_strangers}
+    given = {name.partition(".")[0] for name in described.modules}  # may be installed again under the same version
+    versions = {name: [version(name), contents(name) if name in given else ""] for name in computing}
+    return {"modules": modules, "packages": versions, "objects": described.digest()}
 
 
-def _module_source(name: str, value: Any) -> str:
-    """Text of a module; of ``value`` alone where it was typed into a notebook or a prompt."""
-    module = sys.modules.get(name)
-    if folders := getattr(module, "__path__", None):
-        files = sorted(file for folder in folders for file in Path(folder).glob("*.py"))
-        return "\n".join(file.read_text(encoding="utf-8") for file in files)
-    for candidate in (value, module) if name == "__main__" else (module, value):
-        try:
-            return inspect.getsource(candidate)  # type: ignore[arg-type]
-        except (OSError, TypeError):
-            continue
-    return name
+def own_code() -> str:
+    """A hash of the project's own code that every run executes."""
+    modules, _ = closure(ROOTS, _bookkeeping)
+    return hashlib.sha256(json.dumps(modules, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _factory_source(factory: ModelFactory) -> str:
-    while isinstance(factory, functools.partial):
-        factory = factory.func
-    return _module_source(getattr(factory, "__module__", "?"), factory)
+def _bookkeeping(name: str) -> bool:
+    return name in BOOKKEEPING
+
+
+def _own(name: str) -> bool:
+    return name.partition(".")[0] in OWN

@@ -10,6 +10,8 @@ from typing import Any
 EARLIER = "earlier"
 #: where it says when each part of the run began and under what load, the first one first
 SITTINGS = "sittings"
+#: where it says what the run started from, see :mod:`harness.start`
+START = "start"
 #: name of a part, and where an environment has it
 PARTS = {
     "GPU": ("gpu", "name"),
@@ -46,7 +48,7 @@ def _parts(environment: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The environments of a run's parts, the last one last."""
     earlier = environment.get(EARLIER)
     known = [part for part in earlier if isinstance(part, dict)] if isinstance(earlier, list) else []
-    last = {name: value for name, value in environment.items() if name not in (EARLIER, SITTINGS)}
+    last = {name: value for name, value in environment.items() if name not in (EARLIER, SITTINGS, START)}
     return [{name: _shallow(value) for name, value in part.items()} for part in (*known, last)]
 
 

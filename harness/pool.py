@@ -6,11 +6,15 @@ import queue
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.child import Child, Heard, Place
+from harness.errors import HarnessError
+from harness.files import write
+from harness.store import OUTPUT
 
 _LOCKED_SECONDS = 2.0
 
@@ -63,6 +67,7 @@ class Pool:
             if result["status"] == "crashed" and self._stopping:  # before it could save anything
                 result = {"status": "interrupted"}
             running.job.result = result
+            _keep(running.child.printed(), Path(result.get("run_dir", running.job.directory)))
             yield running.job, {"event": "end"}
 
     def stop(self, at_once: bool = False) -> None:
@@ -73,9 +78,16 @@ class Pool:
 
     def _start(self, job: Job, place: Place) -> None:
         config = job.config if place.device is None else {**job.config, "device": place.device}
-        request = {"config": config, "results": str(job.directory.parent), "fresh": job.fresh}
+        request = {"config": config, "directory": str(job.directory), "fresh": job.fresh}
         child = Child("harness.worker", request, place, self._events)
         self._running[child.number] = _Running(job, child)
+
+
+def _keep(printed: bytes, directory: Path) -> None:
+    """What a run printed, in its directory if there is one."""
+    if printed and directory.is_dir():
+        with suppress(HarnessError):  # the run itself is whole
+            write(directory / OUTPUT, printed)
 
 
 @dataclass

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from harness.problem.oracle import Inner, Oracle
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.resolve import Resolved, blame
+from harness.start import digest, start_of
 
 #: models, and rules that Definition 1 is measured by, are held to their witnesses on so many of the first tasks
 _CHECKED_TASKS = 2
@@ -39,7 +41,10 @@ class Setup:
     w: Tensor
     phi: Tensor
     device: torch.device
-    key: str
+    #: the key of this run, or of one that differs in its number of meta-iterations
+    key_after: Callable[[int], str]
+    #: see :func:`harness.start.start_of`
+    start: dict[str, Any]
     #: what will not be known of this run, and why: ``definition_1`` where it was asked for; whether others see the
     #: same tasks, ``task_stream``
     unknown: dict[str, str]
@@ -118,13 +123,19 @@ def _set_up(
             f"{where}: joint statistics need a shared body that encodes support and query together, and "
             f"{config.algo} with adapt {config.adapt!r} adapts from the first layer on; allowed: separate"
         )
-    w, phi = route.problem.network.initial()
-    fingerprint = _fingerprint(module, w, phi, first_tasks) if resolved.objects else ""
-    key = run_key(resolved, factory, fingerprint)
+    network = route.problem.network
+    w, phi = network.initial()
+    start = start_of(network, w, phi, first_tasks, benchmark.loss)
+    fingerprint = digest(start) if resolved.objects else ""
+
+    def key_after(iterations: int) -> str:
+        asked = dataclasses.replace(resolved, config=config.model_copy(update={"iterations": iterations}))
+        return run_key(asked, factory, fingerprint)
+
     own_loop = config.stationarity_every and not adapts_plainly(algorithm)
     why = _not_the_gradient(config, route.evaluator, benchmark, w, phi) if own_loop else None
-    unknown = {"definition_1": why, "task_stream": other_tasks}
-    return Setup(config, route, w, phi, device, key, {name: reason for name, reason in unknown.items() if reason})
+    unknown = {name: reason for name, reason in {"definition_1": why, "task_stream": other_tasks}.items() if reason}
+    return Setup(config, route, w, phi, device, key_after, start, unknown)
 
 
 def pick_device(name: str) -> torch.device:
@@ -177,14 +188,6 @@ def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark
 
     with blamed(algorithm):
         return not_the_gradient(algorithm, oracle_at, w.double(), phi.double(), config.inner_steps, config.inner_lr)
-
-
-def _fingerprint(module: torch.nn.Module, w: Tensor, phi: Tensor, batches: list[TaskBatch]) -> str:
-    """A hash of initial parameters and first tasks: what a factory or a benchmark object really gives."""
-    digest = hashlib.sha256(repr(module).encode())
-    for tensor in (w, phi, *(part for batch in batches for part in vars(batch).values())):
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _plain(options: dict[str, object]) -> dict[str, object]:

@@ -18,7 +18,9 @@ from harness.lock import HOLDER, Lock
 #: a summary with one of these is a result and is never trained again by itself
 FINISHED = ("completed", "diverged")
 _LOGS = ("metrics.jsonl", "evaluations.jsonl", "stationarity.jsonl")
-_FILES = ("config.yaml", "environment.json", *_LOGS, "checkpoint.pt", "failure.json", "summary.json")
+#: what a model or a plugin printed, where a grid did the run
+OUTPUT = "output.txt"
+_FILES = ("config.yaml", "environment.json", *_LOGS, "checkpoint.pt", OUTPUT, "failure.json", "summary.json")
 _MOST_JSON, _MOST_CHECKPOINT = 1 << 24, 1 << 36
 
 

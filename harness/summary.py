@@ -42,7 +42,7 @@ def summarise(
         "schema": SCHEMA,
         "status": status,
         "run_dir": str(path),
-        "key": setup.key,
+        "key": path.name.rpartition("-")[2],
         "algorithm": config.algo,
         "geometry": config.geometry,
         "engine": config.engine,

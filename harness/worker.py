@@ -1,4 +1,4 @@
-"""One run of a suite in a process of its own: a request on stdin, events on stdout, a stop when stdin closes."""
+"""One run of a suite in a process of its own: a request on stdin, events on a pipe, a stop when stdin closes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -56,14 +57,19 @@ class Events:
             self.send(event, **content)
 
 
-def accept() -> tuple[dict[str, Any], TextIO]:
-    """The request on stdin, and where events go: what plugins print is none.
+def accept(channel: int) -> tuple[dict[str, Any], TextIO]:
+    """The request on stdin, and where events go: the file descriptor that this process was started with.
 
-    Sets the threads that it asks for, and ends this process gently once stdin is closed.
+    Sets the threads and flags of torch that it asks for, and ends this process gently once stdin is closed.
     """
+    os.set_inheritable(channel, False)
+    out = os.fdopen(channel, "w")
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_when_left, daemon=True).start()
-    out, sys.stdout = sys.stdout, sys.stderr
+    if request["flags"]:
+        from harness.precision import adopt
+
+        adopt(request["flags"])
     if request["threads"] is not None:
         import torch
 
@@ -71,18 +77,22 @@ def accept() -> tuple[dict[str, Any], TextIO]:
     return request, out
 
 
-def main() -> int:
+def main(channel: int) -> int:
     """Do what the first line of stdin asks; the last event is ``end``, ``refused``, ``out_of_memory`` or ``locked``."""
-    request, out = accept()
+    request, out = accept(channel)
+    from harness.compare import Entry
     from harness.config import RunConfig
     from harness.errors import InputError, OutOfMemory
     from harness.experiment import run
     from harness.lock import Locked
+    from harness.resolve import resolve
 
     events = Events(out)
     try:
-        config = RunConfig(**request["config"])
-        summary = run(config, results=request["results"], resume=True, fresh=request["fresh"], progress=events)
+        config, directory = RunConfig(**request["config"]), Path(request["directory"])
+        if Entry(resolve(config), directory.parent).directory != directory:
+            raise InputError("its code or data have changed since this command began; allowed: the same command again")
+        summary = run(config, results=directory.parent, resume=True, fresh=request["fresh"], progress=events)
     except Locked as error:
         events.send("locked", message=str(error))
     except InputError as error:
@@ -98,7 +108,3 @@ def _stop_when_left() -> None:
     """The process that started this one has gone or wants it to stop: save a checkpoint and end."""
     sys.stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

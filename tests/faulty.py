@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import sys
@@ -20,7 +19,6 @@ import torch
 
 import harness
 from harness import RunConfig
-from harness.measure import environment
 
 SETTINGS: dict[str, Any] = {
     "benchmark": "sinusoid",
@@ -167,6 +165,5 @@ def signalled_at(iteration: int, *signals: int) -> ExitStack:
 if not multiprocessing.parent_process() and "pytest" not in sys.argv[0] and sys.argv[0] == "-c":
     # In the server: what a run imports late is there for every process forked from it.
     torch.set_num_threads(1)
-    environment.git_state = functools.cache(environment.git_state)
     with tempfile.TemporaryDirectory() as folder:
         harness.run(RunConfig(**{**SETTINGS, "iterations": 1}), results=folder)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import harness
+from harness.measure.checkout import git_state
 
 _PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pillow", "higher", "learn2learn", "torchopt")
 
@@ -48,16 +49,6 @@ def sitting() -> dict[str, Any]:
     except (AttributeError, OSError):
         load = None
     return {"started": datetime.now(UTC).isoformat(timespec="milliseconds"), "load_average": load}
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout that this package runs from and whether it is changed; None if it is none."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
-    changes = _output("git", "-C", str(root), "status", "--porcelain", "--", "harness", "algorithms", "benchmarks")
-    return {"commit": commit or None, "dirty": bool(changes)}
 
 
 def cpu_model() -> str:

@@ -44,7 +44,11 @@ class TuneConfig(RunConfig):
     storage: str | None = Field(
         default=None, min_length=1, description="journal file or Optuna URL; unset: OUT/journal.log"
     )
-    study: str | None = Field(default=None, min_length=1, description="name of the study; unset: after its settings")
+    study: str | None = Field(
+        default=None,
+        pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$",  # it becomes a folder of --out
+        description="name of the study, up to 100 letters, no slash, no dot first; unset: after its settings",
+    )
     workers: int = Field(default=1, ge=1, description="processes here: one a GPU, or equal shares of the cores")
     test_seeds: int = Field(default=3, ge=0, description="fresh seeds to run the best setting with, for test figures")
 

@@ -11,6 +11,8 @@ import optuna
 
 from harness.child import Child, Heard, Place
 from harness.errors import HarnessError
+from harness.files import append
+from harness.store import OUTPUT
 from harness.tune.plan import StudyPlan
 from harness.tune.slots import filled, finished, recover, spent
 
@@ -109,6 +111,9 @@ class Crew:
 
     def _end(self, worker: _Worker) -> None:
         how = worker.ended()
+        folder = Path(self._request["results"]).parent
+        if (printed := worker.printed()) and folder.is_dir():
+            append(folder / OUTPUT, printed)
         self._false_starts = self._false_starts + 1 if worker.owner is None and how is not None else 0
         if self._false_starts >= _FALSE_STARTS and not self._stopping:
             raise HarnessError(f"workers end before they begin: {how}")

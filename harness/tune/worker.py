@@ -1,8 +1,7 @@
-"""A process that works on one study: a request on stdin, events on stdout, a stop when stdin closes."""
+"""A process that works on one study: a request on stdin, events on a pipe, a stop when stdin closes."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,9 +22,9 @@ class Now(Events):
             self.send(event, **content)
 
 
-def main() -> int:
+def main(channel: int) -> int:
     """Do trials until every place of the study is taken or its budget is spent."""
-    return work(*accept())
+    return work(*accept(channel))
 
 
 def work(request: dict[str, Any], out: TextIO) -> int:
@@ -52,7 +51,3 @@ def work(request: dict[str, Any], out: TextIO) -> int:
             return SPOILT
     owner.leave()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
