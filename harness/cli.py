@@ -12,7 +12,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 import harness
 from harness.errors import HarnessError
+from harness.foreign import one_line
 from harness.interrupts import INTERRUPTED
+from harness.terminal.encoding import show_anything
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
 
@@ -22,6 +24,7 @@ app.command(data)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
+Seed = Annotated[int, Parameter(converter=lambda kind, tokens: _read_as(kind, tokens), allow_leading_hyphen=True)]
 
 
 # Loaded when called: their options come from schemas that --help of the others can do without.
@@ -34,15 +37,15 @@ app.command("harness.commands:theory", name="theory", help="Print the paper's bo
 
 
 @app.command
-def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = False) -> int:
+def verify(*, algo: Names = (), engine: Names = (), seed: Seed = 0, json: Json = False) -> int:
     """Compare every algorithm and engine with independent witnesses in float64, and with peers in float32.
 
     Parameters
     ----------
     algo
-        algorithms to verify; all by default
+        algorithms to verify, commas between; all by default
     engine
-        engines to verify; all that are installed by default
+        engines to verify, commas between; all that are installed by default
     seed
         seed of the problems
     """
@@ -51,7 +54,7 @@ def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = 
     from harness.terminal.proof import proof_tables
 
     log = logging.getLogger("harness")
-    report = verify_gradients(algo or None, engine or None, seed=seed, progress=log.debug)
+    report = verify_gradients(_listed(algo), _listed(engine), seed=seed, progress=log.debug)
     if json:
         print_json(report)
     for part in proof_tables(report):
@@ -61,6 +64,10 @@ def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = 
         where = " ".join(name for name in named if name != "*")
         console(to_stderr=json).print(f"! {where}: {skip['reason']}", markup=False, highlight=False, soft_wrap=True)
     return 0 if report["ok"] else 1
+
+
+def _listed(names: tuple[str, ...]) -> list[str] | None:
+    return [name.strip() for part in names for name in part.split(",")] or None
 
 
 @app.command(name="list")
@@ -113,10 +120,24 @@ def _show(document: Any, json: bool) -> int:
     return 0
 
 
+def _read_as(kind: Any, tokens: Sequence[Any]) -> Any:
+    from harness.options import read_as
+
+    return read_as(kind, tokens)
+
+
+class _Line(logging.Formatter):
+    """One line a message, and nothing in it that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(" ".join(super().format(record).split()))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
+    show_anything()
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Line("%(levelname)s: %(message)s"))
     for level in (logging.INFO, logging.WARNING):
         logging.addLevelName(level, logging.getLevelName(level).lower())
     # Threads that wait by spinning make a run ten times slower where cores are shared with others.
@@ -133,6 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         from harness.measure.memory import first_sentence, is_out_of_memory
 
+        if "can't start new thread" in str(error):
+            return _fail(f"{error}: the system allows this user no more threads or processes", 1)
         if not is_out_of_memory(error):
             raise
         return _fail(f"out of memory ({first_sentence(error)})", 1)
@@ -147,5 +170,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + one_line(" ".join(message.split())), file=sys.stderr)
     return status

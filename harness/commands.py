@@ -9,7 +9,7 @@ from cyclopts import Parameter, validators
 
 from harness.config import RunConfig
 from harness.interrupts import INTERRUPTED
-from harness.options import with_options
+from harness.options import read_as, with_options
 from harness.store import FINISHED
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
@@ -19,7 +19,7 @@ Set = Annotated[
     tuple[str, ...],
     Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
 ]
-Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False)]
+Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False, converter=read_as)]
 Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
 
@@ -93,7 +93,11 @@ def compare(
     results: Results = Path("results/runs"),
     workers: Annotated[
         int | None,
-        Parameter(validator=validators.Number(gte=1), help="processes at a time; unset: one a GPU, or as cores allow"),
+        Parameter(
+            converter=read_as,
+            validator=validators.Number(gte=1),
+            help="processes at a time; unset: one a GPU, or as cores allow",
+        ),
     ] = None,
     retry: Annotated[
         bool, Parameter(name="--retry", negative=(), help="repeat runs that diverged, ran out of memory or crashed")

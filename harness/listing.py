@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry
+from harness.errors import InputError
+from harness.strangers import blamed
 
 
 def listing() -> dict[str, list[dict[str, Any]]]:
-    """Everything that is installed, with its origin; ``data`` of a benchmark is None or what is missing."""
+    """Everything that is installed, with its origin; ``missing`` of a benchmark is None or what is."""
     return {
         "algorithms": [
             {
@@ -60,9 +62,10 @@ def _sorted(found: registry.Registry[Any]) -> list[registry.Plugin[Any]]:
 
 def _missing(benchmark: type[Any]) -> str | None:
     try:
-        missing: str | None = getattr(benchmark(), "missing", lambda: None)()
-    except Exception as error:  # a stranger's benchmark may raise anything
-        return f"{type(error).__name__}: {error}"
+        with blamed(f"benchmark {benchmark.name!r}"):
+            missing: str | None = getattr(benchmark(), "missing", lambda: None)()
+    except InputError as error:
+        return str(error)
     return missing
 
 

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from harness.foreign import one_line
 from harness.timing import KINDS
+
+
+class _Console(Console):
+    """What it shows may come from files and servers: nothing in it reaches the terminal as a command."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                lines = segment.text.split("\n")
+                yield Segment("\n".join(map(one_line, lines)), segment.style)
 
 
 def console(to_stderr: bool = False) -> Console:
     """A console on stdout or stderr that neither wraps tables in pipes nor interprets markup."""
-    made = Console(stderr=to_stderr, markup=False, highlight=False)
-    return made if made.is_terminal else Console(stderr=to_stderr, markup=False, highlight=False, width=160)
+    made = _Console(stderr=to_stderr, markup=False, highlight=False)
+    return made if made.is_terminal else _Console(stderr=to_stderr, markup=False, highlight=False, width=160)
 
 
 def print_json(document: Any) -> None:
