@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -146,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     try:
-        status = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        with _stdout_for(sys.argv[1:] if argv is None else argv):
+            status = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk shows here, and not after this program's last word
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
@@ -167,6 +169,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, a folder that is gone: the machine's fault, not the program's
         return _fail(str(error), 1)
+
+
+def _stdout_for(argv: Sequence[str]) -> AbstractContextManager[None]:
+    if "--json" not in argv:
+        return nullcontext()
+    from harness.terminal.console import stdout_kept
+
+    return stdout_kept()
 
 
 def _fail(message: str, status: int) -> int:

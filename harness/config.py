@@ -24,8 +24,8 @@ TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 #: beyond these a number is a slip of the hand, or meant to fill the memory
 MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
-#: a step size has to be a float32
-MOST_STEP = 1e38
+#: a step size has to be a float32, and so has the tenfold of it, which Adam's first step is
+MOST_STEP = 1e37
 TF32 = "whether CUDA may round factors of float32 products to TF32; unset: as torch has it"
 
 

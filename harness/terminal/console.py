@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -15,6 +17,8 @@ from rich.text import Text
 
 from harness.foreign import one_line
 from harness.timing import KINDS
+
+_stdout: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
 
 class _Console(Console):
@@ -35,9 +39,22 @@ def console(to_stderr: bool = False) -> Console:
     return made if made.is_terminal else _Console(stderr=to_stderr, markup=False, highlight=False, width=160)
 
 
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Inside, stdout is :func:`print_json`'s alone; what models and plugins print goes to stderr."""
+    token = _stdout.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _stdout.reset(token)
+
+
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+    out = _stdout.get() or sys.stdout
+    out.write(json.dumps(document, indent=2, default=str) + "\n")
+    out.flush()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
