@@ -30,7 +30,7 @@ def listing() -> dict[str, list[dict[str, Any]]]:
                 "model": plugin.value.model,
                 "options": list(plugin.value.Options.model_fields),
                 "summary": plugin.value.summary,
-                "missing": _missing(plugin.value),
+                "missing": missing(plugin.value),
                 "origin": plugin.origin,
             }
             for plugin in _sorted(registry.benchmarks())
@@ -60,13 +60,14 @@ def _sorted(found: registry.Registry[Any]) -> list[registry.Plugin[Any]]:
     return [found.plugins[name] for name in found.names()]
 
 
-def _missing(benchmark: type[Any]) -> str | None:
+def missing(benchmark: type[Any]) -> str | None:
+    """What of its data is not there, or why that is not known; None where nothing is missing."""
     try:
         with blamed(f"benchmark {benchmark.name!r}"):
-            missing: str | None = getattr(benchmark(), "missing", lambda: None)()
+            found: str | None = getattr(benchmark(), "missing", lambda: None)()
     except InputError as error:
         return str(error)
-    return missing
+    return found
 
 
 def _importable(package: str) -> bool:

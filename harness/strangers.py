@@ -34,7 +34,7 @@ def blamed(who: str, raises: type[HarnessError] = InputError, file: str | None =
     except BaseException as error:
         if _out_of_memory(error):
             raise
-        if found := _NO_DERIVATIVE.search(str(error)):
+        if found := _NO_DERIVATIVE.search(reason(error)):
             raise NotSupported(_no_derivative(who, found[1])) from error
         place, elsewhere = _where(error, file)
         did = "called code that failed" if elsewhere else "failed"
