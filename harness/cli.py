@@ -19,8 +19,15 @@ from harness.terminal.encoding import show_anything
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
 
-app = App(name="harness", help=_HELP, version=harness.__version__, suppress_keyboard_interrupt=False)
-data = App(name="data", help="Data sets: what is there, fetch it, check it.")
+_WORDS = Parameter(json_list=False, json_dict=False)  # a folder called [x] is a folder
+app = App(
+    name="harness",
+    help=_HELP,
+    version=harness.__version__,
+    suppress_keyboard_interrupt=False,
+    default_parameter=_WORDS,
+)
+data = App(name="data", help="Data sets: what is there, fetch it, check it.", default_parameter=_WORDS)
 app.command(data)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
