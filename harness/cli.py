@@ -106,7 +106,9 @@ def prepare(name: str, *, json: Json = False) -> int:
     """Download, unpack or render the data of one benchmark."""
     from harness.data import prepare as prepare_data
 
-    return _show(prepare_data(name), json)
+    with _blamed(name):
+        document = prepare_data(name)
+    return _show(document, json)
 
 
 @data.command(name="verify")
@@ -114,8 +116,17 @@ def verify_data(name: str, *, json: Json = False) -> int:
     """Read all data of one benchmark and compare counts and class splits with the published ones."""
     from harness.data import verify as check_data
 
-    report = check_data(name)
+    with _blamed(name):
+        report = check_data(name)
     return _show(report, json) or (0 if report["ok"] else 1)
+
+
+def _blamed(name: str) -> AbstractContextManager[None]:
+    """Inside, whatever another person's benchmark raises is one line."""
+    from harness.registry import benchmarks
+    from harness.strangers import blamed, strange
+
+    return blamed(f"benchmark {name!r}") if strange(benchmarks().get(name)) else nullcontext()
 
 
 def _show(document: Any, json: bool) -> int:

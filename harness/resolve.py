@@ -14,7 +14,7 @@ from harness import registry
 from harness.config import RunConfig, origin, validate, validate_as
 from harness.errors import HarnessError, InputError
 from harness.foreign import one_line
-from harness.strangers import blamed
+from harness.strangers import blamed, strange
 from harness.yaml_core import MOST_BYTES, dumped
 
 if TYPE_CHECKING:
@@ -52,9 +52,12 @@ class Resolved:
         """
         model = self.config.model or self.benchmark.model
         own = [f"model {one_line(model)!r}"] if self.factory or ":" in model else []
-        for kind, plugin in (("benchmark", type(self.benchmark)), ("engine", self.engine)):
-            if plugin.__module__.partition(".")[0] not in ("harness", "benchmarks"):
-                own.append(f"{kind} {plugin.name!r}")
+        plugins: dict[str, Any] = {
+            "benchmark": type(self.benchmark),
+            "algorithm": type(self.algorithm),
+            "engine": self.engine,
+        }
+        own += [f"{kind} {plugin.name!r}" for kind, plugin in plugins.items() if strange(plugin)]
         return blamed(" or ".join(own), raises) if own else nullcontext()
 
 
@@ -108,9 +111,9 @@ def resolve(
     _refuse_giant(filled)
     with blame("ways", origins), blamed(f"benchmark {benchmark.name!r}"):
         benchmark.check(filled.ways, filled.shots, filled.queries)
-    return Resolved(
-        filled, algorithm_type(geometry, algo_options), benchmark, engine_type, model, objects, origins or {}
-    )
+    with blamed(f"algorithm {algorithm_type.name!r}"):
+        made = algorithm_type(geometry, algo_options)
+    return Resolved(filled, made, benchmark, engine_type, model, objects, origins or {})
 
 
 def _with_defaults(

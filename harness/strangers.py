@@ -14,9 +14,10 @@ from pathlib import Path
 from harness.errors import HarnessError, InputError, NotSupported
 from harness.foreign import one_line
 
-_OURS = [str(Path(__file__).parents[1] / name) for name in ("harness", "algorithms", "benchmarks")]
 _INSTALLED = [*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()]
 _LONGEST = 300
+_PACKAGES = ("harness", "algorithms", "benchmarks")
+_OURS = [str(Path(__file__).parents[1] / name) for name in _PACKAGES]
 _NO_DERIVATIVE = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
 
 
@@ -39,6 +40,11 @@ def blamed(who: str, raises: type[HarnessError] = InputError, file: str | None =
         place, elsewhere = _where(error, file)
         did = "called code that failed" if elsewhere else "failed"
         raise raises(f"{who} {did} ({type(error).__name__}, {place}): {reason(error)}") from error
+
+
+def strange(kind: type) -> bool:
+    """Whether a plugin is not one of the project's own."""
+    return kind.__module__.partition(".")[0] not in _PACKAGES
 
 
 def reason(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import torch
 from fabricated import write_run
 
 import harness
+from algorithms.maml import MAML
 from harness import RunConfig
 from harness.cli import main
 from harness.errors import AlgorithmFailed, HarnessError, InputError, NotSupported
@@ -172,6 +173,24 @@ def test_a_benchmark_that_raises_is_one_line(tmp_path, name):
     with pytest.raises(InputError, match=r"benchmark 'stranger' failed \(Odd, test_foreign_code.py:\d+\): two$"):
         harness.run(SMALL, benchmark=raising(name)(), results=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_algorithm_that_cannot_be_made_is_one_line(tmp_path):
+    class Exits(MAML):
+        name = "exits"
+
+        def __init__(self, geometry, options=None):
+            raise SystemExit(1)
+
+    with pytest.raises(InputError, match="algorithm 'exits' failed"):
+        harness.run(RunConfig(benchmark="sinusoid"), algorithm=Exits, results=tmp_path)
+
+
+@pytest.mark.parametrize("command", ["prepare", "verify"])
+def test_data_of_a_benchmark_that_raises_are_one_line(monkeypatch, capsys, command):
+    monkeypatch.setitem(benchmarks().plugins, "stranger", Plugin("stranger", "a stranger", raising("__init__")))
+    assert main(["data", command, "stranger"]) == 2
+    assert capsys.readouterr().err.startswith("error: benchmark 'stranger' failed (Odd, test_foreign_code.py:")
 
 
 @pytest.mark.parametrize("name", ["version", "input_shape", "model_options"])
