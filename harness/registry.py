@@ -61,8 +61,8 @@ class Registry(Generic[T]):
         if not (isinstance(value, type) and issubclass(value, base)):
             log.warning("%s is left out: it is no subclass of %s.%s", where, base.__module__, base.__name__)
             return None
-        undefined = {name for name in base.__annotations__ if not hasattr(value, name)}
-        if missing := sorted(undefined | getattr(value, "__abstractmethods__", frozenset())):
+        undefined = [name for name in base.__annotations__ if not hasattr(value, name)]
+        if missing := [*sorted(getattr(value, "__abstractmethods__", ())), *undefined]:
             log.warning("%s is left out: it does not define %s", where, ", ".join(missing))
             return None
         if getattr(value, "name", None) != entry.name:

@@ -88,13 +88,15 @@ def resolve(
         engine_type = registry.engines().get(values["engine"])
     with blame("strategy", origins):
         check_strategy(engine_type, values["strategy"])
-    geometry = values["geometry"] or next(iter(algorithm_type.geometries))
-    if geometry not in algorithm_type.geometries:
-        names = ", ".join(algorithm_type.geometries)
+    with blamed(f"algorithm {algorithm_type.name!r}"):
+        geometries = {name: shape.adapt for name, shape in algorithm_type.geometries.items()}
+        geometry = values["geometry"] or next(iter(geometries), None)
+    if geometry not in geometries:
+        names = ", ".join(geometries) or "none"
         where = origin("geometry", origins)
         raise InputError(f"{where}: algorithm {algorithm_type.name!r} has no geometry {geometry!r}; allowed: {names}")
     values["geometry"] = geometry
-    values["adapt"] = values["adapt"] or algorithm_type.geometries[geometry].adapt
+    values["adapt"] = values["adapt"] or geometries[geometry]
 
     algo_options = options_of(algorithm_type, values["algo_options"], "algo_options", origins)
     options = (
@@ -154,7 +156,8 @@ def options_of(
     origins: Mapping[str, str] | None = None,
 ) -> BaseModel:
     """The plugin's own options built from ``values``; faults are one line that names ``key``."""
-    return validate_as(plugin.Options, values, origins, f"option of {plugin.name}", f"{key}.")
+    with blamed(f"{plugin.name!r}"):
+        return validate_as(plugin.Options, values, origins, f"option of {plugin.name}", f"{key}.")
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def _where(error: BaseException, file: str | None) -> tuple[str, bool]:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file or _personal(frame.filename)]
     written = [frame for frame in own if frame.filename != file]
-    frame = (written or own or frames)[-1]
+    frame = (written or own or [frame for frame in frames if not frame.filename.startswith("<")] or frames)[-1]
     return f"{one_line(Path(frame.filename).name)}:{frame.lineno}", bool(file and written)
 
 
@@ -71,13 +71,11 @@ def _personal(file: str) -> bool:
 
 def _no_derivative(who: str, operation: str) -> str:
     """Fused kernels have a first derivative alone."""
+    name = operation.removesuffix("_backward").strip("_")
     advice = "allowed: a rule without second-order terms such as --algo fomaml, or another layer"
     if "scaled_dot_product" in operation:
         advice += ", or torch.nn.attention.sdpa_kernel(SDPBackend.MATH) around the attention of the model's forward"
-    return (
-        f"{who}: torch has no second derivative of {operation.removesuffix('_backward')}, which this meta-gradient "
-        f"needs; {advice}"
-    )
+    return f"{who}: torch has no second derivative of {name}, which this meta-gradient needs; {advice}"
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from harness.cli import main
 from harness.errors import AlgorithmFailed, HarnessError, InputError, NotSupported
 from harness.problem.benchmark import Benchmark
 from harness.problem.tasks import TaskBatch
-from harness.registry import Plugin, Registry, benchmarks
+from harness.registry import Plugin, Registry, algorithms, benchmarks
 from harness.report.runs import read_runs
 from harness.strangers import blamed
 
@@ -184,6 +184,18 @@ def test_an_algorithm_that_cannot_be_made_is_one_line(tmp_path):
 
     with pytest.raises(InputError, match="algorithm 'exits' failed"):
         harness.run(RunConfig(benchmark="sinusoid"), algorithm=Exits, results=tmp_path)
+
+
+@pytest.mark.parametrize("odd", [{"geometries": {}}, {"geometries": {"nonconvex": "all"}}, {"Options": dict}])
+def test_a_class_that_is_not_what_it_has_to_be_is_one_line(monkeypatch, capsys, odd):
+    monkeypatch.setitem(
+        algorithms().plugins, "odd", Plugin("odd", "a stranger", type("Odd", (MAML,), {"name": "odd", **odd}))
+    )
+    assert main(["run", "--benchmark", "sinusoid", "--algo", "odd"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["tune", "--benchmark", "sinusoid", "--algo", "odd"]) == 2
+    assert main(["list"]) == 0
+    assert "anil" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["prepare", "verify"])
