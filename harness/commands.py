@@ -11,6 +11,7 @@ from harness.config import RunConfig
 from harness.interrupts import INTERRUPTED
 from harness.options import read_as, with_options
 from harness.store import FINISHED
+from harness.strangers import blamed
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
 
@@ -225,6 +226,8 @@ def report(
     accuracy
         target accuracies on the fixed tasks, between 0 and 1; unset: chosen from the data
     """
+    with blamed("matplotlib"):
+        import matplotlib  # noqa: F401  (a person's matplotlibrc is read here, and may be no text)
     from harness.report.costs import targets_of
     from harness.report.write import write_report
     from harness.terminal.console import console, print_json, report_lines
