@@ -178,7 +178,9 @@ def explain(
         return InputError(f"{where}: missing; allowed: {allowed(model.model_fields[name])}")
     if name not in model.model_fields:
         return InputError(f"{where}: {_lower(first['msg'])}")
-    return InputError(f"{where}: {first['input']!r} is not allowed; allowed: {allowed(model.model_fields[name])}")
+    quotes = " (as text, in quotes)" if first["type"] == "string_type" else ""
+    rule = allowed(model.model_fields[name])
+    return InputError(f"{where}: {first['input']!r} is not allowed; allowed: {rule}{quotes}")
 
 
 def origin(key: str, origins: Mapping[str, str] | None = None) -> str:
