@@ -173,7 +173,7 @@ def tune(
     return 0 if all(result["best"] for result in results) else 1
 
 
-@with_options(RunConfig)
+@with_options(RunConfig, dtype="float64")
 def theory(
     *,
     config: Config = None,

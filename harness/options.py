@@ -17,25 +17,27 @@ from harness.registry import defaults_of
 from harness.yaml_core import parse
 
 
-def with_options(schema: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_options(schema: type[BaseModel], **own: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a ``command(..., **flags)`` one option for every field of ``schema``.
 
     Only options that were given reach ``flags``, as text: they are read as files are, and the schema itself checks
-    them, so that flags, files and Python give the same messages. Defaults shown are those of the default benchmark.
+    them, so that flags, files and Python give the same messages. Defaults shown are those of the default benchmark,
+    and the command's ``own``.
     """
-    return functools.partial(_with_options, schema)
+    return functools.partial(_with_options, schema, own)
 
 
-def _with_options(schema: type[BaseModel], command: Callable[..., Any]) -> Callable[..., Any]:
-    own = [part for part in inspect.signature(command).parameters.values() if part.kind is not part.VAR_KEYWORD]
+def _with_options(schema: type[BaseModel], own: Mapping[str, Any], command: Callable[..., Any]) -> Callable[..., Any]:
+    parts = [part for part in inspect.signature(command).parameters.values() if part.kind is not part.VAR_KEYWORD]
     hints = typing.get_type_hints(command, include_extras=True)
-    own = [part.replace(annotation=hints[part.name]) for part in own]
+    parts = [part.replace(annotation=hints[part.name]) for part in parts]
     fields, benchmark = schema.model_fields, str(schema.model_fields["benchmark"].default)
-    usual = defaults_of(benchmark) if issubclass(schema, RunConfig) else {}
-    usual = {
-        name: value for name, value in usual.items() if fields[name].default == RunConfig.model_fields[name].default
-    }
-    parameters = [*(_option(name, field, benchmark, usual) for name, field in fields.items()), *own]
+    defaults = {**{name: field.default for name, field in fields.items()}, **own}
+    shown = {name: _in_words(value) for name, value in defaults.items() if value not in (None, {})}
+    for name, value in defaults_of(benchmark).items() if issubclass(schema, RunConfig) else ():
+        if defaults[name] == RunConfig.model_fields[name].default:  # else the command has one of its own
+            shown[name] = f"{_in_words(value)} ({benchmark})"
+    parameters = [*(_option(name, field, shown.get(name)) for name, field in fields.items()), *parts]
 
     def called(**values: Any) -> Any:
         return command(**{name: value for name, value in values.items() if value is not None})
@@ -57,11 +59,12 @@ def read_as(kind: Any, tokens: Sequence[Token]) -> Any:
         raise ValueError(f"{found['input']!r} is not allowed; {found['msg'].lower()}") from None
 
 
-def _option(name: str, field: FieldInfo, benchmark: str, usual: Mapping[str, Any]) -> inspect.Parameter:
-    value = usual.get(name, field.default)
-    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-    whose = f" ({benchmark})" if name in usual else ""
-    default = "" if shown is None or shown == {} else f" [default: {shown}{whose}]"
+def _in_words(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _option(name: str, field: FieldInfo, shown: str | None) -> inspect.Parameter:
+    default = f" [default: {shown}]" if shown else ""
     words = "" if (limits := allowed(field, upper=False)) in (field.description, "mapping", "list") else f" ({limits})"
     parameter = Parameter(
         name="--" + name.replace("_", "-"),

@@ -243,5 +243,8 @@ def test_help_shows_what_the_command_would_do(capsys):
         option = words.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
         assert f"[default: {value} ({shown.benchmark})]" in option, name
         assert not math.isclose(float(value), float(RunConfig.model_fields[name].default))
+    main(["theory", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "[default: float64]" in words.partition("--dtype ")[2].partition(" --")[0]
     main(["tune", "--help"])
     assert "[default: 30]" in capsys.readouterr().out  # a study's own, which no benchmark replaces
