@@ -22,6 +22,7 @@ from harness.settings import gather, gather_as, read
 from harness.suites import plan
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
+from harness.tune.space import narrowed, wishes
 from harness.yaml_core import MOST_BYTES, MOST_DIGITS, dumped, load, parse
 
 REFUSED = "refused"
@@ -179,6 +180,21 @@ def test_a_suite_reads_its_seeds_and_lists_the_same_way(tmp_path):
     (tmp_path / "suite.yaml").write_text("title: t\nbase: {benchmark: sinusoid, queries: on}\ngrid: [{}]\n")
     with pytest.raises(InputError, match=r"suite.yaml:2: base.queries: 'on' is not allowed; allowed: integer >= 1"):
         plan(str(tmp_path / "suite.yaml"))
+
+
+@pytest.mark.parametrize("log", ["yes", "no", "1", "'true'", "on"])
+def test_a_range_is_logarithmic_by_true_and_false_alone(tmp_path, log):
+    (tmp_path / "space.yaml").write_text(f"inner_lr: {{low: 0.1, high: 1, log: {log}}}\n")
+    with pytest.raises(InputError, match=r"space.yaml:1: inner_lr: log .* allowed: true or false"):
+        narrowed({}, wishes(tmp_path / "space.yaml", []))
+
+
+@pytest.mark.parametrize("text", ["\uff11..2", "1_0..20", "1:30..2", "true..2"])
+def test_ends_of_a_range_are_numbers_as_everywhere(text):
+    space, fixed = narrowed({}, wishes(None, [f"inner_lr={text}"]))
+    assert (space, fixed) == ({}, {"inner_lr": text})  # text, which no step size is
+    with pytest.raises(InputError):
+        validate(fixed)
 
 
 @pytest.mark.parametrize("words", [["verify", "--seed"], ["report", "--epsilon"], ["compare", "quick", "--workers"]])

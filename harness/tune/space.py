@@ -42,7 +42,10 @@ class Wish:
         if isinstance(value, Mapping):
             if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
                 raise InputError(f"{self.where}: keys {', '.join(map(str, value))}; allowed: low, high and log")
-            scale = {None: None, True: "log", False: "linear"}.get(value.get("log"), "log")
+            log = value.get("log")
+            if not (log is None or isinstance(log, bool)):
+                raise InputError(f"{self.where}: log {log!r} is not allowed; allowed: true or false")
+            scale = None if log is None else "log" if log else "linear"
             return self._range(value["low"], value["high"], scale, declared)
         if isinstance(value, list):
             if len(set(map(repr, value))) != len(value) or not value or not all(map(_plain, value)):
