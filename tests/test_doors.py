@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from search import search
 
 from harness import RunConfig
@@ -130,6 +131,13 @@ def test_what_texts_mean(tmp_path, field):
     for text, value in VALUES[field].items():
         expected = {value if value == REFUSED else repr(value)}
         assert at_every_door(tmp_path, field, text) == expected, text
+
+
+@pytest.mark.parametrize("given", [{"seed": True}, {"seed": "5"}, {"tf32": 1}, {"inner_lr": True}, {"label": 5}])
+def test_python_is_a_door_too(given):
+    with pytest.raises(ValidationError):
+        RunConfig(**given)
+    assert RunConfig(iterations=1e3).iterations == 1000
 
 
 @search(100)
