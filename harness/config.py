@@ -24,8 +24,8 @@ TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 #: beyond these a number is a slip of the hand, or meant to fill the memory
 MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
-#: a step size has to be a float32, and so has the tenfold of it, which Adam's first step is
-MOST_STEP = 1e37
+#: a step size has to be a float32; Adam takes ten times its own first
+MOST_STEP, MOST_OUTER_STEP = 1e38, 1e37
 TF32 = "whether CUDA may round factors of float32 products to TF32; unset: as torch has it"
 
 
@@ -71,8 +71,8 @@ class RunConfig(Settings):
     meta_batch: int = Field(default=8, ge=1, le=MOST, description="B, tasks in a meta-iteration")
     iterations: int = Field(default=100, ge=1, le=MOST_ITERATIONS, description="K, meta-iterations")
     outer_optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of the outer loop")
-    outer_lr_w: float = Field(default=1e-3, gt=0, le=MOST_STEP, description="beta_w, outer step size of w")
-    outer_lr_phi: float = Field(default=1e-3, gt=0, le=MOST_STEP, description="beta_phi, outer step size of phi")
+    outer_lr_w: float = Field(default=1e-3, gt=0, le=MOST_OUTER_STEP, description="beta_w, outer step size of w")
+    outer_lr_phi: float = Field(default=1e-3, gt=0, le=MOST_OUTER_STEP, description="beta_phi, outer step size of phi")
     norm_statistics: Literal["separate", "joint"] = Field(
         default="separate", description="batch norm sees support and query separately, or together in the shared body"
     )
