@@ -113,6 +113,8 @@ def resolve(
     _refuse_giant(filled)
     with blame("ways", origins), blamed(f"benchmark {benchmark.name!r}"):
         benchmark.check(filled.ways, filled.shots, filled.queries)
+        if strange(benchmark_type):
+            str(benchmark.version)  # of our own it may take long, and raises nothing
     with blamed(f"algorithm {algorithm_type.name!r}"):
         made = algorithm_type(geometry, algo_options)
     return Resolved(filled, made, benchmark, engine_type, model, objects, origins or {})

@@ -108,7 +108,7 @@ def parse(text: str, where: str, key: str = "value") -> Any:
 
     Flags and assignments are read so, and thus as files are.
     """
-    where = f"{where} {text!r}"
+    where = f"{where}: {text!r}"
     node, values = load(f"{key}: {text}", where, "; text that YAML has a meaning for goes into quotes")
     if not isinstance(node, yaml.MappingNode) or len(node.value) != 1:
         raise InputError(f"{where}: more than one line; allowed: one YAML value")

@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
     made.mkdir()
     (made / "mine.py").write_text(MINE)
     (made / "beside.py").write_text(BESIDE)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", os.getcwd())])
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     yield made
     for name in [name for name in sys.modules if name.partition("_")[0] in ("mine", "beside")]:
         del sys.modules[name]
