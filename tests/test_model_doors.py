@@ -282,4 +282,3 @@ def test_what_a_model_prints_is_not_in_the_document(tmp_path, monkeypatch, capsy
     (tmp_path / "loud.py").write_text(MINE.replace("from beside", "print(42)\n    from beside"))
     (tmp_path / "beside.py").write_text(BESIDE)
     assert ran(capsys, "--model", "./loud.py:net", "--results", "runs")["status"] == "completed"
-    vars(module)["as_given"] = _AsGiven(module)
