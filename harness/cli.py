@@ -6,22 +6,33 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
 import harness
 from harness.errors import HarnessError
+from harness.foreign import one_line
 from harness.interrupts import INTERRUPTED
+from harness.terminal.encoding import show_anything
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
 
-app = App(name="harness", help=_HELP, version=harness.__version__, suppress_keyboard_interrupt=False)
-data = App(name="data", help="Data sets: what is there, fetch it, check it.")
+_WORDS = Parameter(json_list=False, json_dict=False)  # a folder called [x] is a folder
+app = App(
+    name="harness",
+    help=_HELP,
+    version=harness.__version__,
+    suppress_keyboard_interrupt=False,
+    default_parameter=_WORDS,
+)
+data = App(name="data", help="Data sets: what is there, fetch it, check it.", default_parameter=_WORDS)
 app.command(data)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
+Seed = Annotated[int, Parameter(converter=lambda kind, tokens: _read_as(kind, tokens), allow_leading_hyphen=True)]
 
 
 # Loaded when called: their options come from schemas that --help of the others can do without.
@@ -34,15 +45,15 @@ app.command("harness.commands:theory", name="theory", help="Print the paper's bo
 
 
 @app.command
-def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = False) -> int:
+def verify(*, algo: Names = (), engine: Names = (), seed: Seed = 0, json: Json = False) -> int:
     """Compare every algorithm and engine with independent witnesses in float64, and with peers in float32.
 
     Parameters
     ----------
     algo
-        algorithms to verify; all by default
+        algorithms to verify, commas between; all by default
     engine
-        engines to verify; all that are installed by default
+        engines to verify, commas between; all that are installed by default
     seed
         seed of the problems
     """
@@ -51,7 +62,7 @@ def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = 
     from harness.terminal.proof import proof_tables
 
     log = logging.getLogger("harness")
-    report = verify_gradients(algo or None, engine or None, seed=seed, progress=log.debug)
+    report = verify_gradients(_listed(algo), _listed(engine), seed=seed, progress=log.debug)
     if json:
         print_json(report)
     for part in proof_tables(report):
@@ -61,6 +72,10 @@ def verify(*, algo: Names = (), engine: Names = (), seed: int = 0, json: Json = 
         where = " ".join(name for name in named if name != "*")
         console(to_stderr=json).print(f"! {where}: {skip['reason']}", markup=False, highlight=False, soft_wrap=True)
     return 0 if report["ok"] else 1
+
+
+def _listed(names: tuple[str, ...]) -> list[str] | None:
+    return [name.strip() for part in names for name in part.split(",")] or None
 
 
 @app.command(name="list")
@@ -91,7 +106,9 @@ def prepare(name: str, *, json: Json = False) -> int:
     """Download, unpack or render the data of one benchmark."""
     from harness.data import prepare as prepare_data
 
-    return _show(prepare_data(name), json)
+    with _blamed(name):
+        document = prepare_data(name)
+    return _show(document, json)
 
 
 @data.command(name="verify")
@@ -99,8 +116,17 @@ def verify_data(name: str, *, json: Json = False) -> int:
     """Read all data of one benchmark and compare counts and class splits with the published ones."""
     from harness.data import verify as check_data
 
-    report = check_data(name)
+    with _blamed(name):
+        report = check_data(name)
     return _show(report, json) or (0 if report["ok"] else 1)
+
+
+def _blamed(name: str) -> AbstractContextManager[None]:
+    """Inside, whatever another person's benchmark raises is one line."""
+    from harness.registry import benchmarks
+    from harness.strangers import blamed, strange
+
+    return blamed(f"benchmark {name!r}") if strange(benchmarks().get(name)) else nullcontext()
 
 
 def _show(document: Any, json: bool) -> int:
@@ -113,10 +139,24 @@ def _show(document: Any, json: bool) -> int:
     return 0
 
 
+def _read_as(kind: Any, tokens: Sequence[Any]) -> Any:
+    from harness.options import read_as
+
+    return read_as(kind, tokens)
+
+
+class _Line(logging.Formatter):
+    """One line a message, and nothing in it that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(" ".join(super().format(record).split()))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
+    show_anything()
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Line("%(levelname)s: %(message)s"))
     for level in (logging.INFO, logging.WARNING):
         logging.addLevelName(level, logging.getLevelName(level).lower())
     # Threads that wait by spinning make a run ten times slower where cores are shared with others.
@@ -126,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     try:
         words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
-        status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        with _stdout_for(words):
+            status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk shows here, and not after this program's last word
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
@@ -134,6 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         from harness.measure.memory import first_sentence, is_out_of_memory
 
+        if "can't start new thread" in str(error):
+            return _fail(f"{error}: the system allows this user no more threads or processes", 1)
         if not is_out_of_memory(error):
             raise
         return _fail(f"out of memory ({first_sentence(error)})", 1)
@@ -153,6 +196,14 @@ def _at_home(word: str) -> str:
     return option + equals + os.path.expanduser(value)
 
 
+def _stdout_for(argv: Sequence[str]) -> AbstractContextManager[None]:
+    if "--json" not in argv:
+        return nullcontext()
+    from harness.terminal.console import stdout_kept
+
+    return stdout_kept()
+
+
 def _fail(message: str, status: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + one_line(" ".join(message.split())), file=sys.stderr)
     return status

@@ -9,8 +9,9 @@ from cyclopts import Parameter, validators
 
 from harness.config import RunConfig
 from harness.interrupts import INTERRUPTED
-from harness.options import with_options
+from harness.options import read_as, with_options
 from harness.store import FINISHED
+from harness.strangers import blamed
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
 
@@ -19,7 +20,7 @@ Set = Annotated[
     tuple[str, ...],
     Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
 ]
-Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False)]
+Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False, converter=read_as)]
 Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
 
@@ -93,7 +94,11 @@ def compare(
     results: Results = Path("results/runs"),
     workers: Annotated[
         int | None,
-        Parameter(validator=validators.Number(gte=1), help="processes at a time; unset: one a GPU, or as cores allow"),
+        Parameter(
+            converter=read_as,
+            validator=validators.Number(gte=1),
+            help="processes at a time; unset: one a GPU, or as cores allow",
+        ),
     ] = None,
     retry: Annotated[
         bool, Parameter(name="--retry", negative=(), help="repeat runs that diverged, ran out of memory or crashed")
@@ -168,7 +173,7 @@ def tune(
     return 0 if all(result["best"] for result in results) else 1
 
 
-@with_options(RunConfig)
+@with_options(RunConfig, dtype="float64")
 def theory(
     *,
     config: Config = None,
@@ -221,6 +226,8 @@ def report(
     accuracy
         target accuracies on the fixed tasks, between 0 and 1; unset: chosen from the data
     """
+    with blamed("matplotlib"):
+        import matplotlib  # noqa: F401  (a person's matplotlibrc is read here, and may be no text)
     from harness.report.costs import targets_of
     from harness.report.write import write_report
     from harness.terminal.console import console, print_json, report_lines

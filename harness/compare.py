@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+import operator
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -193,10 +195,15 @@ def _estimate(config: RunConfig, done: list[dict[str, Any]]) -> float | None:
     method = (config.algo, *(getattr(config, name) for name in names))
     points: dict[int, list[float]] = {}
     for summary in done:
-        wall = (summary.get("seconds") or {}).get("wall")
-        if wall and tuple(summary.get(name) for name in ("algorithm", *names)) == method:
-            tasks = summary["iterations"] * summary["meta_batch"]
-            points.setdefault(summary["inner_steps"], []).append(wall / tasks)
+        if tuple(summary.get(name) for name in ("algorithm", *names)) != method:
+            continue
+        try:  # a stranger's summary may hold anything
+            per_task_there = float(summary["seconds"]["wall"]) / (summary["iterations"] * summary["meta_batch"])
+            steps = operator.index(summary["inner_steps"])
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            continue
+        if 0 < per_task_there < math.inf:
+            points.setdefault(steps, []).append(per_task_there)
     known = {steps: statistics.median(seconds) for steps, seconds in points.items()}
     per_task = known.get(config.inner_steps)
     if per_task is None and len(known) > 1:

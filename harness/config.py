@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from harness.errors import InputError, unknown
 
 S = TypeVar("S", bound=BaseModel)
+#: floats beyond it do not know their last digits
+_WHOLE = 2.0**53
 
 #: a number of tasks evaluated at once, or as many as fit in memory
 TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
@@ -21,19 +24,28 @@ TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 #: beyond these a number is a slip of the hand, or meant to fill the memory
 MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
-#: a step size has to be a float32
-MOST_STEP = 1e38
+#: a step size has to be a float32; Adam takes ten times its own first
+MOST_STEP, MOST_OUTER_STEP = 1e38, 1e37
 TF32 = "whether CUDA may round factors of float32 products to TF32; unset: as torch has it"
 
 
-class RunConfig(BaseModel):
+class Settings(BaseModel):
+    """What a person sets: true is no number, text is neither, and 1e3 is an integer where one is asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, values: Any) -> Any:
+        return with_integers(cls, values) if isinstance(values, Mapping) else values
+
+
+class RunConfig(Settings):
     """One run: what is trained, on which tasks, how, and on what device.
 
     Fields left at None are filled by the algorithm or the benchmark; a benchmark's own ``defaults``
     replace the defaults below where the user has not set the field. Symbols as in Ji et al. 2020.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     algo: str = Field(default="anil", min_length=1, description="algorithm, see `harness list`")
     geometry: str | None = Field(
@@ -59,8 +71,8 @@ class RunConfig(BaseModel):
     meta_batch: int = Field(default=8, ge=1, le=MOST, description="B, tasks in a meta-iteration")
     iterations: int = Field(default=100, ge=1, le=MOST_ITERATIONS, description="K, meta-iterations")
     outer_optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of the outer loop")
-    outer_lr_w: float = Field(default=1e-3, gt=0, le=MOST_STEP, description="beta_w, outer step size of w")
-    outer_lr_phi: float = Field(default=1e-3, gt=0, le=MOST_STEP, description="beta_phi, outer step size of phi")
+    outer_lr_w: float = Field(default=1e-3, gt=0, le=MOST_OUTER_STEP, description="beta_w, outer step size of w")
+    outer_lr_phi: float = Field(default=1e-3, gt=0, le=MOST_OUTER_STEP, description="beta_phi, outer step size of phi")
     norm_statistics: Literal["separate", "joint"] = Field(
         default="separate", description="batch norm sees support and query separately, or together in the shared body"
     )
@@ -103,16 +115,46 @@ def validate(values: Mapping[str, Any], origins: Mapping[str, str] | None = None
     return validate_as(RunConfig, values, origins)
 
 
-def validate_as(schema: type[S], values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> S:
-    """``schema(**values)``; raises :class:`InputError` in one line that names where the value came from.
+def validate_as(
+    schema: type[S],
+    values: Mapping[str, Any],
+    origins: Mapping[str, str] | None = None,
+    kind: str = "key",
+    prefix: str = "",
+) -> S:
+    """``schema`` of ``values``, strictly: a value of another type is refused and not turned into one of this.
 
-    ``origins`` maps a key (``inner_lr``, ``algo_options.l2``) to where it was given, such as
-    ``--inner-lr`` or ``run.yaml:3: inner_lr``.
+    Raises :class:`InputError` in one line that names where the value came from. ``origins`` maps a key (``inner_lr``,
+    ``algo_options.l2``) to where it was given, such as ``--inner-lr`` or ``run.yaml:3: inner_lr``; ``prefix`` stands
+    before the schema's names there.
     """
     try:
-        return schema(**values)
+        # As JSON, whose lists are a schema's tuples and whose text its paths and enumerations.
+        return schema.model_validate_json(json.dumps(with_integers(schema, values)), strict=True)
     except ValidationError as error:
-        raise explain(error, schema, "key", origins) from None
+        raise explain(error, schema, kind, origins, prefix) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        where = origin(prefix.rstrip(".") or kind, origins)
+        raise InputError(f"{where}: {error}; allowed: text, numbers, lists and mappings") from None
+
+
+def with_integers(schema: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with 1e3 and 5.0 as integers where ``schema`` takes integers alone, and with its tuples for lists."""
+    fields = schema.model_fields
+    return {
+        name: _integers(value, fields[name].annotation) if name in fields else value for name, value in values.items()
+    }
+
+
+def _integers(value: Any, annotation: Any) -> Any:
+    kinds = [kind.__origin__ if typing.get_origin(kind) is Annotated else kind for kind in _kinds(annotation)]
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE and int in kinds and float not in kinds:
+        return int(value)
+    if isinstance(value, list | tuple):
+        for kind in kinds:
+            if (made := typing.get_origin(kind)) in (list, tuple):
+                return made(_integers(part, typing.get_args(kind)[0]) for part in value)
+    return value
 
 
 def explain(
@@ -136,7 +178,9 @@ def explain(
         return InputError(f"{where}: missing; allowed: {allowed(model.model_fields[name])}")
     if name not in model.model_fields:
         return InputError(f"{where}: {_lower(first['msg'])}")
-    return InputError(f"{where}: {first['input']!r} is not allowed; allowed: {allowed(model.model_fields[name])}")
+    quotes = " (as text, in quotes)" if first["type"] == "string_type" else ""
+    rule = allowed(model.model_fields[name])
+    return InputError(f"{where}: {first['input']!r} is not allowed; allowed: {rule}{quotes}")
 
 
 def origin(key: str, origins: Mapping[str, str] | None = None) -> str:

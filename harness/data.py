@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.datasets.duplicates import summary
+from harness.listing import missing
 from harness.problem.benchmark import Benchmark, data_root
 from harness.problem.images import ImageBenchmark
 from harness.registry import benchmarks
@@ -17,13 +18,13 @@ def status() -> list[dict[str, Any]]:
     """
     rows = []
     for name in benchmarks().names():
-        benchmark = benchmarks().get(name)()
-        image = isinstance(benchmark, ImageBenchmark)
-        problem = benchmark.missing() if isinstance(benchmark, ImageBenchmark) else None
+        kind = benchmarks().get(name)
+        image = issubclass(kind, ImageBenchmark)
+        problem = missing(kind) if image else None
         rows.append(
             {
                 "benchmark": name,
-                "needs_data": isinstance(benchmark, ImageBenchmark) and not benchmark.embedded,
+                "needs_data": issubclass(kind, ImageBenchmark) and not kind.embedded,
                 "present": problem is None,
                 "where": str(data_root()) if image else None,
                 "what_to_do": problem or "",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.strangers import blamed
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,15 +24,25 @@ def draw(
     device: torch.device,
     dtype: torch.dtype,
 ) -> TaskBatch:
-    """Tasks ``first`` to ``first + tasks`` of ``split``, with the seed, ways, shots and queries of ``config``."""
-    return benchmark.draw(
-        split,
-        first,
-        tasks,
-        seed=config.seed,
-        ways=config.ways,
-        shots=config.shots,
-        queries=config.queries,
-        device=device,
-        dtype=dtype,
-    )
+    """Tasks ``first`` to ``first + tasks`` of ``split``, with the seed, ways, shots and queries of ``config``.
+
+    Checked as they enter; on CUDA every number of the first ones of a split alone, as looking waits for the device.
+    """
+    from harness.problem.tasks import checked
+
+    with blamed(f"benchmark {benchmark.name!r}"):
+        batch = benchmark.draw(
+            split,
+            first,
+            tasks,
+            seed=config.seed,
+            ways=config.ways,
+            shots=config.shots,
+            queries=config.queries,
+            device=device,
+            dtype=dtype,
+        )
+        shape, outputs = tuple(benchmark.input_shape), benchmark.outputs(config.ways)
+    where = f"benchmark {benchmark.name!r}, {split} tasks from {first}"
+    values = device.type == "cpu" or first == 0
+    return checked(batch, where, shape, outputs, benchmark.loss, tasks, dtype, device, values)

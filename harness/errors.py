@@ -16,7 +16,11 @@ class OutOfMemory(HarnessError):
     """Memory ran out where nothing can be halved and no run is there to record it."""
 
 
-class AlgorithmFailed(HarnessError):
+class CodeFailed(HarnessError):
+    """A plugin's or a model's own code raised something while it worked."""
+
+
+class AlgorithmFailed(CodeFailed):
     """An algorithm's own code raised something; other algorithms and problems go on."""
 
 

@@ -12,7 +12,7 @@ import torch
 
 from harness import registry
 from harness.config import RunConfig
-from harness.errors import AlgorithmFailed, HarnessError, InputError, OutOfMemory
+from harness.errors import CodeFailed, HarnessError, InputError, OutOfMemory
 from harness.files import refuse_link
 from harness.interrupts import terminable
 from harness.longer import begin_from_shorter
@@ -73,7 +73,7 @@ def run(
         InputError: the request cannot be met; nothing has been changed.
         Locked: another process is doing this run.
         HarnessError: the disk is full or not writable, or a file is damaged; what was saved before is kept.
-        AlgorithmFailed: the algorithm's own code raised something.
+        CodeFailed: the algorithm's, the model's or the benchmark's own code raised something.
         OutOfMemory: not even the model fits; no directory has been made.
 
     >>> import harness
@@ -151,12 +151,13 @@ def _run(
     try:
         if state is not None:
             _restore(trainer, directory, state)
-        status = trainer.train()
-        if status == "completed" and not trial:
-            evaluation = trainer.evaluate("test")
+        with resolved.blamed(CodeFailed):
+            status = trainer.train()
+            if status == "completed" and not trial:
+                evaluation = trainer.evaluate("test")
     except KeyboardInterrupt:
         status = "interrupted"
-    except (InputError, AlgorithmFailed):
+    except (InputError, CodeFailed):
         if not resume and trainer.totals.iteration == 0:
             directory.discard()
         raise
@@ -189,7 +190,8 @@ def _restore(trainer: Trainer, directory: RunDirectory, state: dict[str, Any]) -
 
 def _set_up(resolved: Resolved) -> Setup:
     try:
-        return set_up(resolved)
+        with resolved.blamed():
+            return set_up(resolved)
     except Exception as error:
         if not is_out_of_memory(error):
             raise

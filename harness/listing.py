@@ -3,47 +3,63 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness import registry
+from harness.errors import InputError
+from harness.strangers import blamed
+
+log = logging.getLogger("harness")
 
 
 def listing() -> dict[str, list[dict[str, Any]]]:
-    """Everything that is installed, with its origin; ``data`` of a benchmark is None or what is missing."""
+    """Everything that is installed, with its origin; ``missing`` of a benchmark is None or what is."""
     return {
-        "algorithms": [
-            {
-                "name": plugin.name,
-                "geometries": {name: geometry.summary for name, geometry in plugin.value.geometries.items()},
-                "options": list(plugin.value.Options.model_fields),
-                "summary": plugin.value.summary,
-                "origin": plugin.origin,
-            }
-            for plugin in _sorted(registry.algorithms())
-        ],
-        "benchmarks": [
-            {
-                "name": plugin.name,
-                "model": plugin.value.model,
-                "options": list(plugin.value.Options.model_fields),
-                "summary": plugin.value.summary,
-                "missing": _missing(plugin.value),
-                "origin": plugin.origin,
-            }
-            for plugin in _sorted(registry.benchmarks())
-        ],
-        "engines": [
-            {
-                "name": plugin.name,
-                "strategies": list(plugin.value.strategies),
-                "summary": plugin.value.summary,
-                "installed": plugin.value.requires is None or _importable(plugin.value.requires[0]),
-                "origin": plugin.origin,
-            }
-            for plugin in _sorted(registry.engines())
-        ],
+        "algorithms": _rows(registry.algorithms(), _algorithm),
+        "benchmarks": _rows(registry.benchmarks(), _benchmark),
+        "engines": _rows(registry.engines(), _engine),
         "suites": [{"name": path.stem, "path": str(path)} for path in suites()],
+    }
+
+
+def _rows(found: registry.Registry[Any], row: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
+    """What ``row`` says of each plugin, by name; one whose class is not what it has to be is warned about instead."""
+    rows = []
+    for name in found.names():
+        plugin = found.plugins[name]
+        try:
+            with blamed(f"{found.kind} {name!r} from {plugin.origin}"):
+                rows.append({"name": name, **row(plugin.value), "origin": plugin.origin})
+        except InputError as error:
+            log.warning("%s", error)
+    return rows
+
+
+def _algorithm(value: type[Any]) -> dict[str, Any]:
+    return {
+        "geometries": {name: geometry.summary for name, geometry in value.geometries.items()},
+        "options": list(value.Options.model_fields),
+        "summary": value.summary,
+    }
+
+
+def _benchmark(value: type[Any]) -> dict[str, Any]:
+    return {
+        "model": value.model,
+        "options": list(value.Options.model_fields),
+        "summary": value.summary,
+        "missing": missing(value),
+    }
+
+
+def _engine(value: type[Any]) -> dict[str, Any]:
+    return {
+        "strategies": list(value.strategies),
+        "summary": value.summary,
+        "installed": value.requires is None or _importable(value.requires[0]),
     }
 
 
@@ -54,16 +70,14 @@ def suites() -> list[Path]:
     return sorted(path for folder in folders for path in (Path(folder) / "suites").glob("*.yaml"))
 
 
-def _sorted(found: registry.Registry[Any]) -> list[registry.Plugin[Any]]:
-    return [found.plugins[name] for name in found.names()]
-
-
-def _missing(benchmark: type[Any]) -> str | None:
+def missing(benchmark: type[Any]) -> str | None:
+    """What of its data is not there, or why that is not known; None where nothing is missing."""
     try:
-        missing: str | None = getattr(benchmark(), "missing", lambda: None)()
-    except Exception as error:  # a stranger's benchmark may raise anything
-        return f"{type(error).__name__}: {error}"
-    return missing
+        with blamed(f"benchmark {benchmark.name!r}"):
+            found: str | None = getattr(benchmark(), "missing", lambda: None)()
+    except InputError as error:
+        return str(error)
+    return found
 
 
 def _importable(package: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from harness.errors import unknown
+from harness.errors import InputError, unknown
+from harness.strangers import blamed
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness")
 T = TypeVar("T")
+_OURS = "anil-vs-maml-harness"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.plugins: dict[str, Plugin[T]] = {}
         # The project's own come first, so that a colliding stranger is the one that is left out.
-        for entry in sorted(entry_points, key=lambda entry: (_origin(entry) != "anil-vs-maml-harness", entry.name)):
+        for entry in sorted(entry_points, key=lambda entry: (_origin(entry) != _OURS, entry.name)):
             plugin = self._load(entry, base, group)
             if plugin is not None:
                 self.plugins[plugin.name] = plugin
@@ -51,16 +53,17 @@ class Registry(Generic[T]):
                 log.warning("%s is left out: the name is taken by %s", where, other.origin)
             return None
         try:
-            value = entry.load()
-        except Exception as error:  # a stranger's import may raise anything
-            log.warning("%s is left out: %s: %s", where, type(error).__name__, error)
+            with blamed(f"{where} is left out: it"):
+                value = entry.load()
+        except InputError as error:
+            log.warning("%s", error)
             return None
         if not (isinstance(value, type) and issubclass(value, base)):
             log.warning("%s is left out: it is no subclass of %s.%s", where, base.__module__, base.__name__)
             return None
-        if abstract := getattr(value, "__abstractmethods__", None):
-            missing = ", ".join(sorted(abstract))
-            log.warning("%s is left out: it does not define %s", where, missing)
+        undefined = [name for name in base.__annotations__ if not hasattr(value, name)]
+        if missing := [*sorted(getattr(value, "__abstractmethods__", ())), *undefined]:
+            log.warning("%s is left out: it does not define %s", where, ", ".join(missing))
             return None
         if getattr(value, "name", None) != entry.name:
             log.warning("%s is left out: its class calls itself %r", where, getattr(value, "name", None))
@@ -80,6 +83,13 @@ class Registry(Generic[T]):
 
 def _origin(entry: importlib.metadata.EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else "unknown"
+
+
+@functools.cache
+def defaults_of(benchmark: str) -> Mapping[str, Any]:
+    """What the project's own ``benchmark`` has for defaults; no other plugin is loaded."""
+    group = importlib.metadata.entry_points(group="harness.benchmarks", name=benchmark)
+    return next((entry.load().defaults for entry in group if _origin(entry) == _OURS), {})
 
 
 @functools.cache

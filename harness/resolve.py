@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from harness import registry
-from harness.config import RunConfig, explain, origin, validate
+from harness.config import RunConfig, origin, validate, validate_as
 from harness.errors import HarnessError, InputError
+from harness.foreign import one_line
+from harness.strangers import blamed, strange
+from harness.yaml_core import MOST_BYTES, dumped
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine
@@ -41,6 +45,21 @@ class Resolved:
         task = f"{c.ways}w{c.shots}s"
         return f"{c.algo}-{c.geometry}_{c.benchmark}_{task}_N{c.inner_steps}_s{c.seed}"
 
+    def blamed(self, raises: type[HarnessError] = InputError) -> AbstractContextManager[None]:
+        """Inside, what code of other people lets through is one line that names the model or plugin, if there is one.
+
+        Without one a fault is the project's own, and stays as it is.
+        """
+        model = self.config.model or self.benchmark.model
+        own = [f"model {one_line(model)!r}"] if self.factory or ":" in model else []
+        plugins: dict[str, Any] = {
+            "benchmark": type(self.benchmark),
+            "algorithm": type(self.algorithm),
+            "engine": self.engine,
+        }
+        own += [f"{kind} {plugin.name!r}" for kind, plugin in plugins.items() if strange(plugin)]
+        return blamed(" or ".join(own), raises) if own else nullcontext()
+
 
 def resolve(
     config: RunConfig,
@@ -61,47 +80,65 @@ def resolve(
         algorithm_type = algorithm or registry.algorithms().get(config.algo)
     with blame("benchmark", origins):
         benchmark_type = type(benchmark) if benchmark is not None else registry.benchmarks().get(config.benchmark)
+    with blame("model", origins):
+        named = _model_name(model) if model else _absolute(config.model or benchmark_type.model)
+    values = _with_defaults(config, benchmark_type, algorithm_type, named == benchmark_type.model)
+    values |= {"algo": algorithm_type.name, "benchmark": benchmark_type.name, "model": named}
     with blame("engine", origins):
-        engine_type = registry.engines().get(config.engine)
+        engine_type = registry.engines().get(values["engine"])
     with blame("strategy", origins):
-        check_strategy(engine_type, config.strategy)
-
-    values = _with_defaults(config, benchmark_type)
-    values |= {"algo": algorithm_type.name, "benchmark": benchmark_type.name}
-    geometry = values["geometry"] or next(iter(algorithm_type.geometries))
-    if geometry not in algorithm_type.geometries:
-        names = ", ".join(algorithm_type.geometries)
+        check_strategy(engine_type, values["strategy"])
+    with blamed(f"algorithm {algorithm_type.name!r}"):
+        geometries = {name: shape.adapt for name, shape in algorithm_type.geometries.items()}
+        geometry = values["geometry"] or next(iter(geometries), None)
+    if geometry not in geometries:
+        names = ", ".join(geometries) or "none"
         where = origin("geometry", origins)
         raise InputError(f"{where}: algorithm {algorithm_type.name!r} has no geometry {geometry!r}; allowed: {names}")
     values["geometry"] = geometry
-    values["adapt"] = values["adapt"] or algorithm_type.geometries[geometry].adapt
+    values["adapt"] = values["adapt"] or geometries[geometry]
 
     algo_options = options_of(algorithm_type, values["algo_options"], "algo_options", origins)
-    if benchmark is None:
-        benchmark = benchmark_type(
-            options_of(benchmark_type, values["benchmark_options"], "benchmark_options", origins)
-        )
-    values["algo_options"] = algo_options.model_dump(mode="json")
-    values["benchmark_options"] = benchmark.options.model_dump(mode="json")
-    values["model"] = _model_name(model) if model else values["model"] or benchmark_type.model
-    if values["model"] == benchmark_type.model:
-        values["model_options"] = {**benchmark.model_options, **values["model_options"]}
-    filled = validate(values, origins)
-    with blame("ways", origins):
-        benchmark.check(filled.ways, filled.shots, filled.queries)
-    return Resolved(
-        filled, algorithm_type(geometry, algo_options), benchmark, engine_type, model, objects, origins or {}
+    options = (
+        None if benchmark else options_of(benchmark_type, values["benchmark_options"], "benchmark_options", origins)
     )
+    with blamed(f"benchmark {benchmark_type.name!r}"):
+        benchmark = benchmark or benchmark_type(options)
+        values["benchmark_options"] = benchmark.options.model_dump(mode="json")
+        own_options = dict(benchmark.model_options)
+    values["algo_options"] = algo_options.model_dump(mode="json")
+    if named == benchmark_type.model:
+        values["model_options"] = {**own_options, **values["model_options"]}
+    filled = validate(values, origins)
+    _refuse_giant(filled)
+    with blame("ways", origins), blamed(f"benchmark {benchmark.name!r}"):
+        benchmark.check(filled.ways, filled.shots, filled.queries)
+        if strange(benchmark_type):
+            str(benchmark.version)  # of our own it may take long, and raises nothing
+    with blamed(f"algorithm {algorithm_type.name!r}"):
+        made = algorithm_type(geometry, algo_options)
+    return Resolved(filled, made, benchmark, engine_type, model, objects, origins or {})
 
 
-def _with_defaults(config: RunConfig, benchmark: type[Benchmark]) -> dict[str, Any]:
-    """The fields of ``config``, the benchmark's defaults standing in where the user set nothing."""
+def _with_defaults(
+    config: RunConfig, benchmark: type[Benchmark], algorithm: type[Algorithm], own_model: bool
+) -> dict[str, Any]:
+    """The fields of ``config``, the benchmark's defaults standing in where the user set nothing.
+
+    What it says of its own model's options, and of options that this algorithm does not have, is left out for others.
+    """
     values = config.model_dump()
     for name, default in benchmark.defaults.items():
         if name not in RunConfig.model_fields:
             raise HarnessError(f"benchmark {benchmark.name!r} has a default for {name!r}, which is no key of RunConfig")
         if isinstance(default, Mapping):
+            if name == "model_options" and not own_model:
+                continue
+            if name == "algo_options":
+                default = {key: part for key, part in default.items() if key in algorithm.Options.model_fields}
             values[name] = {**default, **values[name]}
+        elif name == "geometry" and default not in algorithm.geometries:
+            continue
         elif name not in config.model_fields_set:
             values[name] = default
     return values
@@ -121,11 +158,8 @@ def options_of(
     origins: Mapping[str, str] | None = None,
 ) -> BaseModel:
     """The plugin's own options built from ``values``; faults are one line that names ``key``."""
-    try:
-        return plugin.Options(**values)
-    except ValidationError as error:
-        fault = explain(error, plugin.Options, f"option of {plugin.name}", origins, f"{key}.")
-        raise fault from None
+    with blamed(f"{plugin.name!r}"):
+        return validate_as(plugin.Options, values, origins, f"option of {plugin.name}", f"{key}.")
 
 
 @contextmanager
@@ -137,6 +171,23 @@ def blame(key: str, origins: Mapping[str, str] | None) -> Iterator[None]:
         if origins and key in origins:
             raise type(error)(f"{origin(key, origins)}: {error}") from error
         raise
+
+
+def _absolute(model: str) -> str:
+    """``model`` with the path of a file as it is from everywhere; other names as they are."""
+    path, colon, attribute = model.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        return model
+    try:
+        return f"{Path(path).resolve()}:{attribute}"
+    except (ValueError, OSError, RuntimeError) as error:  # names that no file can have, links in a circle
+        raise InputError(f"model {one_line(model)!r}: {error}; allowed: module:function or FILE.py:function") from None
+
+
+def _refuse_giant(config: RunConfig) -> None:
+    """Raise :class:`InputError` for what could be written, but not read again."""
+    if len(config.model_dump_json()) > MOST_BYTES >> 6 and (size := len(dumped(config.model_dump()))) > MOST_BYTES:
+        raise InputError(f"a configuration of {size} bytes; allowed: {MOST_BYTES}")
 
 
 def _model_name(factory: ModelFactory) -> str:

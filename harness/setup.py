@@ -143,14 +143,14 @@ def pick_device(name: str) -> torch.device:
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
-        if device.index is None and available:
+    kind, _, number = name.partition(":")
+    if kind == "cuda":
+        if not number and available:
             return torch.device("cuda", torch.cuda.current_device())
-        if device.index is None or device.index >= available:
+        if not number or int(number) >= available:  # before torch sees it, which knows no number above 127
             choices = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(available))])
             raise InputError(f"device {name!r} is not there; allowed: {choices}")
-    return device
+    return torch.device(name)
 
 
 def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str | None:

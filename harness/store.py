@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.errors import HarnessError
 from harness.files import append, cut, mark, refuse_link, sweep, told, write
 from harness.foreign import cannot_grow, open_plain, read_json_object
 from harness.lock import HOLDER, Lock
+from harness.yaml_core import dumped
 
 #: a summary with one of these is a result and is never trained again by itself
 FINISHED = ("completed", "diverged")
@@ -64,7 +63,7 @@ class RunDirectory:
         with told(self.path):
             for name in ("summary.json",) if resume else _FILES:
                 (self.path / name).unlink(missing_ok=True)
-        write(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
+        write(self.path / "config.yaml", dumped(dict(config)))
         write(self.path / "environment.json", _json(environment, indent=2))
 
     def discard(self) -> None:

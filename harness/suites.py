@@ -8,29 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from harness.config import RunConfig, validate, validate_as
+from harness.config import RunConfig, Settings, validate, validate_as
 from harness.errors import InputError, MissingData, unknown
 from harness.listing import suites
 from harness.resolve import Resolved, resolve
 from harness.settings import assign, read
 
 
-class Published(BaseModel):
+class Published(Settings):
     """A number in print, to stand beside the measured one of the runs that have these ``settings``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     settings: dict[str, Any]
     accuracy: float = Field(gt=0, le=1, description="mean accuracy on held-out tasks")
     ci95: float | None = Field(default=None, ge=0, description="half width of its 95 % interval")
     source: str = Field(min_length=1, description="where it is in print")
 
 
-class Suite(BaseModel):
+class Suite(Settings):
     """A grid: every entry of ``grid`` on top of ``base``, lists crossed, once with every seed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     title: str = Field(min_length=1, description="what the suite shows")
     source: str = Field(default="", description="where the settings are stated")
     chosen_here: dict[str, str] = Field(default={}, description="settings that the source leaves open, and why so")

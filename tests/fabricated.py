@@ -134,7 +134,7 @@ def _adapted(config: dict[str, Any]) -> list[str]:
 
 
 def _each(config: dict[str, Any]) -> dict[str, int]:
-    """Entries and products of one task and meta-iteration, as DESIGN's table has them."""
+    """Entries and products of one task and meta-iteration, as Table 2 counts them."""
     steps, n = config["inner_steps"], sum(SIZES.values())
     n_w = sum(SIZES[name] for name in _adapted(config))
     second = 0 if config["algo"] == "fomaml" else steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,45 @@ def test_verify_prints_json(capsys):
     assert set(ROW) == set(report["rows"][0])
 
 
+def test_verify_takes_commas_as_time_and_tune_do(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("harness.proof.verify", lambda *names, **_: asked.append(names) or {"ok": True, "rows": []})
+    assert main(["verify", "--algo", "maml, anil", "--algo", "fomaml", "--engine", "native,higher"]) == 0
+    assert main(["verify"]) == 0
+    assert asked == [(["maml", "anil", "fomaml"], ["native", "higher"]), (None, None)]
+
+
+def test_the_largest_step_size_runs(tmp_path, capsys):
+    assert main([*SMALL, "--outer-lr-w", "1e37", "--outer-lr-phi", "1e37", "--results", str(tmp_path)]) == 0
+    assert "diverged" in capsys.readouterr().out
+
+
+def test_without_threads_it_is_one_line(tmp_path, monkeypatch, capsys):
+    """As where a user may have three processes."""
+
+    def none_left(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", none_left)
+    monkeypatch.setattr("harness.experiment.run", lambda *_, **__: threading.Thread().start())
+    assert main([*SMALL, "--results", str(tmp_path)]) == 1
+    error = "error: can't start new thread: the system allows this user no more threads or processes\n"
+    assert capsys.readouterr().err == error
+
+
+def test_a_user_without_a_home_is_told_what_to_name(tmp_path, monkeypatch, capsys):
+    def nowhere(name):
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    for found in (nowhere, lambda name: Path("~/.cache") / name):
+        monkeypatch.setattr("platformdirs.user_cache_path", found)
+        assert main(["data", "status"]) == 2
+        assert "no home directory; allowed: a folder in $HARNESS_DATA" in capsys.readouterr().err
+    assert main(["list"]) == 0
+    assert main([*SMALL, "--results", str(tmp_path)]) == 0  # nothing is read
+
+
 def test_verify_fails_where_a_gradient_is_wrong(monkeypatch, capsys):
     monkeypatch.setattr("harness.proof.verify", lambda *args, **kwargs: {"ok": False, "rows": [ROW]})
     assert main(["verify", "--json"]) == 1
@@ -109,6 +149,10 @@ BAD = {
     "negative step size": (["--inner-lr", "-0.1"], ["--inner-lr", "allowed: number > 0"]),
     "no number": (["--ways", "many"], ["--ways", "allowed: integer >= 1"]),
     "no such device": (["--device", "cuda:99"], ["--device", "cuda:99", "allowed: auto, cpu"]),
+    "no device 128": (["--device", "cuda:128"], ["--device", "cuda:128", "allowed: auto, cpu"]),
+    "no device 384": (["--device", "cuda:384"], ["--device", "cuda:384", "allowed: auto, cpu"]),
+    "no device 999": (["--device", "cuda:999"], ["--device", "cuda:999", "allowed: auto, cpu"]),
+    "a step beyond float32": (["--outer-lr-w", "1e38"], ["--outer-lr-w", "allowed: number > 0 and <= 1e+37"]),
     "no device": (["--device", "gpu"], ["--device", "allowed: auto, cpu"]),
     "no TF32 there": (["--device", "cpu", "--tf32", "true"], ["--tf32", "cpu has no TF32", "allowed there: false"]),
     "unknown choice": (["--outer-optimizer", "adagrad"], ["--outer-optimizer", "adam, sgd"]),

@@ -303,7 +303,7 @@ class Flat(Numbers):
 
 def test_targets_of_another_shape_than_the_predictions_are_refused(tmp_path):
     message = refusal_of(lambda i, o: nn.Linear(6, o), tmp_path, "maml", Flat())
-    assert "targets of shape [6]" in message
+    assert "support_y has shape [1, 6]; allowed: [1, 6, 1]" in message
 
 
 def frozen(input_shape, outputs):

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from harness import summary
 from harness.cli import main
 from harness.config import RunConfig
 from harness.errors import InputError
@@ -173,6 +174,7 @@ def test_a_diverged_trial_is_told_with_its_parameters_and_the_study_goes_on(tmp_
     ("fault", "outcome", "state"),
     [
         ("RuntimeError('DefaultCPUAllocator: can\\'t allocate memory')", "out_of_memory", TrialState.PRUNED),
+        ("ZeroDivisionError('oh')", "refused", TrialState.FAIL),
         ("ZeroDivisionError('oh')", "crashed", TrialState.FAIL),
     ],
 )
@@ -184,6 +186,16 @@ def test_a_trial_that_fails_takes_its_place_and_stops_nothing(fault, outcome, st
         "    return mlp(input_shape, outputs)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    if outcome == "crashed":  # a fault of the project's own, and not of the model
+        whole = summary.summarise
+
+        def summarise(status, path, setup, *more):
+            if setup.config.model_options["wide"] > 1:
+                raise ZeroDivisionError("oh")
+            return whole(status, path, setup, *more)
+
+        (tmp_path / "faulty_crashed.py").write_text((tmp_path / "faulty_crashed.py").read_text().replace("> 1", "> 2"))
+        monkeypatch.setattr("harness.experiment.summarise", summarise)
     made = study_plan([*SMALL, "model_options.wide=1,2"], model=f"faulty_{outcome}:model")
     for _ in range(9):  # a worker ends after a crash
         study = done(tmp_path, made, 8)
@@ -193,6 +205,9 @@ def test_a_trial_that_fails_takes_its_place_and_stops_nothing(fault, outcome, st
     assert 0 < len(failed) < 8
     if outcome == "crashed":
         assert {trial.user_attrs["message"] for trial in failed} == {"ZeroDivisionError: oh"}
+    if outcome == "refused":
+        (message,) = {trial.user_attrs["message"] for trial in failed}
+        assert message.endswith("failed (ZeroDivisionError, faulty_refused.py:4): oh")
     assert {(trial.user_attrs["outcome"], trial.state) for trial in failed} == {(outcome, state)}
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.errors import AlgorithmFailed, HarnessError, NotSupported
+from harness import strangers
+from harness.errors import AlgorithmFailed, NotSupported
 
 if TYPE_CHECKING:
     import torch
@@ -34,30 +32,13 @@ class Problem:
     distrust: str = ""
 
 
-@contextmanager
-def blamed(algorithm: Algorithm) -> Iterator[None]:
+def blamed(algorithm: Algorithm) -> AbstractContextManager[None]:
     """Raises :class:`AlgorithmFailed`, one line with file and line, for whatever the algorithm's own code raises.
 
     A rule may know classification only, or have a fault; running out of memory is not its own.
     """
-    from harness.measure.memory import first_sentence, is_out_of_memory
-
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, HarnessError) or is_out_of_memory(error):
-            raise
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if frame.filename == _file_of(algorithm)] or frames
-        where = f"{Path(own[-1].filename).name}:{own[-1].lineno}"
-        kind = type(error).__name__
-        raise AlgorithmFailed(
-            f"algorithm {algorithm.name!r} failed ({kind}, {where}): {first_sentence(error)}"
-        ) from error
-
-
-def _file_of(algorithm: Algorithm) -> str | None:
-    return getattr(sys.modules.get(type(algorithm).__module__), "__file__", None)
+    file = getattr(sys.modules.get(type(algorithm).__module__), "__file__", None)
+    return strangers.blamed(f"algorithm {algorithm.name!r}", AlgorithmFailed, file)
 
 
 class Engine(ABC):

@@ -23,7 +23,15 @@ SPLITS = ("train", "validation", "test")
 
 def data_root() -> Path:
     """Where data sets live: ``$HARNESS_DATA``, else the platform's user cache directory."""
-    return Path(os.environ.get("HARNESS_DATA") or platformdirs.user_cache_path("anil-vs-maml-harness")).expanduser()
+    if named := os.environ.get("HARNESS_DATA"):
+        return Path(named).expanduser()
+    try:
+        found = platformdirs.user_cache_path("anil-vs-maml-harness")
+    except RuntimeError:
+        found = Path("~")
+    if not found.is_absolute():  # a user whom the system does not know has no home
+        raise InputError("data: this user has no home directory; allowed: a folder in $HARNESS_DATA")
+    return found
 
 
 class NoOptions(BaseModel):
@@ -50,7 +58,12 @@ class Benchmark(ABC):
 
     def __init__(self, options: Any = None, root: Path | None = None) -> None:
         self.options: Any = options if options is not None else self.Options()
-        self.root = root or data_root()
+        self._root = root
+
+    @property
+    def root(self) -> Path:
+        """The folder of data sets, see :func:`data_root`; raises :class:`InputError` where there can be none."""
+        return self._root or data_root()
 
     @property
     @abstractmethod

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from harness.config import validate_as
 from harness.errors import InputError, unknown
+from harness.foreign import one_line
+from harness.strangers import blamed
 
 _MOST = 65_536
 ModelFactory = Callable[..., nn.Module]
@@ -131,35 +140,125 @@ MODELS: dict[str, tuple[ModelFactory, type[BaseModel]]] = {
 }
 
 
+_FORMS = "module:function or FILE.py:function"
+#: folders that modules of factories were found in, where Python would not have looked
+_BESIDE: dict[str, Path] = {}
+
+
 def load_factory(name: str) -> ModelFactory:
-    """The factory called ``name``: one of this module's, or ``module:function`` from anywhere importable."""
+    """The factory called ``name``: one of this module's, ``module:function``, or ``FILE.py:function``.
+
+    A module is looked for where Python looks and last in the current folder; a file finds helpers beside it, likewise
+    last, so that nothing there can stand in for what is installed. Raises :class:`InputError`.
+    """
     if name in MODELS:
         return MODELS[name][0]
-    module, colon, attribute = name.partition(":")
+    shown = one_line(name)
+    place, colon, attribute = name.rpartition(":")
     if not colon:
-        raise unknown("model", name, [*MODELS, "module:function"])
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"model {name!r} cannot be imported: {error}; allowed: an importable module:function"
-        ) from error
+        raise unknown("model", shown, [*MODELS, *_FORMS.split(" or ")])
+    if not attribute.isidentifier() or not (place.endswith(".py") or all(map(str.isidentifier, place.split(".")))):
+        raise InputError(f"model {shown!r} cannot be imported: it names no function of a module; allowed: {_FORMS}")
+    with blamed(f"model {shown!r}"):
+        try:
+            if place.endswith(".py"):
+                factory = getattr(_module_of(Path(place)), attribute)
+            else:
+                with _searched(Path.cwd()) as folder:
+                    factory = getattr(importlib.import_module(place), attribute)
+                    if str(folder) not in sys.path[:-1]:
+                        _BESIDE[place] = folder
+        except (ImportError, AttributeError, OSError) as error:
+            raise InputError(f"model {shown!r} cannot be imported: {one_line(error)}; allowed: {_FORMS}") from error
     if not callable(factory):
-        raise InputError(f"model {name!r} is not callable; allowed: a function (input_shape, outputs) -> nn.Module")
+        raise InputError(f"model {shown!r} is not callable; allowed: a function (input_shape, outputs) -> nn.Module")
     return factory  # type: ignore[no-any-return]
+
+
+def _module_of(file: Path) -> ModuleType:
+    """The module in ``file``, under a name that no other module has."""
+    file = file.resolve()
+    if not file.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(f"{file} is no file")
+    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:10]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    _BESIDE[name] = file.parent
+    try:
+        with _searched(file.parent):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def _searched(folder: Path) -> Iterator[Path]:
+    """Inside, modules are looked for in ``folder`` too, after everywhere else."""
+    importlib.invalidate_caches()
+    sys.path.append(str(folder))
+    try:
+        yield folder
+    finally:
+        sys.path.reverse()
+        sys.path.remove(str(folder))
+        sys.path.reverse()
 
 
 def check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Options of a built-in model, validated and completed; a person's own factory takes what it takes."""
     if name not in MODELS:
         return options
-    try:
-        return MODELS[name][1](**options).model_dump()
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        allowed = ", ".join(MODELS[name][1].model_fields)
-        raise InputError(f"model_options.{field} for model {name}: {first['msg']}; allowed keys: {allowed}") from error
+    return validate_as(MODELS[name][1], options, None, f"option of model {name}", "model_options.").model_dump()
+
+
+def made_by(
+    factory: ModelFactory, input_shape: tuple[int, ...], outputs: int, options: dict[str, Any], seed: int
+) -> nn.Module:
+    """The module that ``factory`` makes, with its own seeded initialisation: the same numbers on every device.
+
+    Raises :class:`InputError` for whatever it raises, and for what cannot be trained: anything but a module, and
+    parameters that are not there, not initialised, nowhere, or no real floating-point numbers.
+    """
+    who = f"model {one_line(getattr(factory, '__name__', factory))}"
+    own = inspect.getmodule(factory)
+    beside = _BESIDE.get(getattr(own, "__name__", ""))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            inspect.signature(factory).bind(input_shape, outputs, **options)
+        except TypeError as error:
+            raise InputError(f"{who}: {error}; it is called as (input_shape, outputs, **model_options)") from error
+        except ValueError:
+            pass  # written in C, without a signature: the call will tell
+        with (
+            blamed(who, file=getattr(own, "__file__", None)),
+            _searched(beside) if beside else nullcontext(),
+        ):
+            module = factory(input_shape, outputs, **options)
+    if not isinstance(module, nn.Module):
+        kind = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+        raise InputError(f"{who} gives {kind}; allowed: an nn.Module")
+    for name, parameter in module.named_parameters():
+        if fault := _fault_of(parameter):
+            raise InputError(f"{who}: parameter {name!r} {fault}")
+    if next(module.parameters(), None) is None:
+        raise InputError(f"{who} has no parameters; allowed: an nn.Module with some to train")
+    return module
+
+
+def _fault_of(parameter: nn.Parameter) -> str | None:
+    """Why ``parameter`` cannot be trained, and what can."""
+    if nn.parameter.is_lazy(parameter):
+        return "has no size before the first forward; allowed: layers that say how many inputs they have"
+    if parameter.device.type == "meta":
+        return "is on device meta, which holds no numbers; allowed: a real device"
+    if not parameter.dtype.is_floating_point:
+        return f"has type {str(parameter.dtype).removeprefix('torch.')}; allowed: floating-point numbers"
+    return None
 
 
 def build(
@@ -172,22 +271,13 @@ def build(
     device: torch.device,
     dtype: torch.dtype,
 ) -> nn.Module:
-    """A model with its own seeded initialisation: the same numbers on every device.
+    """A model as :func:`made_by` makes it, on ``device`` in ``dtype``.
 
     Layers that normalise are switched to the batch's own statistics (MAML's convention); layers
     that draw random numbers are refused, since a gradient evaluated twice would not be the same.
     A module that its owner keeps is lent: :func:`give_back` undoes all of it.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            inspect.signature(factory).bind(input_shape, outputs, **options)
-        except TypeError as error:
-            name = getattr(factory, "__name__", factory)
-            raise InputError(
-                f"model {name}: {error}; it is called as (input_shape, outputs, **model_options)"
-            ) from error
-        module = factory(input_shape, outputs, **options)
+    module = made_by(factory, input_shape, outputs, options, seed)
     vars(module)["as_given"] = _AsGiven(module)
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):  # of batch and of instance

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+
+from harness.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,60 @@ class TaskBatch:
         """Tasks ``start`` to ``stop`` as views."""
         rows = slice(start, stop)
         return TaskBatch(self.support_x[rows], self.support_y[rows], self.query_x[rows], self.query_y[rows])
+
+
+def checked(
+    batch: object,
+    who: str,
+    shape: tuple[int, ...],
+    outputs: int,
+    loss: str,
+    tasks: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    values: bool = True,
+) -> TaskBatch:
+    """``batch`` with its numbers in ``dtype``; raises :class:`InputError` where it is not what a benchmark promises.
+
+    ``who`` is named then. ``values``: look at every number too, which waits for the device.
+    """
+
+    def refuse(name: str, found: object, allowed: str) -> InputError:
+        return InputError(f"{who}: {name} {found}; allowed: {allowed}")
+
+    if not isinstance(batch, TaskBatch):
+        raise refuse("gives", f"a {type(batch).__name__}", "a harness.TaskBatch")
+    made: dict[str, Tensor] = {}
+    for name in (part.name for part in fields(TaskBatch)):
+        part = getattr(batch, name)
+        if not isinstance(part, Tensor) or part.layout != torch.strided:
+            raise refuse(name, f"is a {type(part).__name__} of several sizes or none", "a dense tensor")
+        if part.device != device:
+            raise refuse(name, f"is on {part.device}", str(device))
+        classes = name.endswith("_y") and loss == "cross_entropy"
+        whole = part.dtype in (torch.int64, torch.int32) and name.endswith("_x")  # of tokens
+        if classes and part.dtype != torch.int64:
+            raise refuse(name, f"has type {_short(part.dtype)}", "classes as int64")
+        if not (classes or whole or part.dtype.is_floating_point):
+            raise refuse(name, f"has type {_short(part.dtype)}", _short(dtype))
+        made[name] = part.to(dtype) if part.dtype.is_floating_point else part
+    for x_name, y_name in (("support_x", "support_y"), ("query_x", "query_y")):
+        x, y = made[x_name], made[y_name]
+        if x.ndim < 2 or x.shape[0] != tasks or x.shape[1] == 0 or x.shape[2:] != shape:
+            raise refuse(x_name, f"has shape {list(x.shape)}", f"[{', '.join(map(str, [tasks, 'examples', *shape]))}]")
+        target = (*x.shape[:2], *(() if loss == "cross_entropy" else (outputs,)))
+        if y.shape != target:
+            raise refuse(y_name, f"has shape {list(y.shape)}", str(list(target)))
+    for name, part in made.items() if values else ():
+        if part.dtype.is_floating_point and not part.sum().isfinite() and not part.isfinite().all():
+            raise refuse(name, "has numbers that are not finite", "finite ones")
+        if name.endswith("_y") and loss == "cross_entropy" and (part.min() < 0 or part.max() >= outputs):
+            raise refuse(name, f"has classes from {int(part.min())} to {int(part.max())}", f"0 to {outputs - 1}")
+    return replace(batch, **made)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer

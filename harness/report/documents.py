@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
+from harness.errors import InputError
 from harness.foreign import is_small_tree, open_plain, read_json_object, read_plain
+from harness.yaml_core import MOST_BYTES, load
 
-# Deeper nesting than a file of so many bytes can hold overflows the C stack in libyaml's composer.
-_MOST_YAML = 4096
 _MOST_JSON = 1 << 20
 # A record of a run takes some hundred bytes; what a longer line holds could take memory a hundred times its length.
 _MOST_LINE, _MOST_LINES = 1 << 20, 2_000_000
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")
 
 
@@ -93,18 +91,18 @@ def read_lines(path: Path, most: int, keep: Callable[[dict[str, Any]], T]) -> tu
 def read_mapping(path: Path) -> tuple[dict[str, Any], str | None]:
     """A YAML mapping that JSON could hold too, or an empty one and the reason in a few words."""
     try:
-        content = read_plain(path, _MOST_YAML, links=False)
+        content = read_plain(path, MOST_BYTES, links=False)
     except FileNotFoundError:
         content = b""
     except OSError as error:
         return {}, _reason(error)
     try:
-        found = yaml.load(content, Loader=_Loader)
-    except Exception:  # its constructors raise whatever int() and the like do
+        _, found = load(content.decode("utf-8"), "")
+    except (InputError, UnicodeDecodeError):
         return {}, "not readable as YAML"
     if not isinstance(found, dict) or not found:
         return {}, "not a mapping" if content else "empty or not there"
-    return (found, None) if is_small_tree(found) else ({}, "not plain text, numbers, lists and mappings")
+    return found, None
 
 
 def _reason(error: OSError) -> str:

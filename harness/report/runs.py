@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,8 @@ from harness.report.validity import cleaned, fault_of
 
 #: a folder with one of these is a run directory
 FILES = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json"}
+#: folders named one by one that were skipped for one and the same reason
+_MOST_ALIKE = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,7 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """
     runs: dict[Path, Run] = {}
     skipped: list[str] = []
+    alike: Counter[str] = Counter()
     paths = list(paths)
     for path in paths:
         if not path.is_dir():
@@ -121,7 +125,11 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
             if isinstance(run, Run):
                 runs.setdefault(folder.resolve(), run)
             else:
-                skipped.append(f"{one_line(folder)}: {reason or run}")
+                why = reason or str(run)
+                alike[why] += 1
+                if alike[why] <= _MOST_ALIKE:
+                    skipped.append(f"{one_line(folder)}: {why}")
+    skipped += [f"{count - _MOST_ALIKE:,} more: {why}" for why, count in alike.items() if count > _MOST_ALIKE]
     if not runs:
         more = f" ({len(skipped)} skipped; the first: {skipped[0]})" if skipped else ""
         given = one_line(", ".join(map(str, paths)))

@@ -4,26 +4,57 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import Any, TextIO
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from harness.foreign import one_line
 from harness.timing import KINDS
+
+_stdout: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
+
+
+class _Console(Console):
+    """What it shows may come from files and servers: nothing in it reaches the terminal as a command."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                lines = segment.text.split("\n")
+                yield Segment("\n".join(map(one_line, lines)), segment.style)
 
 
 def console(to_stderr: bool = False) -> Console:
     """A console on stdout or stderr that neither wraps tables in pipes nor interprets markup."""
-    made = Console(stderr=to_stderr, markup=False, highlight=False)
-    return made if made.is_terminal else Console(stderr=to_stderr, markup=False, highlight=False, width=160)
+    made = _Console(stderr=to_stderr, markup=False, highlight=False)
+    return made if made.is_terminal else _Console(stderr=to_stderr, markup=False, highlight=False, width=160)
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Inside, stdout is :func:`print_json`'s alone; what models and plugins print goes to stderr."""
+    token = _stdout.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _stdout.reset(token)
 
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+    out = _stdout.get() or sys.stdout
+    out.write(json.dumps(document, indent=2, default=str) + "\n")
+    out.flush()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -42,7 +43,9 @@ class GridView(LiveView):
             rows.setdefault(_setting(entry), []).append(entry)
         for setting, members in rows.items():
             finished = [entry for entry in members if entry.state == "cached"]
-            accuracies = [value for entry in finished if (value := entry.summary["accuracy"]["mean"]) is not None]
+            accuracies = [
+                value for entry in finished if (value := _found(entry.summary, "accuracy", "mean")) is not None
+            ]
             mean = f"{100 * sum(accuracies) / len(accuracies):.1f} %" if accuracies else ""
             now = [self._now[id(entry)] for entry in members if id(entry) in self._now]
             now += [f"s{entry.config.seed} {_end(entry.summary)}" for entry in members if entry.state == "failed"]
@@ -93,12 +96,19 @@ def grid_document(suite: str, entries: list[Entry]) -> dict[str, Any]:
                 "state": entry.state,
                 "status": entry.summary.get("status"),
                 "message": entry.summary.get("message"),
-                "accuracy": (entry.summary.get("accuracy") or {}).get("mean"),
+                "accuracy": _found(entry.summary, "accuracy", "mean"),
                 "estimated_seconds": expected,
             }
             for entry, expected in zip(entries, estimate(entries), strict=True)
         ],
     }
+
+
+def _found(summary: dict[str, Any], part: str, name: str) -> float | None:
+    """A finite number of a summary, if it is there: a stranger's may hold anything."""
+    found = summary.get(part)
+    value = found.get(name) if isinstance(found, dict) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _progress(entries: list[Entry]) -> str:
@@ -120,9 +130,12 @@ def _doing(entry: Entry, event: dict[str, Any]) -> str:
 
 def _end(summary: dict[str, Any]) -> str:
     status = str(summary.get("status", "not started"))
-    if status == "completed" and summary["accuracy"]["mean"] is not None:
-        return f"accuracy {100 * summary['accuracy']['mean']:.1f} %, {summary['seconds']['wall']:.0f} s"
-    if status == "diverged" and summary.get("diverged"):
-        return f"diverged at iteration {summary['diverged']['iteration']} ({summary['diverged']['quantity']})"
-    message = summary.get("message") or (summary.get("out_of_memory") or {}).get("message")
+    if status == "completed" and (mean := _found(summary, "accuracy", "mean")) is not None:
+        return f"accuracy {100 * mean:.1f} %, {_found(summary, 'seconds', 'wall') or 0:.0f} s"
+    found = {
+        part: summary[part] if isinstance(summary.get(part), dict) else {} for part in ("diverged", "out_of_memory")
+    }
+    if status == "diverged" and found["diverged"]:
+        return f"diverged at iteration {found['diverged'].get('iteration')} ({found['diverged'].get('quantity')})"
+    message = summary.get("message") or found["out_of_memory"].get("message")
     return f"{status}: {message}" if status in FAILED and message else status

@@ -45,7 +45,13 @@ def estimate(config: RunConfig, *, smooth: bool = False, origins: Mapping[str, s
 
     Returns a document for JSON, None standing for what is not finite. Raises :class:`InputError`.
     """
-    resolved, setup, batch = _prepared(config, origins)
+    resolved = _resolved(config, origins)
+    with resolved.blamed():
+        return _estimate(resolved, smooth)
+
+
+def _estimate(resolved: Resolved, smooth: bool) -> dict[str, Any]:
+    setup, batch = _prepared(resolved)
     config = setup.config
     generator = torch.Generator().manual_seed(config.seed)
     floor = _floor(resolved, setup, batch, generator)
@@ -90,15 +96,18 @@ def estimate(config: RunConfig, *, smooth: bool = False, origins: Mapping[str, s
     return cleaned
 
 
-def _prepared(config: RunConfig, origins: Mapping[str, str] | None = None) -> tuple[Resolved, Setup, TaskBatch]:
+def _resolved(config: RunConfig, origins: Mapping[str, str] | None = None) -> Resolved:
     if "dtype" not in config.model_fields_set:
         config = config.model_copy(update={"dtype": "float64"})
-    resolved = resolve(config, origins=origins)
+    return resolve(config, origins=origins)
+
+
+def _prepared(resolved: Resolved) -> tuple[Setup, TaskBatch]:
     setup = set_up(resolved)
     if not setup.problem.network.n_w:
         raise InputError(f"adapt {setup.config.adapt!r} adapts nothing; allowed: at least one parameter in w")
     tasks = setup.config.meta_batch
-    return resolved, setup, draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
+    return setup, draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
 
 
 def _floor(resolved: Resolved, setup: Setup, batch: TaskBatch, generator: torch.Generator) -> float | None:
@@ -160,7 +169,7 @@ def _maml(config: RunConfig, generator: torch.Generator) -> InnerConstants:
         "algo_options": {},
         "norm_statistics": "separate",
     }
-    _, setup, batch = _prepared(config.model_copy(update=changes))
+    setup, batch = _prepared(_resolved(config.model_copy(update=changes)))
     seen = []
     for task in range(batch.tasks):
         oracle = setup.evaluator.oracle(setup.w, setup.phi, batch.chunk(task, task + 1))

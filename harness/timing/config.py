@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from harness.config import TF32, TaskChunk
+from harness.config import TF32, Settings, TaskChunk
+from harness.yaml_core import parse
 
 
-class TimeConfig(BaseModel):
+class TimeConfig(Settings):
     """Lists of algorithms, N and engines, every combination of which is a cell; and the shape of the tasks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     algo: tuple[str, ...] = Field(
         default=("maml", "fomaml", "anil:convex", "anil:nonconvex"),
@@ -43,6 +42,8 @@ class TimeConfig(BaseModel):
 
     @field_validator("algo", "inner_steps", "engine", "strategy", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
-        """Text such as ``1,5`` is a list."""
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    def _listed(cls, value: Any, info: ValidationInfo) -> Any:
+        """Text such as ``1,5`` is a list, and a single value too."""
+        if isinstance(value, str):
+            value = parse(f"[{value}]", info.field_name or "")
+        return tuple(value) if isinstance(value, list | tuple) else (value,)

@@ -10,7 +10,9 @@ from typing import Any
 
 from harness.config import RunConfig, origin, validate
 from harness.errors import InputError
+from harness.problem.algorithm import Algorithm, Choice, Range
 from harness.resolve import Resolved, resolve
+from harness.strangers import blamed
 from harness.tune.config import OWN, TuneConfig
 from harness.tune.objective import Objective, parse
 from harness.tune.space import Space, Wish, as_document, check_name, from_document, lookup, narrowed, put
@@ -99,8 +101,13 @@ def _resolved(name: str, config: TuneConfig, origins: Mapping[str, str]) -> Reso
     return resolve(validate(given, origins), origins=origins)
 
 
+def _declared(algorithm: Algorithm) -> dict[str, Range | Choice]:
+    with blamed(f"algorithm {algorithm.name!r}"):
+        return dict(algorithm.search_space)
+
+
 def _check_names(asked: Iterable[Wish], runs: Iterable[Resolved]) -> None:
-    declared = {name for run in runs for name in run.algorithm.search_space}
+    declared = {name for run in runs for name in _declared(run.algorithm)}
     for wish in asked:
         check_name(wish, declared)
 
@@ -108,7 +115,7 @@ def _check_names(asked: Iterable[Wish], runs: Iterable[Resolved]) -> None:
 def _study(
     run: Resolved, config: TuneConfig, objective: Objective, pruner: str, asked: list[Wish], studies: int
 ) -> StudyPlan:
-    declared = run.algorithm.search_space
+    declared = _declared(run.algorithm)
     # What another algorithm of the same command declares is meant for that one.
     own = [wish for wish in asked if studies == 1 or wish.name in declared or not _declared_elsewhere(wish, config)]
     space, fixed = narrowed(declared, own)
@@ -149,7 +156,7 @@ def _declared_elsewhere(wish: Wish, config: TuneConfig) -> bool:
         algo, _, geometry = name.strip().partition(":")
         algorithm = registry.algorithms().get(algo)
         chosen = geometry or (config.geometry if config.geometry in algorithm.geometries else None)
-        if wish.name in algorithm(chosen or next(iter(algorithm.geometries))).search_space:
+        if wish.name in _declared(algorithm(chosen or next(iter(algorithm.geometries)))):
             return True
     return False
 

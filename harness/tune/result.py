@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.child import Place
@@ -24,6 +23,7 @@ from harness.tune.plan import StudyPlan
 from harness.tune.plots import write_plots
 from harness.tune.slots import finished, spent
 from harness.tune.space import put
+from harness.yaml_core import dumped
 
 #: test seeds are far from those of any study, so that no best setting is tested on tasks that chose it
 _FRESH = 1_000_000
@@ -62,7 +62,7 @@ def result_of(
         result["best"] = _trial(front[0])
         result["best_yaml"] = str(folder / "best.yaml")
         write(folder / "best.yaml", _settings(plan, front[0], len(done)))
-        write(folder / "default.yaml", yaml.safe_dump(best_config(plan, {}), sort_keys=False).encode())
+        write(folder / "default.yaml", dumped(best_config(plan, {})))
         if not plan.objective.single:
             for trial in front:
                 write(folder / f"front-{trial.number}.yaml", _settings(plan, trial, len(done)))
@@ -86,7 +86,7 @@ def write_suite(out: Path, results: Iterable[dict[str, Any]]) -> Path | None:
         grid += [{"config": default, "label": "default"}, {"config": best, "label": "tuned"}]
     document = {"title": "default and tuned settings under equal budgets", "seeds": [_FRESH + n for n in range(5)]}
     path = out / "tuned.yaml"
-    write(path, yaml.safe_dump({**document, "grid": grid}, sort_keys=False).encode())
+    write(path, dumped({**document, "grid": grid}))
     return path
 
 
@@ -101,7 +101,7 @@ def best_config(plan: StudyPlan, params: dict[str, Any]) -> dict[str, Any]:
 def _settings(plan: StudyPlan, trial: FrozenTrial, trials: int) -> bytes:
     values = ", ".join(f"{part} {value:.6g}" for part, value in zip(plan.objective.parts, trial.values, strict=True))
     lines = [f"# trial {trial.number} of {trials} in study {plan.name}: {values} (validation)"]
-    return ("\n".join(lines) + "\n" + yaml.safe_dump(best_config(plan, trial.params), sort_keys=False)).encode()
+    return ("\n".join(lines) + "\n").encode() + dumped(best_config(plan, trial.params))
 
 
 def _front(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> list[FrozenTrial]:

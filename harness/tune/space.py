@@ -11,7 +11,8 @@ from typing import Any
 from harness.config import RunConfig
 from harness.errors import InputError, unknown
 from harness.problem.search_space import Choice, Range
-from harness.settings import parse, read
+from harness.settings import read
+from harness.yaml_core import parse
 
 Space = dict[str, Range | Choice]
 
@@ -22,7 +23,7 @@ TUNABLE = (
 )
 _NESTED = ("algo_options", "model_options")
 _FORMS = "a value to fix it, LOW..HIGH, LOW..HIGH log, or A,B,C"
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _RANGE = re.compile(rf"^\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s*(log|linear)?\s*$")
 
 
@@ -41,7 +42,10 @@ class Wish:
         if isinstance(value, Mapping):
             if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
                 raise InputError(f"{self.where}: keys {', '.join(map(str, value))}; allowed: low, high and log")
-            scale = {None: None, True: "log", False: "linear"}.get(value.get("log"), "log")
+            log = value.get("log")
+            if not (log is None or isinstance(log, bool)):
+                raise InputError(f"{self.where}: log {log!r} is not allowed; allowed: true or false")
+            scale = None if log is None else "log" if log else "linear"
             return self._range(value["low"], value["high"], scale, declared)
         if isinstance(value, list):
             if len(set(map(repr, value))) != len(value) or not value or not all(map(_plain, value)):

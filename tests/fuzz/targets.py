@@ -26,9 +26,10 @@ from harness.errors import HarnessError, InputError
 from harness.problem.images import ClassImages
 from harness.report.groups import group_runs
 from harness.report.runs import read_runs
-from harness.settings import parse, read
+from harness.settings import read
 from harness.suites import plan
 from harness.tune.space import narrowed, wishes
+from harness.yaml_core import parse
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)

@@ -37,7 +37,9 @@ def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
     several = len({chart.problem for chart in charts}) > 1
     written: list[Path] = []
     stems: set[str] = set()
-    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()  # whatever a person's own matplotlibrc says: TeX, other fonts, other sizes
+        matplotlib.rcParams.update(SETTINGS)
         # Names come from files: a letter that the font does not have is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for chart in charts:
