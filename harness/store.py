@@ -13,7 +13,7 @@ import yaml
 from harness.errors import HarnessError
 from harness.files import append, cut, mark, refuse_link, sweep, told, write
 from harness.foreign import cannot_grow, open_plain, read_json_object
-from harness.lock import HOLDER, Lock
+from harness.lock import HOLDER, Lease, locked
 
 #: a summary with one of these is a result and is never trained again by itself
 FINISHED = ("completed", "diverged")
@@ -27,7 +27,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: Lock | None = None
+        self._lease: Lease | None = None
 
     def summary(self) -> dict[str, Any] | None:
         """``summary.json``, or None while there is none."""
@@ -44,15 +44,15 @@ class RunDirectory:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Inside, the directory is this process's own; it is made if need be. Raises as :class:`Lock` does."""
-        self._lock = Lock(self.path)
+        """Inside, the directory is this process's own; it is made if need be. Raises as :func:`locked` does."""
+        self._lease = locked(self.path)
         try:
             with told(self.path):
                 sweep(self.path, (*_FILES, HOLDER))
             yield
         finally:
-            self._lock.release()
-            self._lock = None
+            self._lease.release()
+            self._lease = None
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any], resume: bool) -> None:
         """Empty the directory of an earlier run's files unless ``resume``, and say what is run here, on what."""
@@ -66,7 +66,9 @@ class RunDirectory:
         write(self.path / "environment.json", _json(environment, indent=2))
 
     def discard(self) -> None:
-        """Remove this run's files, and the directory where nothing else is in it."""
+        """Remove this run's files, and the directory where nothing else is in it; not if it is another's by now."""
+        if self._lease is not None and not self._lease.mine():
+            return
         for name in (*_FILES, HOLDER):
             (self.path / name).unlink(missing_ok=True)
         try:
@@ -92,7 +94,7 @@ class RunDirectory:
         logs = {name: mark(self.path / name) for name in _LOGS}
         buffer = io.BytesIO()
         torch.save({**state, "logs": logs}, buffer)
-        write(self.checkpoint_path, buffer.getbuffer())
+        write(self.checkpoint_path, buffer.getbuffer(), self._check)
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The checkpoint, its tensors on the CPU."""
@@ -109,12 +111,11 @@ class RunDirectory:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, the last file of a run."""
-        self._check()
-        write(self.path / "summary.json", _json(summary, indent=2) + b"\n")
+        write(self.path / "summary.json", _json(summary, indent=2) + b"\n", self._check)
 
     def _check(self) -> None:
-        if self._lock is not None:
-            self._lock.check()
+        if self._lease is not None:
+            self._lease.check()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from harness.settings import gather, gather_as
 from harness.store import read_json
 from harness.suites import plan as plan_suite
 from harness.tune.config import TuneConfig
-from harness.tune.owners import Owner, dead
+from harness.tune.owners import Owner, Owners
 from harness.tune.plan import StudyPlan, plan
 from harness.tune.result import result_of, write_suite
 from harness.tune.slots import claim, filled, finished, recover
@@ -206,9 +206,10 @@ def test_a_trial_of_a_dead_process_is_failed_and_done_again_with_its_parameters(
     for owner in (alive, died):
         trial_id = claim(study, storage, made, owner.name, 4)
         optuna.Trial(study, trial_id).suggest_float("outer_lr_w", 1e-4, 1e-1, log=True)
-    os.close(died._file)  # as the system does when a process ends
-    assert (dead(owners, alive.name), dead(owners, died.name)) == (False, True)
-    assert recover(study, storage, owners) == [3]
+    end(died)
+    known = Owners(owners)
+    assert (known.dead(alive.name, ""), known.dead(died.name, "")) == (False, True)
+    assert recover(study, storage, known) == [3]
     study = done(tmp_path, made, 4)
     assert [trial.state for trial in study.trials][2:4] == [TrialState.RUNNING, TrialState.FAIL]
     again = study.trials[4]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.problem.search_space import Choice, Range
-from harness.tune.owners import dead
+from harness.tune.owners import Owners
 from harness.tune.plan import StudyPlan
 from harness.tune.space import Space
 
@@ -91,7 +90,7 @@ def claim(
 def recover(
     study: optuna.Study,
     storage: optuna.storages.BaseStorage,
-    owners: Path,
+    owners: Owners,
     gone: Callable[[str], str | None] = lambda owner: None,
 ) -> list[int]:
     """Fail the trials whose process has died, which frees their places; returns their numbers.
@@ -104,10 +103,10 @@ def recover(
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get("owner", "")
-        if owner and dead(owners, owner):
+        if owner and owners.dead(owner, f"{study.study_name}: trial {trial.number}"):
             fail(study, storage, trial, gone(owner))
             found.append(trial.number)
-            (owners / f"{owner}.lock").unlink(missing_ok=True)
+            owners.forget(owner)
     return found
 
 
