@@ -166,7 +166,9 @@ class Lease:
                 log.debug("%s: no hard links (%s)", self._path, error.strerror)
         os.replace(temporary, self._path)
         if evidence != "kernel":
-            time.sleep(2 * _LOOK)  # of several that replace it at the same time, on different hosts, the last one has it
+            time.sleep(
+                2 * _LOOK
+            )  # of several that replace it at the same time, on different hosts, the last one has it
         return self.mine()
 
     def _renew(self) -> None:
@@ -194,7 +196,7 @@ class Silence:
         self.broken = False
 
     def look(self) -> float:
-        """Seconds of silence until now, not counting those in which nobody looked: this process, too, may have slept."""
+        """Seconds of silence until now, without those in which nobody looked: this process, too, may have slept."""
         now, content = time.monotonic(), _content(self._path)
         self.broken = content != self._seen
         self.quiet = 0.0 if self.broken else self.quiet + min(now - self._looked, BEAT)

@@ -160,9 +160,9 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none that can be read."""
+    """A JSON object, or None where there is none that can be read; a symbolic link is none."""
     try:
-        return read_json_object(path, _MOST_JSON)
+        return read_json_object(path, _MOST_JSON, links=False)
     except (OSError, ValueError):
         return None
 

@@ -69,6 +69,14 @@ def done(folder: Path, made: StudyPlan, trials: int, budget: float | None = None
     return load(open_storage(str(folder / "journal.log")), made.name)[0]
 
 
+def end(owner: Owner) -> None:
+    """What the system does when a process ends."""
+    lease = owner._lease
+    lease._ended.set()
+    lease._thread.join()
+    os.close(lease._file)
+
+
 def told(study: optuna.Study) -> list[tuple]:
     return [(trial.params, trial.values, trial.intermediate_values) for trial in study.trials]
 
@@ -242,8 +250,8 @@ def test_a_trial_that_takes_its_processes_with_it_is_given_up_in_the_end(tmp_pat
         assert filled(study) == {}
         owner = Owner(tmp_path)
         claim(study, storage, made, owner.name, 1)
-        os.close(owner._file)
-        recover(study, storage, tmp_path, lambda owner: "killed by signal 9")
+        end(owner)
+        recover(study, storage, Owners(tmp_path), lambda owner: "killed by signal 9")
     [trial] = finished(study, 1)
     assert trial.user_attrs["message"] == "killed by signal 9"
     assert trial.params == made.default
