@@ -12,7 +12,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 import harness
 from harness.errors import HarnessError
-from harness.interrupts import INTERRUPTED
+from harness.interrupts import INTERRUPTED, terminable
+from harness.streams import leave_pipe, standard
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
 
@@ -115,6 +116,11 @@ def _show(document: Any, json: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
+    with standard():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     for level in (logging.INFO, logging.WARNING):
@@ -125,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     try:
-        status = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        with terminable():  # so that whatever draws on the terminal leaves it as it was
+            status = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk shows here, and not after this program's last word
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
@@ -141,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
+        leave_pipe()
         return 1
     except OSError as error:  # a full disk, a folder that is gone: the machine's fault, not the program's
         return _fail(str(error), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,14 +12,15 @@ from typing import Any
 import yaml
 
 from harness.errors import HarnessError
-from harness.files import append, cut, mark, refuse_link, sweep, told, write
+from harness.files import MOST_LOG, append, cut, mark, refuse_link, sweep, told, write
 from harness.foreign import cannot_grow, open_plain, read_json_object
 from harness.lock import HOLDER, Lease, locked
 
 #: a summary with one of these is a result and is never trained again by itself
 FINISHED = ("completed", "diverged")
 _LOGS = ("metrics.jsonl", "evaluations.jsonl", "stationarity.jsonl")
-_FILES = ("config.yaml", "environment.json", *_LOGS, "checkpoint.pt", "failure.json", "summary.json")
+_DIGESTED = ("config.yaml", "environment.json", *_LOGS)
+_FILES = (*_DIGESTED, "checkpoint.pt", "failure.json", "summary.json")
 _MOST_JSON, _MOST_CHECKPOINT = 1 << 24, 1 << 36
 
 
@@ -116,6 +118,41 @@ class RunDirectory:
     def _check(self) -> None:
         if self._lease is not None:
             self._lease.check()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of what a run's summary belongs to: its configuration, its environment and its course."""
+    found = {}
+    for name in _DIGESTED:
+        try:
+            with open_plain(folder / name, MOST_LOG, links=False) as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found[name] = error.strerror or "not readable"
+    return found
+
+
+def changed(folder: Path, summary: Mapping[str, Any]) -> list[str] | None:
+    """Names of files that are not what they were when the run ended; None where the summary does not know."""
+    known = summary.get("files")
+    if not isinstance(known, dict) or "config.yaml" not in known:
+        return None
+    now = digests(folder)
+    return [name for name in _DIGESTED if now.get(name) != known.get(name)]
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """What became of a run: its summary, or its failure; None while neither can be relied on."""
+    summary = read_json(folder / "summary.json")
+    if summary is not None and summary.get("status") in FINISHED:
+        edited = changed(folder, summary)
+        if edited:
+            what = f"{', '.join(edited)} changed after the run ended"
+            return {"status": "changed", "message": what, "run_dir": str(folder)}
+        summary = None if edited is None else summary
+    return summary or read_json(folder / "failure.json")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

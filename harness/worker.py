@@ -82,7 +82,7 @@ def main() -> int:
     events = Events(out)
     try:
         config = RunConfig(**request["config"])
-        summary = run(config, results=request["results"], resume=True, fresh=request["fresh"], progress=events)
+        summary = run(config, results=request["results"], resume=True, replaces=request["replaces"], progress=events)
     except Locked as error:
         events.send("locked", message=str(error))
     except InputError as error:
