@@ -57,7 +57,7 @@ def run(
         resume: go on from the last checkpoint of an unfinished run, if there is one.
         fresh: delete an earlier run of the same key and start anew. Without it, a finished run is
             not repeated: its summary is returned.
-        replaces: repeat what ended so (see :func:`harness.store.outcome`), unless another process has done so meanwhile.
+        replaces: repeat a run that ended so (see :func:`harness.store.outcome`), unless it has been repeated since.
         model: ``(input_shape, outputs, **model_options) -> nn.Module``, instead of ``config.model``.
         benchmark: a benchmark object, instead of ``config.benchmark``.
         algorithm: an algorithm class, instead of ``config.algo``.

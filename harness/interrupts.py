@@ -1,4 +1,4 @@
-"""Ctrl-C between two meta-iterations and not within one, so that what is saved is a whole state; SIGTERM, SIGHUP likewise."""
+"""Ctrl-C between two meta-iterations and not within one, so that what is saved is whole; SIGTERM, SIGHUP likewise."""
 
 from __future__ import annotations
 

@@ -63,7 +63,8 @@ class Lease:
 
     def __init__(self, path: Path) -> None:
         self._path, self._token, self._beats = path, secrets.token_hex(16), 0
-        self._since = datetime.now(UTC).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._known = {"pid": os.getpid(), "host": platform.node(), "since": now, "token": self._token}
         self._ended = threading.Event()
         while not self._take():
             time.sleep(_LOOK / 10)
@@ -111,6 +112,7 @@ class Lease:
             self._file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o666)
             try:
                 _flock(self._file)
+                self._known["place"] = _place(self._file)
                 os.write(self._file, self._text())
                 os.fsync(self._file)
                 if self._publish(temporary, evidence):
@@ -173,17 +175,18 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._ended.wait(BEAT):
-            self._beats += 1
-            with suppress(OSError):
-                # By its number, not by its name: what another process has put in its place stays as it is.
-                os.pwrite(self._file, self._text(), 0)
-                os.fsync(self._file)
+            self._renew_once()
+
+    def _renew_once(self) -> None:
+        self._beats += 1
+        with suppress(OSError):
+            # By its number, not by its name: what another process has put in its place stays as it is.
+            os.pwrite(self._file, self._text(), 0)
+            os.fsync(self._file)
 
     def _text(self) -> bytes:
         """Always as long."""
-        holder = {"pid": os.getpid(), "host": platform.node(), "since": self._since}
-        known = {"place": _place(self._file), "token": self._token, "beats": f"{self._beats:010}"}
-        return json.dumps({**holder, **known}).encode()
+        return json.dumps({**self._known, "beats": f"{self._beats:010}"}).encode()
 
 
 class Silence:

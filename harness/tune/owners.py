@@ -7,7 +7,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from harness.lock import BEAT, PATIENCE, Lease, Silence, died, holder
+from harness import lock
+from harness.lock import Lease, Silence, died, holder
 
 log = logging.getLogger("harness")
 
@@ -52,12 +53,12 @@ class Owners:
             return False
         silence = self._silences.setdefault(name, Silence(file))
         before, now = silence.quiet, silence.look()
-        if before <= 2 * BEAT < now:
+        if before <= 2 * lock.BEAT < now:
             log.warning(
                 "%s waits for %s, which gives no sign of life in %s; after %g s it counts as dead",
-                what, holder(file), self._folder, PATIENCE,
+                what, holder(file), self._folder, lock.PATIENCE,
             )  # fmt: skip
-        return now >= PATIENCE
+        return now >= lock.PATIENCE
 
     def forget(self, name: str) -> None:
         """Remove what a dead process left."""
