@@ -99,8 +99,9 @@ class Lease:
     def _take(self) -> bool:
         """Whether it could be taken; else its file came or went meanwhile."""
         with suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.lstat(self._path).st_mode):
-                os.unlink(self._path)  # a pipe or a link is nobody's lease
+            found = os.lstat(self._path)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+                os.unlink(self._path)  # a pipe, a link or a giant is nobody's lease
         old = None
         with suppress(FileNotFoundError):
             old = os.open(self._path, os.O_RDWR | NOFOLLOW)
