@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -28,7 +30,7 @@ from harness.tune.config import TuneConfig
 from harness.tune.owners import Owner, Owners
 from harness.tune.plan import StudyPlan, plan
 from harness.tune.result import result_of, write_suite
-from harness.tune.slots import claim, filled, finished, recover
+from harness.tune.slots import claim, filled, finished, recover, spent
 from harness.tune.space import wishes
 from harness.tune.storage import open_storage
 from harness.tune.study import ATTRIBUTE, check, enter, load
@@ -320,6 +322,37 @@ def test_two_objectives_give_a_front_on_which_no_trial_beats_another(tmp_path):
     front = [trial["values"] for trial in result["front"]]
     assert sorted(front) == sorted(trial.values for trial in study.best_trials if trial.values)
     assert all((tmp_path / made.name / f"front-{trial['number']}.yaml").exists() for trial in result["front"])
+
+
+def test_time_in_which_nothing_ran_is_not_spent(tmp_path):
+    made = study_plan()
+    began = time.monotonic()
+    study = done(tmp_path, made, 1)
+    assert 0 < spent(study) <= time.monotonic() - began
+    storage = open_storage(str(tmp_path / "journal.log"))
+    owner = Owner(tmp_path / "workers")
+    trial_id = claim(study, storage, made, owner.name, 2)
+    storage.set_trial_user_attr(trial_id, "seconds", 7.0)  # what it said before it was killed
+    end(owner)
+    before = spent(study)
+    time.sleep(1.0)  # the machine is off, say
+    assert recover(study, storage, Owners(tmp_path / "workers")) == [1]
+    assert spent(study) == before > 7
+
+
+def test_a_clock_that_is_set_spends_nothing(tmp_path, monkeypatch):
+    class Later(datetime.datetime):
+        hours = 0
+
+        @classmethod
+        def now(cls, tz=None):
+            cls.hours += 1
+            return super().now(tz) + datetime.timedelta(hours=cls.hours)
+
+    monkeypatch.setattr("optuna.storages.journal._storage.datetime", Later)
+    study = done(tmp_path, study_plan(), 2)
+    assert study.trials[0].duration.total_seconds() > 3000
+    assert 0 < spent(study) < 1000
 
 
 def test_no_trial_begins_when_the_budget_is_spent(tmp_path):
