@@ -76,16 +76,17 @@ class Lease:
         return self._token.encode() in (_content(self._path) or b"")
 
     def check(self) -> None:
-        """Raise :class:`Lost` where another process has it now, :class:`HarnessError` where it is gone."""
+        """Raise :class:`Lost` where another process has or had it since, :class:`HarnessError` where all is gone."""
         if self.mine():
             return
         folder = self._path.parent
-        if not os.path.lexists(self._path):
+        try:
+            empty = not os.listdir(folder)
+        except OSError:
+            empty = True
+        if empty:
             raise HarnessError(f"{folder}: the run directory was removed while this run was working in it")
-        raise Lost(
-            f"{folder}: {_holder(self._path)}, and has taken it over from this one, "
-            f"which gave no sign of life for {PATIENCE:g} s; nothing more is written here"
-        )
+        raise Lost(f"{folder}: taken over from this process by {_after(self._path)}; nothing more is written here")
 
     def release(self) -> None:
         """Let others have it."""
@@ -295,6 +296,13 @@ def _name(content: bytes | None) -> tuple[str, str]:
     found = _document(content)
     pid, host, since = (one_line(found.get(key, "?"))[:80] for key in ("pid", "host", "since"))
     return (f"process {pid} on {host}", since) if found else ("an unknown process", "an unknown time")
+
+
+def _after(path: Path) -> str:
+    """Who has what another process had before."""
+    if not path.exists():
+        return f"one that has ended since, or {path.name} was removed"
+    return f"{holder(path)}, since it gave no sign of life for {PATIENCE:g} s"
 
 
 def _holder(path: Path) -> str:

@@ -126,7 +126,7 @@ def digests(folder: Path) -> dict[str, str]:
     for name in _DIGESTED:
         try:
             with open_plain(folder / name, MOST_LOG, links=False) as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # no BinaryIO
         except FileNotFoundError:
             continue
         except OSError as error:

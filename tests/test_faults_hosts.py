@@ -70,7 +70,9 @@ def test_who_renews_his_lease_keeps_it_and_who_does_not_loses_it_and_stops(tmp_p
         assert f"no sign of life of process {os.getpid()} on a for 1.5 s: taken over" in caplog.text
         second.check()
         held = path.read_bytes()
-        with pytest.raises(Lost, match=f"{os.getpid()} on b, since .* nothing more is written here"):
+        with pytest.raises(
+            Lost, match=f"taken over .* by process {os.getpid()} on b, since it gave .* nothing more is written here"
+        ):
             first.check()
         stop(second)
         held = path.read_bytes()
@@ -125,7 +127,10 @@ def test_two_that_take_over_the_same_lease_at_the_same_time_end_as_one(tmp_path)
 def test_a_lease_whose_file_goes_is_none(tmp_path):
     lease = Lease(tmp_path / "lock.json")
     (tmp_path / "lock.json").unlink()
-    with pytest.raises(HarnessError, match="removed"):
+    with pytest.raises(HarnessError, match="the run directory was removed"):
+        lease.check()
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(Lost, match=r"lock\.json was removed"):
         lease.check()
     lease.release()
 
@@ -182,7 +187,7 @@ def test_a_run_that_stood_still_is_taken_over_and_writes_nothing_once_it_goes_on
     first.join(60)
     assert first.exitcode == 1
     [line] = [line for line in (tmp_path / "first").read_text().splitlines() if line.startswith("error: ")]
-    assert "removed while this run was working in it" in line  # the other one has ended, and its lease with it
+    assert "taken over from this process by one that has ended since" in line
     assert {file.name: file.read_bytes() for file in only(results).iterdir()} == after
     lines = [json.loads(line) for line in (only(results) / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(1, SETTINGS["iterations"] + 1))
