@@ -81,6 +81,13 @@ def test_to_say_that_it_is_done_is_not_enough(run, tmp_path):
     assert harness.run(config, results=folder.parent, resume=True)["accuracy"]["tasks"] == 2
 
 
+def test_a_summary_that_is_a_link_is_none(run, tmp_path):
+    folder, _ = run
+    (folder / "summary.json").rename(tmp_path / "elsewhere.json")
+    (folder / "summary.json").symlink_to(tmp_path / "elsewhere.json")
+    assert [entry.state for entry in grid(str(suite(tmp_path)), folder.parent)] == ["unfinished"]
+
+
 def test_a_report_says_what_was_edited_and_what_nobody_could_know(tmp_path, capsys):
     for seed, name in enumerate(("config", "environment", "metrics", "older", "whole")):
         write_run(tmp_path / "runs", name=name, seed=seed)
