@@ -14,7 +14,8 @@ from cyclopts import App, CycloptsError, Parameter
 import harness
 from harness.errors import HarnessError
 from harness.foreign import one_line
-from harness.interrupts import INTERRUPTED
+from harness.interrupts import INTERRUPTED, terminable
+from harness.streams import leave_pipe, standard
 from harness.terminal.encoding import show_anything
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
@@ -154,7 +155,12 @@ class _Line(logging.Formatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
-    show_anything()
+    with standard():
+        show_anything()
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(_Line("%(levelname)s: %(message)s"))
     for level in (logging.INFO, logging.WARNING):
@@ -166,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     try:
         words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
-        with _stdout_for(words):
+        with terminable(), _stdout_for(words):  # so that whatever draws on the terminal leaves it as it was
             status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk shows here, and not after this program's last word
         return status if isinstance(status, int) else 0
@@ -185,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
+        leave_pipe()
         return 1
     except OSError as error:  # a full disk, a folder that is gone: the machine's fault, not the program's
         return _fail(str(error), 1)

@@ -19,13 +19,13 @@ from harness.machines import machine_in
 from harness.measure.environment import environment, usable_cores
 from harness.pool import Job, Pool
 from harness.resolve import Resolved
-from harness.store import read_json, write_json
+from harness.store import outcome, read_json, write_json
 from harness.suites import plan
 
 log = logging.getLogger("harness")
 
 #: ends of a run that are results or faults: not repeated unless asked for
-FAILED = ("diverged", "out_of_memory", "crashed", "refused")
+FAILED = ("diverged", "out_of_memory", "crashed", "refused", "changed")
 State = Literal["cached", "unfinished", "failed", "new"]
 
 
@@ -42,7 +42,7 @@ class Entry:
         if read_json(self.directory / "summary.json") and _may_change_unseen(completed):
             self.directory = _at_its_start(self.directory, completed)
         refuse_link(self.directory)
-        self.summary = read_json(self.directory / "summary.json") or read_json(self.directory / "failure.json") or {}
+        self.summary = outcome(self.directory) or {}
         self.asked = resolved.config.model_dump()
 
     @property
@@ -106,7 +106,7 @@ def compare(
         results: folder of run directories.
         assignments: ``KEY=VALUE``, over the suite's own settings.
         workers: processes at a time; None: one a GPU, or as many as the suite's threads leave room for.
-        retry: repeat runs that diverged, ran out of memory or crashed.
+        retry: repeat runs that diverged, ran out of memory or crashed, or whose files were changed since.
         mix: reuse runs made on another GPU or with another torch.
         watch: is told every event.
 
@@ -121,7 +121,7 @@ def compare(
         id(job): (job, entry)
         for entry in entries
         if entry.state in ("new", "unfinished") or (retry and entry.state == "failed")
-        for job in [Job(entry.asked, entry.directory, fresh=entry.state == "failed")]
+        for job in [Job(entry.asked, entry.directory, replaces=entry.summary if entry.state == "failed" else None)]
     }
     pool = Pool([job for job, _ in todo.values()], places(entries, workers))
     try:

@@ -25,7 +25,7 @@ from harness.progress import Progress, Silent
 from harness.resolve import Resolved, resolve
 from harness.setup import Setup, complete, set_up
 from harness.start import place_of
-from harness.store import FINISHED, RunDirectory
+from harness.store import FINISHED, RunDirectory, changed, outcome
 from harness.summary import summarise
 from harness.train import Trainer
 
@@ -43,6 +43,7 @@ def run(
     results: str | Path = Path("results/runs"),
     resume: bool = False,
     fresh: bool = False,
+    replaces: Mapping[str, Any] | None = None,
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
     algorithm: type[Algorithm] | None = None,
@@ -58,6 +59,7 @@ def run(
         resume: go on from the last checkpoint of an unfinished run, if there is one.
         fresh: delete an earlier run of the same key and start anew. Without it, a finished run is
             not repeated: its summary is returned. A finished run of fewer iterations is gone on from.
+        replaces: repeat a run that ended so (see :func:`harness.store.outcome`), unless it has been repeated since.
         model: ``(input_shape, outputs, **model_options) -> nn.Module``, instead of ``config.model``.
         benchmark: a benchmark object, instead of ``config.benchmark``.
         algorithm: an algorithm class, instead of ``config.algo``.
@@ -89,16 +91,22 @@ def run(
         refuse_link(directory.path)
         if not fresh:
             directory = _of_this_start(directory, setup, trial)
-        if not fresh and (finished := _finished(directory)):
+
+        def again() -> bool:
+            return fresh or (replaces is not None and outcome(directory.path) == replaces)
+
+        if not again() and (finished := _finished(directory)):
             return finished
         with terminable(), directory.claim():
             # Another process may have finished it, or left a checkpoint, until the directory became this one's.
-            if not fresh and (finished := _finished(directory)):
+            repeat = again()
+            if not repeat and (finished := _finished(directory)):
                 return finished
-            if directory.checkpoint_path.exists() and not (resume or fresh):
+            if directory.checkpoint_path.exists() and not (resume or repeat):
                 raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
-            resume = resume and directory.checkpoint_path.exists()
-            if not (resume or fresh):
+            edited = repeat and replaces is not None and replaces["status"] == "changed"
+            resume = resume and directory.checkpoint_path.exists() and not (fresh or edited)
+            if not (resume or repeat):
                 resume = begin_from_shorter(directory, setup)
             return _run(resolved, setup, directory, resume, trial, progress or Silent())
 
@@ -116,10 +124,15 @@ def _of_this_start(directory: RunDirectory, setup: Setup, trial: bool) -> RunDir
 
 
 def _finished(directory: RunDirectory) -> dict[str, Any] | None:
-    """The summary of a run that is not to be repeated."""
+    """The summary of a run that is not to be repeated; without digests of its files it says nothing."""
     summary = directory.summary()
     if summary is None or summary.get("status") not in FINISHED:
         return None
+    edited = changed(directory.path, summary)
+    if edited is None:
+        return None
+    if edited:
+        raise InputError(f"{directory.path}: {', '.join(edited)} changed after the run ended; allowed: --fresh")
     log.info("%s was finished before; add --fresh to run it again", directory.path)
     return {**summary, "run_dir": str(directory.path)}
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError
+from harness.foreign import open_plain, read_plain
 
 log = logging.getLogger("harness")
 
 #: how much of a file's end is compared with what a checkpoint knows of it
 _TAIL_BYTES = 4096
+#: bytes of a log: a run writes some hundred per meta-iteration
+MOST_LOG = 1 << 30
 #: for ``os.open``: a symbolic link is an error
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+_TEMPORARY = re.compile(r"[0-9a-f]{32}|\d+")  # digits: of earlier versions
 
 #: how long a file was, and a hash of its end
 Mark = tuple[int, str]
@@ -37,17 +46,20 @@ def refuse_link(path: Path) -> None:
         raise InputError(f"{path} is a symbolic link; allowed: a folder or a file of its own")
 
 
-def write(path: Path, content: bytes | memoryview) -> None:
+def write(path: Path, content: bytes | memoryview, allowed: Callable[[], None] = lambda: None) -> None:
     """Replace ``path`` by ``content`` in one step that survives a crash; raises :class:`HarnessError`.
 
     Whatever goes wrong, ``path`` is as it was or as it shall be, and no temporary file stays behind but that of
-    a process killed in the middle (see :func:`sweep`).
+    a process killed in the middle (see :func:`sweep`). ``allowed`` is asked last, and raises where it is not.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not the process's number: in two containers it may be the same.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(16)}")
     with told(path):
+        if path.exists() and not path.is_file():  # as root, /dev/null could be replaced
+            raise OSError(errno.EINVAL, "not a plain file")
         try:
-            temporary.unlink(missing_ok=True)
             _put(temporary, os.O_EXCL, content)
+            allowed()
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
@@ -64,7 +76,7 @@ def sweep(folder: Path, names: tuple[str, ...]) -> None:
     """Remove what :func:`write` left of these names in processes that were killed; nobody may be writing now."""
     for name in names:
         for left in folder.glob(f".{name}.*"):
-            if left.name.removeprefix(f".{name}.").isdigit():
+            if _TEMPORARY.fullmatch(left.name.removeprefix(f".{name}.")):
                 left.unlink(missing_ok=True)
 
 
@@ -78,14 +90,11 @@ def mark(path: Path) -> Mark:
     """What :func:`cut` needs to bring a file back to where it is now."""
     with told(path):
         try:
-            file = os.open(path, os.O_RDONLY | NOFOLLOW)
+            with open_plain(path, MOST_LOG, links=False) as file:
+                size = os.fstat(file.fileno()).st_size
+                return size, _tail(file.fileno(), size)
         except FileNotFoundError:
             return 0, ""
-        try:
-            size = os.fstat(file).st_size
-            return size, _tail(file, size)
-        finally:
-            os.close(file)
 
 
 def cut(path: Path, known: Mark) -> None:
@@ -94,9 +103,9 @@ def cut(path: Path, known: Mark) -> None:
     if not size and not path.exists():
         return
     with told(path):
-        if path.stat().st_nlink > 1:  # a copy made of hard links: the other name keeps what it has
-            write(path, path.read_bytes())
-        file = os.open(path, os.O_RDWR | NOFOLLOW)
+        if path.lstat().st_nlink > 1:  # a copy made of hard links: the other name keeps what it has
+            write(path, read_plain(path, MOST_LOG, links=False))
+        file = _plain(path, os.O_RDWR)
         try:
             now = os.fstat(file).st_size
             if now < size or _tail(file, size) != tail:
@@ -115,9 +124,22 @@ def _tail(file: int, size: int) -> str:
     return hashlib.sha256(os.pread(file, size - start, start)).hexdigest() if size else ""
 
 
+def _plain(path: Path, flags: int) -> int:
+    """Open for writing what is, or becomes, a plain file: a pipe would wait for a reader, a link lead elsewhere."""
+    refused = OSError(errno.EINVAL, "not a plain file", str(path))
+    try:
+        file = os.open(path, NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | flags, 0o666)
+    except OSError as error:
+        raise (refused if error.errno in (errno.ENXIO, errno.ELOOP) else error) from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise refused
+    return file
+
+
 def _put(path: Path, flags: int, content: bytes | memoryview, durable: bool = True) -> None:
     """Write all of ``content``, or leave the file as long as it was."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | NOFOLLOW | flags, 0o666)
+    file = _plain(path, os.O_WRONLY | os.O_CREAT | flags)
     try:
         before = os.fstat(file).st_size
         try:

@@ -1,4 +1,4 @@
-"""Ctrl-C between two meta-iterations and not within one, so that what is saved is a whole state; SIGTERM likewise."""
+"""Ctrl-C between two meta-iterations and not within one, so that what is saved is whole; SIGTERM, SIGHUP likewise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+# SIGHUP: the terminal has gone. Not where there is none, and not where somebody lets it be ignored, as nohup does.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 #: exit status of a command that was interrupted, as shells have it for SIGINT
 INTERRUPTED = 130
@@ -22,7 +25,7 @@ class Interrupt:
 
 @contextmanager
 def deferred() -> Iterator[Interrupt]:
-    """Turn the first SIGINT or SIGTERM inside into ``pending``; the second one of its kind interrupts at once.
+    """Turn the first SIGINT, SIGTERM or SIGHUP inside into ``pending``; the second one of its kind interrupts at once.
 
     Of its kind: a worker gets one of each where a terminal interrupts it and whoever started it.
     Python delivers signals to the main thread only: elsewhere this does nothing.
@@ -42,7 +45,7 @@ def deferred() -> Iterator[Interrupt]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM, as SIGINT, raise :class:`KeyboardInterrupt` inside."""
+    """Let SIGTERM and SIGHUP, as SIGINT, raise :class:`KeyboardInterrupt` inside."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -56,7 +59,8 @@ def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    ignored = [number for number in _SIGNALS[2:] if signal.getsignal(number) == signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in _SIGNALS if number not in ignored}
     try:
         yield
     finally:

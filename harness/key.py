@@ -31,7 +31,7 @@ BOOKKEEPING = frozenset(
     f"harness.{name}".rstrip(".")
     for name in (
         *("", "errors", "files", "foreign", "interrupts", "lock", "machines", "progress", "store"),
-        *("byvalue", "config", "key", "registry", "resolve", "sources", "strangers"),
+        *("byvalue", "config", "key", "registry", "resolve", "sources", "strangers", "streams", "yaml_core"),
         *("data", "datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
     )
 )

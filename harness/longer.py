@@ -11,7 +11,7 @@ from harness.files import write
 from harness.foreign import open_plain
 from harness.setup import Setup
 from harness.start import place_of
-from harness.store import RunDirectory
+from harness.store import RunDirectory, outcome
 
 log = logging.getLogger("harness")
 #: the checkpoint last: whatever ends this in between, without it nothing has begun
@@ -56,7 +56,7 @@ def _shorter(path: Path, setup: Setup) -> list[tuple[int, Path]]:
     name = path.name.rpartition("-")[0]
     for folder in path.parent.glob(f"{glob.escape(name)}-*"):
         run = RunDirectory(folder)
-        summary = run.summary() or {}
+        summary = outcome(folder) or {}
         done = summary.get("iterations")
         if summary.get("status") != "completed" or not isinstance(done, int) or done >= setup.config.iterations:
             continue

@@ -21,11 +21,11 @@ _LOCKED_SECONDS = 2.0
 
 @dataclass
 class Job:
-    """One run to do. ``result`` holds its summary, or why there is none, when it has ended."""
+    """One run to do, anew where ``replaces`` is what became of it. ``result`` is its summary, or why there is none."""
 
     config: dict[str, Any]
     directory: Path
-    fresh: bool = False
+    replaces: dict[str, Any] | None = None
     result: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,7 +78,7 @@ class Pool:
 
     def _start(self, job: Job, place: Place) -> None:
         config = job.config if place.device is None else {**job.config, "device": place.device}
-        request = {"config": config, "directory": str(job.directory), "fresh": job.fresh}
+        request = {"config": config, "directory": str(job.directory), "replaces": job.replaces}
         child = Child("harness.worker", request, place, self._events)
         self._running[child.number] = _Running(job, child)
 

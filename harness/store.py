@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.files import append, cut, mark, refuse_link, sweep, told, write
+from harness.files import MOST_LOG, append, cut, mark, refuse_link, sweep, told, write
 from harness.foreign import cannot_grow, open_plain, read_json_object
-from harness.lock import HOLDER, Lock
+from harness.lock import HOLDER, Lease, locked
 from harness.yaml_core import dumped
 
 #: a summary with one of these is a result and is never trained again by itself
@@ -19,7 +20,8 @@ FINISHED = ("completed", "diverged")
 _LOGS = ("metrics.jsonl", "evaluations.jsonl", "stationarity.jsonl")
 #: what a model or a plugin printed, where a grid did the run
 OUTPUT = "output.txt"
-_FILES = ("config.yaml", "environment.json", *_LOGS, "checkpoint.pt", OUTPUT, "failure.json", "summary.json")
+_DIGESTED = ("config.yaml", "environment.json", *_LOGS)
+_FILES = (*_DIGESTED, "checkpoint.pt", OUTPUT, "failure.json", "summary.json")
 _MOST_JSON, _MOST_CHECKPOINT = 1 << 24, 1 << 36
 
 
@@ -28,7 +30,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: Lock | None = None
+        self._lease: Lease | None = None
 
     def summary(self) -> dict[str, Any] | None:
         """``summary.json``, or None while there is none."""
@@ -45,15 +47,15 @@ class RunDirectory:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Inside, the directory is this process's own; it is made if need be. Raises as :class:`Lock` does."""
-        self._lock = Lock(self.path)
+        """Inside, the directory is this process's own; it is made if need be. Raises as :func:`locked` does."""
+        self._lease = locked(self.path)
         try:
             with told(self.path):
                 sweep(self.path, (*_FILES, HOLDER))
             yield
         finally:
-            self._lock.release()
-            self._lock = None
+            self._lease.release()
+            self._lease = None
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any], resume: bool) -> None:
         """Empty the directory of an earlier run's files unless ``resume``, and say what is run here, on what."""
@@ -67,7 +69,9 @@ class RunDirectory:
         write(self.path / "environment.json", _json(environment, indent=2))
 
     def discard(self) -> None:
-        """Remove this run's files, and the directory where nothing else is in it."""
+        """Remove this run's files, and the directory where nothing else is in it; not if it is another's by now."""
+        if self._lease is not None and not self._lease.mine():
+            return
         for name in (*_FILES, HOLDER):
             (self.path / name).unlink(missing_ok=True)
         try:
@@ -93,7 +97,7 @@ class RunDirectory:
         logs = {name: mark(self.path / name) for name in _LOGS}
         buffer = io.BytesIO()
         torch.save({**state, "logs": logs}, buffer)
-        write(self.checkpoint_path, buffer.getbuffer())
+        write(self.checkpoint_path, buffer.getbuffer(), self._check)
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The checkpoint, its tensors on the CPU."""
@@ -110,12 +114,46 @@ class RunDirectory:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, the last file of a run."""
-        self._check()
-        write(self.path / "summary.json", _json(summary, indent=2) + b"\n")
+        write(self.path / "summary.json", _json(summary, indent=2) + b"\n", self._check)
 
     def _check(self) -> None:
-        if self._lock is not None:
-            self._lock.check()
+        if self._lease is not None:
+            self._lease.check()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of what a run's summary belongs to: its configuration, its environment and its course."""
+    found = {}
+    for name in _DIGESTED:
+        try:
+            with open_plain(folder / name, MOST_LOG, links=False) as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # no BinaryIO
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found[name] = error.strerror or "not readable"
+    return found
+
+
+def changed(folder: Path, summary: Mapping[str, Any]) -> list[str] | None:
+    """Names of files that are not what they were when the run ended; None where the summary does not know."""
+    known = summary.get("files")
+    if not isinstance(known, dict) or "config.yaml" not in known:
+        return None
+    now = digests(folder)
+    return [name for name in _DIGESTED if now.get(name) != known.get(name)]
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """What became of a run: its summary, or its failure; None while neither can be relied on."""
+    summary = read_json(folder / "summary.json")
+    if summary is not None and summary.get("status") in FINISHED:
+        edited = changed(folder, summary)
+        if edited:
+            what = f"{', '.join(edited)} changed after the run ended"
+            return {"status": "changed", "message": what, "run_dir": str(folder)}
+        summary = None if edited is None else summary
+    return summary or read_json(folder / "failure.json")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -160,9 +198,9 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none that can be read."""
+    """A JSON object, or None where there is none that can be read; a symbolic link is none."""
     try:
-        return read_json_object(path, _MOST_JSON)
+        return read_json_object(path, _MOST_JSON, links=False)
     except (OSError, ValueError):
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from harness.errors import InputError, MissingData, unknown
 from harness.listing import suites
 from harness.resolve import Resolved, resolve
 from harness.settings import assign, read
+
+_MOST_RUNS = 10_000
 
 
 class Published(Settings):
@@ -59,6 +62,7 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     over_origins: dict[str, str] = {}
     for assignment in assignments:
         assign(RunConfig, assignment, over, over_origins)
+    _refuse_many(suite, path)
     runs: dict[str, Resolved] = {}
     missing: dict[str, MissingData] = {}
     for seed in suite.seeds:
@@ -90,6 +94,15 @@ def find(name: str) -> Path:
     if name not in known:
         raise unknown("suite", name, [*known, "FILE.yaml"])
     return known[name]
+
+
+def _refuse_many(suite: Suite, path: Path) -> None:
+    """A few lists of a few values each are more runs than anybody can wait for."""
+    lists = ([value for value in entry.values() if isinstance(value, list)] for entry in suite.grid)
+    runs = len(suite.seeds) * sum(math.prod(map(len, values)) for values in lists)
+    if runs > _MOST_RUNS:
+        many = f"{runs:,}" if runs < 10**15 else "more than 10^15"
+        raise InputError(f"{path}: grid: {many} runs; allowed: {_MOST_RUNS:,}")
 
 
 def _crossed(suite: Suite, origins: Mapping[str, str], folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.store import FINISHED
+from harness.store import FINISHED, digests
 
 if TYPE_CHECKING:
     from harness.setup import Setup
@@ -33,6 +33,7 @@ def summarise(
     (``definition_1``) are not known, where they were asked for and are not. ``trial``: a study chose among such runs.
     ``route``: whether the oracles' layers are written out (and why not), whether features of a shared body are computed
     once a task, and how far that was from the model's own forward before the first iteration.
+    ``files``: digests of what it belongs to, see :func:`harness.store.changed`.
     """
     trainer.count_wall()
     config, totals = setup.config, trainer.totals
@@ -42,6 +43,7 @@ def summarise(
         "schema": SCHEMA,
         "status": status,
         "run_dir": str(path),
+        "files": digests(path),
         "key": path.name.rpartition("-")[2],
         "algorithm": config.algo,
         "geometry": config.geometry,

@@ -92,7 +92,7 @@ def main(channel: int) -> int:
         config, directory = RunConfig(**request["config"]), Path(request["directory"])
         if Entry(resolve(config), directory.parent).directory != directory:
             raise InputError("its code or data have changed since this command began; allowed: the same command again")
-        summary = run(config, results=directory.parent, resume=True, fresh=request["fresh"], progress=events)
+        summary = run(config, results=directory.parent, resume=True, replaces=request["replaces"], progress=events)
     except Locked as error:
         events.send("locked", message=str(error))
     except InputError as error:

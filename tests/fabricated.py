@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from harness.store import digests
+
 # n = 100 parameters in three layers; ANIL convex adapts the last, ANIL nonconvex the last two.
 SIZES = {"block1.weight": 60, "block2.weight": 30, "head.weight": 10}
 _LAYERS = {"all": 3, "last:2": 2, "last:1": 1}
@@ -55,7 +57,14 @@ def write_run(results: Path, **settings: Any) -> Path:
     if config["stationarity_every"]:
         (folder / "stationarity.jsonl").write_text("".join(_stationarity(config, extra, done)))
     (folder / "summary.json").write_text(json.dumps(_summary(config, extra, done, folder)))
+    seal(folder)
     return folder
+
+
+def seal(folder: Path) -> None:
+    """Let its summary know its files as they are now."""
+    path = folder / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "files": digests(folder)}))
 
 
 def write_grid(results: Path, seeds: int = 5, steps: tuple[int, ...] = (1, 3, 5), **settings: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fabricated import seal
 
 from harness.child import Place
 from harness.cli import main
@@ -130,6 +131,7 @@ def test_runs_of_another_torch_are_not_mixed_in_unless_told(tmp_path):
     document = json.loads(file.read_text())
     document["packages"]["torch"] = "1.0"
     file.write_text(json.dumps(document))
+    seal(entry.directory)
     with pytest.raises(InputError, match=r"torch 1\.0.*--mix"):
         compare(path, results=tmp_path / "runs")
     assert compare(path, results=tmp_path / "runs", mix=True)[0].state == "cached"

@@ -14,6 +14,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from fabricated import write_run
@@ -24,10 +25,12 @@ from harness.datasets.pictures import read_picture
 from harness.datasets.store import stored
 from harness.datasets.zips import read_zip
 from harness.errors import HarnessError, InputError
+from harness.files import write
 from harness.problem.images import ClassImages
 from harness.report.runs import read_runs
 from harness.settings import read
 from harness.store import load_checkpoint
+from harness.tune.storage import open_storage
 
 GIB = 1 << 30
 
@@ -221,6 +224,51 @@ def test_an_odd_summary_in_the_results_is_no_result(unfinished, content):
     assert json.loads((folder / "summary.json").read_text())["status"] == "completed"
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [*FILES, "evaluations.jsonl", "checkpoint.pt", "failure.json", "lock.json"])
+def test_going_on_beside_a_file_that_is_no_plain_file_is_over_soon_and_leads_nowhere(unfinished, capsys, name, damage):
+    folder, words = unfinished
+    other = folder.parent / "good" / name
+    other.parent.mkdir()
+    other.write_text("mine")
+    DAMAGES[damage](folder / name)
+    if main(list(words)):
+        captured = capsys.readouterr().err
+        assert captured.startswith("error: ")
+        assert captured.count("\n") == 1
+        assert name in captured
+    else:  # nothing in it was needed
+        assert name != "metrics.jsonl"
+        assert json.loads((folder / "summary.json").read_text())["status"] == "completed"
+    assert other.read_text() == "mine"
+
+
+def test_a_pipe_that_somebody_reads_gets_nothing(unfinished, capsys):
+    folder, words = unfinished
+    reader = os.open(pipe(folder / "evaluations.jsonl"), os.O_RDONLY | os.O_NONBLOCK)
+    assert "evaluations.jsonl: not a plain file" in command(capsys, *words)
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+
+
+def test_a_result_replaces_no_device(tmp_path):
+    with pytest.raises(HarnessError, match="not a plain file"):
+        write(pipe(tmp_path / "null"), b"{}")
+    assert (tmp_path / "null").is_fifo()
+
+
+def test_a_suite_of_a_million_million_runs_is_refused_at_once(tmp_path, capsys):
+    began = time.process_time()
+    names = ("inner_lr", "outer_lr_w", "outer_lr_phi", "seed", "eval_tasks", "iterations")
+    grid = {name: [0.001 * n for n in range(1, 101)] for name in names}
+    (tmp_path / "suite.yaml").write_text(json.dumps({"title": "t", "grid": [grid]}))
+    line = command(capsys, "compare", tmp_path / "suite.yaml", "--results", tmp_path / "runs")
+    assert "suite.yaml: grid: 1,000,000,000,000 runs; allowed: 10,000" in line
+    (tmp_path / "suite.yaml").write_text(json.dumps({"title": "t", "grid": [{f"k{n}": [1, 2] for n in range(2000)}]}))
+    assert "grid: more than 10^15 runs" in command(capsys, "compare", tmp_path / "suite.yaml")
+    assert time.process_time() - began < 20
+
+
 # ---------------------------------------------------------------- YAML
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -306,6 +354,34 @@ def test_a_hostile_assignment_is_refused_in_one_line(tmp_path, capsys, text):
 def test_a_strangers_journal_is_refused_in_one_line(tmp_path, capsys, line):
     (tmp_path / "journal.log").write_bytes(line + b"\n")
     assert "journal.log" in command(capsys, "tune", "--benchmark", "sinusoid", "--trials", "1", "--out", tmp_path)
+
+
+JOURNALS = {
+    "a pipe": pipe,
+    "a sparse file of 20 GiB": lambda path: sparse(path, 20 * GIB),
+    "a device": lambda path: link(path, "/dev/zero"),
+    "a link that leads nowhere": lambda path: link(path, path.parent / "elsewhere"),
+}
+
+
+@pytest.mark.parametrize("damage", JOURNALS)
+def test_a_journal_that_is_no_plain_file_is_refused_in_one_line(tmp_path, capsys, damage):
+    words = ("tune", "--benchmark", "sinusoid", "--trials", "1", "--out", tmp_path / "out")
+    path = JOURNALS[damage](tmp_path / "journal.log")
+    assert "journal.log" in command(capsys, *words, "--storage", path)
+    assert [file.name for file in tmp_path.iterdir() if file.name != "out"] == ["journal.log"]
+    if damage == "a pipe":
+        assert "not a plain file" in command(capsys, *words, "--storage", f"sqlite:///{path}")
+        assert "not a plain file" in command(capsys, *words, "--storage", "/dev/zero")
+
+
+def test_a_lock_of_a_journal_that_leads_nowhere_holds_nobody(tmp_path, monkeypatch):
+    """What a killed process leaves of Optuna's own lock where the journal's path was a relative one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    link(tmp_path / "out" / "journal.log.lock", "out/journal.log")
+    optuna.create_study(storage=open_storage("out/journal.log"))
+    assert not os.path.lexists(tmp_path / "out" / "journal.log.lock")
 
 
 # ---------------------------------------------------------------- pictures, zips and kept images

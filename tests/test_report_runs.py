@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from fabricated import SIZES, first_below, write_run
+from fabricated import SIZES, first_below, seal, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 from search import search
@@ -150,7 +150,8 @@ def test_lines_that_cannot_be_trusted_are_left_out_and_named(tmp_path):
     path.write_text("\n".join(lines) + '\n{"iteration": 7, "lo')
     run = only(folder)
     assert run.metrics["iteration"].tolist() == [1, 3, 5, 6]
-    (fault,) = run.faults
+    fault, edited = run.faults
+    assert edited == f"{folder}: metrics.jsonl changed after the run ended"
     assert fault.endswith("metrics.jsonl: 3 lines left out, the first is line 2 (not a JSON object)")
 
 
@@ -237,6 +238,7 @@ def test_groups_differ_in_nothing_but_the_seed_and_say_in_what_they_differ(tmp_p
 def test_a_setting_that_is_left_to_torch_is_the_same_as_one_that_was_not_there_yet(tmp_path):
     older = write_run(tmp_path, seed=0) / "config.yaml"
     older.write_text(older.read_text().replace("tf32: null\n", ""))
+    seal(older.parent)
     write_run(tmp_path, seed=1)
     write_run(tmp_path, seed=0, tf32=False)
     groups = group_runs(read_runs([tmp_path])[0])

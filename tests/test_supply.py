@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 #: modules that open connections, besides libraries' own
@@ -111,10 +112,10 @@ def test_no_command_asks_the_network_but_data_prepare(tmp_path):
 # ---------------------------------------------------------------- constraints
 
 
-def pinned() -> dict[str, list[Requirement]]:
-    """The lines of the constraints file by name."""
+def pinned(file: str = "constraints.txt") -> dict[str, list[Requirement]]:
+    """The lines of a constraints file by name."""
     found: dict[str, list[Requirement]] = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
+    for line in (ROOT / file).read_text().splitlines():
         if line and not line.startswith("#"):
             requirement = Requirement(line)
             found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
@@ -139,6 +140,18 @@ def test_the_constraints_file_pins_every_dependency_at_a_version_that_is_allowed
         (version,) = (part.version for part in chosen[0].specifier)
         assert str(chosen[0].specifier) == f"=={version}"
         assert requirement.specifier.contains(version), f"{name}: run the command at the head of constraints.txt"
+
+
+def test_what_is_tested_at_its_lowest_version_is_the_lowest_that_is_allowed():
+    pins = pinned("constraints-lowest.txt")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = (project["optional-dependencies"][name] for name in ("test", "tune", "torchopt"))
+    for text in [*project["dependencies"], *(part for extra in extras for part in extra)]:
+        requirement = Requirement(text)
+        (pin,) = pins[canonicalize_name(requirement.name)]
+        (bound,) = (Version(part.version) for part in requirement.specifier if part.operator == ">=")
+        (lowest,) = (Version(part.version) for part in pin.specifier)
+        assert bound == lowest, f"{pin}: run the command at the head of that file"
 
 
 def test_the_constraints_file_says_how_it_was_made():

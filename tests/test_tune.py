@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -26,10 +28,10 @@ from harness.settings import gather, gather_as
 from harness.store import read_json
 from harness.suites import plan as plan_suite
 from harness.tune.config import TuneConfig
-from harness.tune.owners import Owner, dead
+from harness.tune.owners import Owner, Owners
 from harness.tune.plan import StudyPlan, plan
 from harness.tune.result import result_of, write_suite
-from harness.tune.slots import claim, filled, finished, recover
+from harness.tune.slots import claim, filled, finished, recover, spent
 from harness.tune.space import wishes
 from harness.tune.storage import open_storage
 from harness.tune.study import ATTRIBUTE, check, enter, load
@@ -68,6 +70,14 @@ def done(folder: Path, made: StudyPlan, trials: int, budget: float | None = None
     }
     work(request, io.StringIO())
     return load(open_storage(str(folder / "journal.log")), made.name)[0]
+
+
+def end(owner: Owner) -> None:
+    """What the system does when a process ends."""
+    lease = owner._lease
+    lease._ended.set()
+    lease._thread.join()
+    os.close(lease._file)
 
 
 def told(study: optuna.Study) -> list[tuple]:
@@ -221,9 +231,10 @@ def test_a_trial_of_a_dead_process_is_failed_and_done_again_with_its_parameters(
     for owner in (alive, died):
         trial_id = claim(study, storage, made, owner.name, 4)
         optuna.Trial(study, trial_id).suggest_float("outer_lr_w", 1e-4, 1e-1, log=True)
-    os.close(died._file)  # as the system does when a process ends
-    assert (dead(owners, alive.name), dead(owners, died.name)) == (False, True)
-    assert recover(study, storage, owners) == [3]
+    end(died)
+    known = Owners(owners)
+    assert (known.dead(alive.name, ""), known.dead(died.name, "")) == (False, True)
+    assert recover(study, storage, known) == [3]
     study = done(tmp_path, made, 4)
     assert [trial.state for trial in study.trials][2:4] == [TrialState.RUNNING, TrialState.FAIL]
     again = study.trials[4]
@@ -256,8 +267,8 @@ def test_a_trial_that_takes_its_processes_with_it_is_given_up_in_the_end(tmp_pat
         assert filled(study) == {}
         owner = Owner(tmp_path)
         claim(study, storage, made, owner.name, 1)
-        os.close(owner._file)
-        recover(study, storage, tmp_path, lambda owner: "killed by signal 9")
+        end(owner)
+        recover(study, storage, Owners(tmp_path), lambda owner: "killed by signal 9")
     [trial] = finished(study, 1)
     assert trial.user_attrs["message"] == "killed by signal 9"
     assert trial.params == made.default
@@ -326,6 +337,38 @@ def test_two_objectives_give_a_front_on_which_no_trial_beats_another(tmp_path):
     front = [trial["values"] for trial in result["front"]]
     assert sorted(front) == sorted(trial.values for trial in study.best_trials if trial.values)
     assert all((tmp_path / made.name / f"front-{trial['number']}.yaml").exists() for trial in result["front"])
+
+
+def test_time_in_which_nothing_ran_is_not_spent(tmp_path):
+    made = study_plan()
+    began = time.monotonic()
+    study = done(tmp_path, made, 1)
+    assert 0 < spent(study) <= time.monotonic() - began
+    storage = open_storage(str(tmp_path / "journal.log"))
+    owner = Owner(tmp_path / "workers")
+    trial_id = claim(study, storage, made, owner.name, 2)
+    storage.set_trial_user_attr(trial_id, "seconds", 7.0)  # what it said before it was killed
+    end(owner)
+    before = spent(study)
+    time.sleep(1.0)  # the machine is off, say
+    assert recover(study, storage, Owners(tmp_path / "workers")) == [1]
+    assert spent(study) == before > 7
+
+
+def test_a_clock_that_is_set_spends_nothing(tmp_path, monkeypatch):
+    class Later(datetime.datetime):
+        hours = 0
+
+        @classmethod
+        def now(cls, tz=None):
+            cls.hours += 1
+            return super().now(tz) + datetime.timedelta(hours=cls.hours)
+
+    Later.datetime = Later  # some versions import the class, some its module
+    monkeypatch.setattr("optuna.storages.journal._storage.datetime", Later)
+    study = done(tmp_path, study_plan(), 2)
+    assert study.trials[0].duration.total_seconds() > 3000
+    assert 0 < spent(study) < 1000
 
 
 def test_no_trial_begins_when_the_budget_is_spent(tmp_path):

@@ -107,6 +107,28 @@ def test_killed_workers_lose_no_trial_of_a_postgresql_server(tmp_path):
         check(kill_and_start_again(tmp_path, url))
 
 
+def test_who_waits_for_workers_that_left_nothing_says_so_and_goes_on(tmp_path):
+    """A folder that was copied without the files of its workers, which were killed."""
+    given = command(tmp_path, "--trials", "2", "--workers", "1")
+    first = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not begun(tmp_path):
+        time.sleep(0.02)
+    left = workers_of(first)
+    for process in (first.pid, *left):
+        os.kill(process, signal.SIGKILL)
+    first.wait()
+    shutil.rmtree(tmp_path / "journal.log.workers")
+    (tmp_path / "sitecustomize.py").write_text("from harness import lock\nlock.BEAT, lock.PATIENCE = 0.5, 3.0\n")
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")]), str(Path(__file__).parents[1])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    ended = subprocess.run(given, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == 0, ended.stderr
+    said = "s: trial 0 waits for an unknown process, which gives no sign of life"
+    assert said in " ".join(ended.stderr.split())
+    study = optuna.load_study(study_name="s", storage=open_storage(str(tmp_path / "journal.log")))
+    assert [trial.state.name for trial in study.trials].count("COMPLETE") == 2
+
+
 def test_an_interrupt_saves_what_runs_and_the_same_command_goes_on(tmp_path):
     given = command(tmp_path, "--trials", "2", iterations=400)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

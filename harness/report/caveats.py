@@ -43,6 +43,7 @@ def caveats(results: Sequence[GroupResult], headlines: dict[str, Headlines], row
         *_elsewhere(runs),
         *_counts(groups),
         *_sources(runs),
+        *_unsealed(runs),
         *(fault for run in runs for fault in run.faults),
     ]
 
@@ -220,6 +221,16 @@ def _counts(groups: Iterable[Group]) -> list[str]:
             if value != getattr(exact, kind) and group.same("iterations_done")
         ]
     return lines
+
+
+def _unsealed(runs: Sequence[Run]) -> list[str]:
+    count = sum(run.changed is None for run in runs)
+    why = "runs of an older version, or not of this program"
+    return (
+        [f"{count} of {len(runs)} runs have no digests of their files ({why}): whether they were edited is unknown"]
+        if count
+        else []
+    )
 
 
 def _sources(runs: Sequence[Run]) -> list[str]:

@@ -16,6 +16,7 @@ from harness.foreign import one_line
 from harness.report.columns import Columns, Log, read_log
 from harness.report.documents import number, read_mapping, read_object
 from harness.report.validity import cleaned, fault_of
+from harness.store import changed
 
 #: a folder with one of these is a run directory
 FILES = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json"}
@@ -59,8 +60,13 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """``environment.json``; empty where it cannot be read."""
-        return read_object(self.path / "environment.json")[0]
+        """``environment.json``; empty where it cannot be read, or is not the one of this run any more."""
+        return {} if "environment.json" in (self.changed or ()) else read_object(self.path / "environment.json")[0]
+
+    @cached_property
+    def changed(self) -> list[str] | None:
+        """Names of its files that were changed after it had ended; None where it was not recorded what they were."""
+        return changed(self.path, self.summary)
 
     @property
     def metrics(self) -> Columns:
@@ -81,8 +87,11 @@ class Run:
 
     @property
     def faults(self) -> list[str]:
-        """A line for each of its files of which something was left out."""
-        return [log.fault for log in (self._metrics, self._stationarity) if log.fault]
+        """A line for each of its files of which something was left out, and one for those that were changed."""
+        edited = (
+            [f"{one_line(self.path)}: {', '.join(self.changed)} changed after the run ended"] if self.changed else []
+        )
+        return [*(log.fault for log in (self._metrics, self._stationarity) if log.fault), *edited]
 
     def number(self, *keys: str) -> float:
         """The summary's finite number under these nested keys, else NaN."""
@@ -165,4 +174,5 @@ def _read(folder: Path) -> Run | str:
         return f"config.yaml: {fault}"
     if fault := fault_of(summary, config):
         return one_line(fault)
-    return Run(folder, cleaned(summary), config)
+    run = Run(folder, cleaned(summary), config)
+    return "config.yaml: changed after the run ended" if "config.yaml" in (run.changed or ()) else run

@@ -13,6 +13,7 @@ from harness.child import Child, Heard, Place
 from harness.errors import HarnessError
 from harness.files import append
 from harness.store import OUTPUT
+from harness.tune.owners import Owners
 from harness.tune.plan import StudyPlan
 from harness.tune.slots import filled, finished, recover, spent
 
@@ -34,6 +35,8 @@ class Crew:
     ) -> None:
         self._study, self._storage, self._plan, self._watch = study, storage, plan, watch
         self._request, self._places = request, list(places)
+        # Workers on a database may have other folders; it has a heartbeat of its own.
+        self._owners = Owners(Path(request["owners"]), complete=not isinstance(storage, optuna.storages.RDBStorage))
         self._running: dict[int, _Worker] = {}
         self._ended: dict[str, str] = {}
         self._events: queue.Queue[Heard] = queue.Queue()
@@ -59,16 +62,15 @@ class Crew:
             raise
 
     def _work(self) -> None:
-        owners = Path(self._request["owners"])
         while True:
             if self._running or not self._stopping:
-                recover(self._study, self._storage, owners, self._ended.get)
+                recover(self._study, self._storage, self._owners, self._ended.get)
             if not self._stopping:
                 self._start()
                 if not self._running and self._done():
                     return
             elif not self._running:
-                recover(self._study, self._storage, owners)
+                recover(self._study, self._storage, self._owners)
                 return
             self._listen(_POLL_SECONDS)
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InputError
+from harness.files import MOST_LOG
+from harness.foreign import open_plain
 from harness.unbiased import smoothed
 
 _WHOLE = ("loss", "accuracy", "seconds", "memory")
@@ -155,5 +157,8 @@ def _cost(run: Path, iteration: int, measure: str) -> float | None:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        yield from map(json.loads, path.read_text().splitlines())
+    try:
+        with open_plain(path, MOST_LOG, links=False) as file:
+            yield from map(json.loads, file)
+    except FileNotFoundError:
+        pass

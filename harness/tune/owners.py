@@ -1,16 +1,16 @@
-"""Which processes are still alive: each holds a lock on a file of its own, which its death releases."""
+"""Which processes are still alive: each has a lease on a file of its own, as runs have (:mod:`harness.lock`)."""
 
 from __future__ import annotations
 
-import os
+import logging
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # no such locks here: then nobody is ever found dead
-    fcntl = None  # type: ignore[assignment]
+from harness import lock
+from harness.lock import Lease, Silence, died, holder
+
+log = logging.getLogger("harness")
 
 
 class Owner:
@@ -18,37 +18,53 @@ class Owner:
 
     def __init__(self, folder: Path) -> None:
         self.name = uuid.uuid4().hex
-        self._path = folder / f"{self.name}.lock"
-        self._file: int | None = None
-        while self._file is None:
+        self._folder, self._lease = folder, None
+        while self._lease is None:
             folder.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # whoever was the last has just removed the folder
-                self._file = os.open(self._path, os.O_CREAT | os.O_RDWR)
-        if fcntl is not None:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+                self._lease = Lease(_file(folder, self.name))
 
     def leave(self) -> None:
         """This process has no trial any more."""
-        if self._file is not None:
-            self._path.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = None
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
             with suppress(OSError):  # others are still there
-                self._path.parent.rmdir()
+                self._folder.rmdir()
 
 
-def dead(folder: Path, name: str) -> bool:
-    """Whether the process of that name has died. One that left no file in ``folder`` works elsewhere: not known."""
-    try:
-        file = os.open(folder / f"{name}.lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        if fcntl is None:
+class Owners:
+    """What this process knows of the others that work on a study, whose files are in ``folder``."""
+
+    def __init__(self, folder: Path, complete: bool = True) -> None:
+        self._folder, self._complete = folder, complete
+        self._silences: dict[str, Silence] = {}
+
+    def dead(self, name: str, what: str) -> bool:
+        """Whether the process of that name has died, by its kernel or by its silence, of which a line is said.
+
+        One that left no file is silent, where this folder has the files of all (``complete``); else it works with
+        another folder, and nothing is known of it. ``what`` waits for it, in words.
+        """
+        file = _file(self._folder, name)
+        if died(file):
+            return True
+        if not (self._complete or file.exists()):
             return False
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(file)
-    return True
+        silence = self._silences.setdefault(name, Silence(file))
+        before, now = silence.quiet, silence.look()
+        if before <= 2 * lock.BEAT < now:
+            log.warning(
+                "%s waits for %s, which gives no sign of life in %s; after %g s it counts as dead",
+                what, holder(file), self._folder, lock.PATIENCE,
+            )  # fmt: skip
+        return now >= lock.PATIENCE
+
+    def forget(self, name: str) -> None:
+        """Remove what a dead process left."""
+        self._silences.pop(name, None)
+        _file(self._folder, name).unlink(missing_ok=True)
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.lock"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.problem.search_space import Choice, Range
-from harness.tune.owners import dead
+from harness.tune.owners import Owners
 from harness.tune.plan import StudyPlan
 from harness.tune.space import Space
 
@@ -51,9 +50,11 @@ def finished(study: optuna.Study, trials: int) -> list[FrozenTrial]:
 
 
 def spent(study: optuna.Study) -> float:
-    """Seconds of all trials of a study, added up, those of dead processes too."""
-    trials = study.get_trials(deepcopy=False)
-    return float(sum(trial.duration.total_seconds() for trial in trials if trial.duration is not None))
+    """Seconds in which trials of a study were at work, added up, those of dead and running processes too.
+
+    Each process counts its own, by a clock that nobody sets.
+    """
+    return float(sum(trial.user_attrs.get("seconds", 0.0) for trial in study.get_trials(deepcopy=False)))
 
 
 def claim(
@@ -91,7 +92,7 @@ def claim(
 def recover(
     study: optuna.Study,
     storage: optuna.storages.BaseStorage,
-    owners: Path,
+    owners: Owners,
     gone: Callable[[str], str | None] = lambda owner: None,
 ) -> list[int]:
     """Fail the trials whose process has died, which frees their places; returns their numbers.
@@ -104,10 +105,10 @@ def recover(
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get("owner", "")
-        if owner and dead(owners, owner):
+        if owner and owners.dead(owner, f"{study.study_name}: trial {trial.number}"):
             fail(study, storage, trial, gone(owner))
             found.append(trial.number)
-            (owners / f"{owner}.lock").unlink(missing_ok=True)
+            owners.forget(owner)
     return found
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal._file import LOCK_FILE_SUFFIX
 
 from harness.errors import InputError
-from harness.foreign import one_line
+from harness.files import append, write
+from harness.foreign import one_line, read_plain
 
 log = logging.getLogger("harness")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -20,12 +24,15 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 #: seconds between signs of life in a database, and without one before a trial counts as dead
 HEARTBEAT, GRACE = 10, 60
 _CONNECT_SECONDS = 10
+#: bytes; a trial takes some thousand of them
+_MOST_JOURNAL = 1 << 27
 
 
 def open_storage(where: str) -> optuna.storages.BaseStorage:
     """The storage at ``where``: a journal's path, or a URL of SQLAlchemy; raises :class:`InputError`."""
     if "://" not in where:
         return _journal(Path(where))
+    _refuse_pipe(where)
     timeout = "timeout" if where.startswith("sqlite") else "connect_timeout"
     options = {"connect_args": {timeout: _CONNECT_SECONDS}} if where.startswith(("sqlite", "postgres", "mysql")) else {}
     try:
@@ -43,12 +50,23 @@ def open_storage(where: str) -> optuna.storages.BaseStorage:
         ) from None
 
 
+def _refuse_pipe(url: str) -> None:
+    """SQLite would wait for a pipe, or read a device, for ever."""
+    from sqlalchemy.engine import make_url
+
+    file = make_url(url).database if url.startswith("sqlite") and "?" not in url else None
+    if file and os.path.exists(file) and not os.path.isfile(file):
+        raise InputError(f"--storage {url}: not a plain file; allowed: a journal file, or the URL of a database")
+
+
 def _journal(path: Path) -> optuna.storages.BaseStorage:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():  # one that leads nowhere would be written through
+            raise OSError(errno.ELOOP, "a symbolic link")
         if path.exists():
             repair(path)
-        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path), _lock(path)))
     except OSError as error:
         raise InputError(f"--storage {path}: {error.strerror}; allowed: a file that can be written") from None
     except Exception as error:  # what is in a stranger's journal may be of any kind
@@ -61,29 +79,39 @@ def repair(path: Path) -> None:
 
     What is taken out goes to ``PATH.torn``. A file that is no journal at all is refused and left alone.
     """
-    if _sound(path.read_bytes()):
+    if _sound(read_plain(path, _MOST_JOURNAL)):
         return
-    lock = JournalFileSymlinkLock(str(path))
+    lock = _lock(path)
     lock.acquire()
     try:
-        content = path.read_bytes()
+        content = read_plain(path, _MOST_JOURNAL)
         kept, torn = _sorted_out(content)
         if not torn:
             return
         if not kept:
             raise ValueError("not a journal")
-        with Path(f"{path}.torn").open("ab") as file:
-            file.writelines(line + b"\n" for line in torn)
+        append(Path(f"{path}.torn"), b"".join(line + b"\n" for line in torn))
         whole = b"".join(line + b"\n" for line in kept)
         if content.startswith(whole):
             with path.open("r+b") as file:  # in place: others may have it open
                 file.truncate(len(whole))
         else:
-            path.with_suffix(".repaired").write_bytes(whole)
-            path.with_suffix(".repaired").replace(path)
+            write(path, whole)
         log.warning("%s: %d torn lines taken out, kept in %s.torn", path, len(torn), path)
     finally:
         lock.release()
+
+
+def _lock(path: Path) -> JournalFileOpenLock:
+    """Optuna's lock of a journal that is a file and no link.
+
+    Its link has the journal's path as it was given: a relative one, or one of a folder that was moved, leads nowhere,
+    and where a killed process left such a link, Optuna waits for it without end. A file goes after 30 seconds.
+    """
+    left = Path(f"{path}{LOCK_FILE_SUFFIX}")
+    if left.is_symlink() or (left.exists() and not left.is_file()):
+        left.unlink()
+    return JournalFileOpenLock(str(path))
 
 
 def _sound(content: bytes) -> bool:

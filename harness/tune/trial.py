@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness")
 _LOCKED_SECONDS = 2.0
+#: how much of what a killed process did for a trial may be missing in what the study has spent
+_COUNT_SECONDS = 10.0
 #: why a run was stopped
 PRUNED, REACHED = "pruned", "target reached"
 Send = Callable[..., None]
@@ -41,6 +43,16 @@ class Watch:
         self._part = plan.objective.parts[0]
         self._reported: set[int] = set()
         self._config: RunConfig | None = None
+        self._began = self._counted = time.monotonic()
+
+    def count(self) -> None:
+        """Tell Optuna how long this trial has been at work here."""
+        self._counted = time.monotonic()
+        self._trial.set_user_attr("seconds", self._counted - self._began)
+
+    def waited(self, seconds: float) -> None:
+        """So long nothing was done for this trial."""
+        self._began += seconds
 
     def begin(self, config: RunConfig, done: int) -> None:
         """Training starts, or goes on after ``done`` iterations, whose measurements are on disk."""
@@ -51,6 +63,8 @@ class Watch:
     def trained(self, record: dict[str, Any]) -> None:
         """See :class:`Progress`."""
         self._send("trained", iteration=record["iteration"], loss=record["loss"])
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
+            self.count()
 
     def evaluated(self, split: str, done: int, total: int) -> None:
         """See :class:`Progress`."""
@@ -123,7 +137,10 @@ def _run(
         directory = Entry(resolve(config), results).directory
         trial.set_user_attr("run_dir", str(directory))
         watch = Watch(trial, plan, directory, send)
-        summary = _run_alone(config, results, watch)
+        try:
+            summary = _run_alone(config, results, watch)
+        finally:
+            watch.count()
     except InputError as error:
         return "refused", str(error), None
     except Exception as error:  # whatever a plugin raises is this trial's own
@@ -147,6 +164,7 @@ def _run_alone(config: RunConfig, results: Path, watch: Watch) -> dict[str, Any]
             return run(config, results=results, resume=True, progress=watch, trial=True)
         except Locked:
             time.sleep(_LOCKED_SECONDS)
+            watch.waited(_LOCKED_SECONDS)
 
 
 def _tell(
