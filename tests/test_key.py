@@ -319,22 +319,21 @@ def key_of(model) -> str:
     return run_key(*complete(resolve(RunConfig(**TINY), model=model)))
 
 
-@pytest.mark.parametrize(
-    "made",
-    {
-        "closures": lambda by: scaled(by),
-        "partial": lambda by: functools.partial(parts, layers=by),
-        "defaults": lambda by: lambda shape, outputs, held=by: plain(shape, outputs),
-        "an object": lambda by: Callable_(by),
-        "a method": lambda by: Callable_(by).__call__,
-        "tensors": lambda by: Callable_(torch.full((3,), float(by))),
-        "arrays": lambda by: Callable_({"a": np.full(3, by)}),
-        "functions": lambda by: Callable_(scaled(by)),
-        "sets": lambda by: Callable_({"a", "b", str(by)}),
-        "something that holds itself": lambda by: (lambda held: held.append(held) or Callable_(held))([by]),
-    }.values(),
-    ids=str,
-)
+HELD = {
+    "closures": lambda by: scaled(by),
+    "partial": lambda by: functools.partial(parts, layers=by),
+    "defaults": lambda by: lambda shape, outputs, held=by: plain(shape, outputs),
+    "an object": lambda by: Callable_(by),
+    "a method": lambda by: Callable_(by).__call__,
+    "tensors": lambda by: Callable_(torch.full((3,), float(by))),
+    "arrays": lambda by: Callable_({"a": np.full(3, by)}),
+    "functions": lambda by: Callable_(scaled(by)),
+    "sets": lambda by: Callable_({"a", "b", str(by)}),
+    "something that holds itself": lambda by: (lambda held: held.append(held) or Callable_(held))([by]),
+}
+
+
+@pytest.mark.parametrize("made", HELD.values(), ids=list(HELD))
 def test_objects_are_told_apart_by_what_they_hold(made):
     assert key_of(made(1)) == key_of(made(1))
     assert key_of(made(1)) != key_of(made(2))
