@@ -120,7 +120,7 @@ def agreed(
     """The fastest route on which the oracles and ``engine`` agree with the module's own forward on ``batch``: the cut
     of the network, why its layers are not to be written out (empty where they may be), and the largest error.
 
-    First what ``problem`` says; then without written-out layers; then without a shared body. Losses, predictions,
+    Every cut in turn, with written-out layers and without; at last none. Losses, predictions,
     and one inner step's gradients of every kind are compared (see :mod:`harness.problem.own_forward`), at separate
     batch statistics, the only ones that a module knows by itself. Raises :class:`InputError` where no route agrees.
     """
@@ -129,35 +129,35 @@ def agreed(
     inner = dataclasses.replace(inner, inner_lr=own.inner_lr)
     tolerance = TOLERANCE if own.query[0].dtype == torch.float64 else COARSE
     distrust, why = "", ""
-    for at in (network, network, network.whole()):
-        tried = Problem(problem.algorithm, at, inner, distrust)
-        evaluator = Native(tried, "recursion")
-        written_out = evaluator.stack is not None
-        try:
-            error = oracle_error(evaluator, own, batch)
-            if not written_out:  # which do not use the module
-                error = max(error, cut_error(at, own, batch))
-            if issubclass(engine, Native):
-                error = max(error, engine_error(engine(tried, strategy), own, batch))
-            why = f"relative error {error:.1g}"
-        except NotSupported:
-            raise
-        except Exception as failure:  # whatever a layer raises that is called in another way than its module calls it
-            if is_out_of_memory(failure):
+    for at in network.cuts():
+        for _ in range(2):  # with layers that are written out, and without
+            tried = Problem(problem.algorithm, at, inner, distrust)
+            evaluator = Native(tried, "recursion")
+            written_out = evaluator.stack is not None
+            try:
+                error = oracle_error(evaluator, own, batch)
+                if not written_out:  # which do not use the module
+                    error = max(error, cut_error(at, own, batch))
+                if issubclass(engine, Native):
+                    error = max(error, engine_error(engine(tried, strategy), own, batch))
+                why = f"relative error {error:.1g}"
+            except NotSupported:
                 raise
-            error, why = float("inf"), first_sentence(failure)
-        if error <= tolerance:
-            break
-        if written_out:
+            except Exception as failure:  # whatever a layer raises that is called in another way than its module does
+                if is_out_of_memory(failure):
+                    raise
+                error, why = float("inf"), first_sentence(failure)
+            if error <= tolerance:
+                if not issubclass(engine, Native):
+                    error = max(error, _by_peer(engine, tried, strategy, own, batch, tolerance))
+                return at, distrust, error
+            if not written_out:
+                break
             distrust = f"written out, the layers give another result than the model's own forward ({why})"
-    else:
-        raise InputError(
-            f"as a function of its parameters it gives another result than when it is called ({why}); "
-            f"allowed: models that use every parameter by its own name, not a copy kept by a hook, list or closure"
-        )
-    if not issubclass(engine, Native):
-        error = max(error, _by_peer(engine, tried, strategy, own, batch, tolerance))
-    return at, distrust, error
+    raise InputError(
+        f"as a function of its parameters it gives another result than when it is called ({why}); "
+        f"allowed: models that use every parameter by its own name, not a copy kept by a hook, list or closure"
+    )
 
 
 def _by_peer(

@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.engines.engine import Engine
+    from harness.problem.algorithm import Algorithm
 
 
 def verify(
-    algorithms: Sequence[str] | None = None,
+    algorithms: Sequence[str | type[Algorithm]] | None = None,
     engines: Sequence[str | type[Engine]] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -24,7 +25,7 @@ def verify(
     central differences of L_D(adapt(w, phi), phi), where it claims to be exact with an inner loop of its own.
     In float32 (:mod:`harness.proof.float32`) on a few tasks of every benchmark whose data are there, initial and
     trained: the median over tasks of the error against the witness in float64 may be twice the best peer's.
-    ``algorithms`` and ``engines`` default to all that are registered and installed; an engine may also
+    ``algorithms`` and ``engines`` default to all that are registered and installed; either may also
     be given as a class.
 
     Returns ``{"ok": bool, "rows": [...]}`` with one row a comparison: ``algorithm``, ``geometry``,

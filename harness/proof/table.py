@@ -38,13 +38,14 @@ TOLERANCE = {
 
 
 def rows_of(
-    algorithms: Sequence[str] | None,
+    algorithms: Sequence[str | type[Algorithm]] | None,
     engines: Sequence[str | type[Engine]] | None,
     seed: int,
     progress: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     """See :func:`harness.proof.verify`."""
-    chosen = [registered_algorithms().get(name) for name in algorithms or registered_algorithms().names()]
+    known = registered_algorithms()
+    chosen = [known.get(item) if isinstance(item, str) else item for item in algorithms or known.names()]
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     problems = small_problems(seed)

@@ -26,7 +26,7 @@ from harness.setup import DTYPES
 from harness.timing.config import TimeConfig
 
 #: what was found of the models that were examined in this process
-_SEEN: dict[tuple[object, ...], tuple[bool, str]] = {}
+_SEEN: dict[tuple[object, ...], tuple[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Cell:
     phi: Tensor
     batch: TaskBatch
     chunks: TaskChunks
-    #: whether its network is cut, and why its layers are not written out, if they are not
-    seen: tuple[bool, str]
+    #: how its network is cut, and why its layers are not written out, if they are not
+    seen: tuple[str, str]
 
     def meta_gradient(self) -> None:
         """Evaluate once."""
@@ -99,7 +99,7 @@ def make_cell(
     benchmark: Benchmark,
     batch: TaskBatch,
     device: torch.device,
-    seen: tuple[bool, str] | None = None,
+    seen: tuple[str, str] | None = None,
 ) -> Cell:
     """Build the cell called ``name``; raises :class:`NotSupported` where its engine cannot.
 
@@ -128,7 +128,7 @@ def make_cell(
             route = examined(problem, kind, name.strategy, batch.chunk(0, 2), outputs, second_order, benchmark.model)
             _SEEN[about] = route.problem.network.cut, route.problem.distrust
         seen = _SEEN[about]
-    problem = dataclasses.replace(problem, network=network if seen[0] else network.whole(), distrust=seen[1])
+    problem = dataclasses.replace(problem, network=Network(module, network.adapt, seen[0]), distrust=seen[1])
     engine = kind(problem, name.strategy)
     chunks = TaskChunks(config.task_chunk, batch.tasks, engine.tasks_at_once(batch.tasks, device))
     return Cell(name, engine, *network.initial(), batch, chunks, seen)

@@ -55,7 +55,7 @@ def _above_what_is_there(cell: Cell, device: torch.device) -> int:
 
 
 def _child(
-    sending: multiprocessing.connection.Connection, name: Name, config: TimeConfig, threads: int, seen: tuple[bool, str]
+    sending: multiprocessing.connection.Connection, name: Name, config: TimeConfig, threads: int, seen: tuple[str, str]
 ) -> None:
     try:
         sending.send(_peak(name, config, threads, seen))
@@ -68,7 +68,7 @@ def _child(
 
 
 @freed_memory_kept()  # as where it was timed
-def _peak(name: Name, config: TimeConfig, threads: int, seen: tuple[bool, str]) -> int:
+def _peak(name: Name, config: TimeConfig, threads: int, seen: tuple[str, str]) -> int:
     torch.set_num_threads(threads)
     device = torch.device("cpu")
     benchmark = registry.benchmarks().get(config.benchmark)()
