@@ -32,7 +32,7 @@ class Vectors(Benchmark):
     def draw(self, split, first, tasks, *, seed, ways, shots, queries, device, dtype):
         drawn = []
         for task in range(first, first + tasks):
-            generator = torch.Generator().manual_seed(1000 * task + len(split))
+            generator = torch.Generator().manual_seed(10**6 * seed + 1000 * task + len(split))
             drawn.append([])
             for each in (shots, queries):
                 x = torch.randn(ways * each, *self.input_shape, generator=generator, dtype=torch.float64)
