@@ -56,9 +56,15 @@ class RunConfig(Settings):
     adapt: str | None = Field(
         default=None, min_length=1, description="parameters in w: all, last:K or a regex; unset: the geometry's"
     )
-    benchmark: str = Field(default="glyphs", min_length=1, description="family of tasks, see `harness list`")
+    benchmark: str = Field(
+        default="glyphs",
+        min_length=1,
+        description="family of tasks, see `harness list`; or module:Class, FILE.py:Class",
+    )
     model: str | None = Field(
-        default=None, min_length=1, description="cnn, mlp, coupled or module:function; unset: the benchmark's"
+        default=None,
+        min_length=1,
+        description="cnn, mlp, coupled, module:function or FILE.py:function; unset: the benchmark's",
     )
     model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
     algo_options: dict[str, Any] = Field(default={}, description="options of the algorithm, as {l2: 0.01}")

@@ -1,0 +1,205 @@
+"""A model and tasks of one's own, in a file, through every door: what works, and what is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import harness
+from harness import InputError, RunConfig
+from harness.cli import main
+from harness.named import brief
+from harness.resolve import resolve
+
+MINE = """
+import torch
+from pydantic import BaseModel
+from torch import nn
+import harness
+
+def net(input_shape, outputs, width=4):
+    return nn.Sequential(nn.Linear(input_shape[0], width), nn.Tanh(), nn.Linear(width, outputs))
+
+class Points(harness.Benchmark):
+    name, summary, version = "points", "noise around centres", "1"
+    input_shape = (3,)
+    defaults = {"ways": 2, "shots": 3, "queries": 3, "inner_lr": 0.05}
+
+    class Options(BaseModel):
+        spread: float = 1.0
+
+    def check(self, ways, shots, queries):
+        if ways > 7:
+            raise harness.InputError(f"ways {ways}: allowed: 1 to 7")
+
+    def draw(self, split, first, tasks, *, seed, ways, shots, queries, device, dtype):
+        stream = ["train", "validation", "test"].index(split)
+        drawn = [self.task(torch.Generator().manual_seed(1000 * seed + 10 * t + stream), ways, shots, queries)
+                 for t in range(first, first + tasks)]
+        return harness.TaskBatch(*(torch.stack(part).to(device) for part in zip(*drawn)))
+
+    def task(self, generator, ways, shots, queries):
+        centres = torch.randn(ways, 1, 3, generator=generator)
+        def points(each):
+            x = centres + self.options.spread * torch.randn(ways, each, 3, generator=generator)
+            return x.flatten(0, 1), torch.arange(ways).repeat_interleave(each)
+        return *points(shots), *points(queries)
+
+points = Points(Points.Options(spread=0.5))
+made = net((3,), 2)
+
+class Nameless(Points):
+    name = "a/b"
+class Half(harness.Benchmark):
+    name, summary, version = "half", "no tasks", "1"
+class Broken(Points):
+    def __init__(self, options=None, root=None): raise LookupError("no such\\npoints")
+def no_module(): return 3
+def fails(): raise LookupError("two\\nlines")
+def wrong_size(): return nn.Sequential(nn.Linear(3, 7))
+"""
+TINY = {"iterations": 1, "meta_batch": 2, "eval_tasks": 2, "inner_steps": 1}
+SMALL = [word for name, value in TINY.items() for word in ("--" + name.replace("_", "-"), str(value))]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The current folder, with ``mine.py`` in it, where Python does not look."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition("_")[0] == "mine"]:
+        del sys.modules[name]
+
+
+def told(capsys, *words) -> dict:
+    assert main([*map(str, words), "--json"]) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, *words) -> str:
+    assert main([*map(str, words)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert not list(Path().glob("runs/*"))
+    return line
+
+
+@pytest.mark.parametrize("name", ["mine:Points", "./mine.py:Points", "mine:points"])
+def test_run_takes_tasks_of_a_file_with_their_defaults(folder, capsys, name):
+    summary = told(capsys, "run", *SMALL, "--benchmark", name, "--model", "./mine.py:net", "--results", "runs")
+    config = yaml.safe_load((Path(summary["run_dir"]) / "config.yaml").read_text())
+    assert (config["ways"], config["shots"], config["inner_lr"]) == (2, 3, 0.05)
+    assert config["benchmark_options"] == {"spread": 0.5 if name == "mine:points" else 1.0}
+    assert Path(summary["run_dir"]).name.startswith("anil-convex_points_2w3s_N1_s0-")
+    assert brief(config["benchmark"]) == name.removeprefix("./")
+    again = harness.run(RunConfig(**config), results="runs")  # what is recorded can be run as it is
+    assert again["run_dir"] == summary["run_dir"]
+
+
+def test_the_key_knows_the_tasks(folder):
+    def key(**settings):
+        return harness.run(RunConfig(**TINY, model="mlp", **settings), results="runs")["key"]
+
+    first = key(benchmark="./mine.py:Points")
+    assert key(benchmark="./mine.py:Points", benchmark_options={"spread": 2.0}) != first
+    (folder / "mine.py").write_text(MINE.replace("torch.randn(ways, 1, 3", "2 * torch.randn(ways, 1, 3"))
+    assert key(benchmark="./mine.py:Points") != first
+
+
+@pytest.mark.slow
+def test_suites_and_studies_take_them_in_workers_too(capsys):
+    base = {**TINY, "benchmark": "mine:Points", "model": "./mine.py:net"}
+    suite = {"title": "t", "base": base, "grid": [{"benchmark": ["mine:points", "./mine.py:Points"]}]}
+    Path("suite.yaml").write_text(yaml.safe_dump(suite))
+    runs = told(capsys, "compare", "suite.yaml", "--results", "runs")["runs"]
+    assert [run["status"] for run in runs] == ["completed", "completed"]
+    words = [*SMALL, "--benchmark", "mine:Points", "--model", "mine:net", "--trials", 1, "--test-seeds", 1]
+    (study,) = told(capsys, "tune", *words, "--workers", 2)
+    assert study["study"].startswith("anil-convex_points_2w3s")
+    assert study["best"]
+
+
+BAD_TASKS = {
+    "mine:Pionts": "cannot be imported",
+    "./mine.py:Pionts": "cannot be imported",
+    "./nowhere.py:Points": "is no file; allowed: module:Class or FILE.py:Class",
+    "nowhere": "unknown benchmark",
+    "mine:net": "is no subclass of harness.problem.benchmark.Benchmark",
+    "mine:Half": "does not define check, draw, input_shape",
+    "mine:Nameless": "is called 'a/b'",
+    "mine:Broken": "(LookupError, mine.py:",
+}
+
+
+@pytest.mark.parametrize("name", BAD_TASKS)
+def test_what_are_no_tasks_is_one_line(capsys, name):
+    assert BAD_TASKS[name] in refused(capsys, "run", *SMALL, "--benchmark", name, "--results", "runs")
+
+
+def test_options_of_tasks_that_are_made_already_are_refused(capsys):
+    words = ["run", "--benchmark", "mine:points", "--set", "benchmark_options.spread=2"]
+    assert "'points' is made already" in refused(capsys, *words)
+    assert "unknown option of points 'sprad'" in refused(
+        capsys, "run", "--benchmark", "mine:Points", "--set", "benchmark_options.sprad=2"
+    )
+
+
+def layers(*parts):
+    from torch import nn
+
+    return nn.Sequential(*parts, nn.Linear(3, 2))
+
+
+FACTORIES = {
+    "nothing": lambda: layers(),
+    "outputs": lambda outputs: layers(),
+    "both, the other way round": lambda outputs, input_shape: layers() if (input_shape, outputs) == ((3,), 2) else None,
+    "options alone": lambda *, width=5: layers(),
+    "two of other names": lambda shape, n: layers() if (shape, n) == ((3,), 2) else None,
+    "a class": type("Net", (), {"__new__": lambda cls: layers()}),
+    "a module": layers(),
+}
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_a_factory_is_called_with_what_it_names(kind):
+    config = RunConfig(**TINY, benchmark="mine:Points", geometry="convex")
+    assert harness.run(config, model=FACTORIES[kind], results="runs")["n_w"] == 8
+
+
+def test_a_module_of_ones_own_is_left_alone(capsys):
+    from torch import nn
+
+    kept = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+    before = {name: part.clone() for name, part in kept.state_dict().items()}
+    harness.run(RunConfig(**TINY, benchmark="mine:Points"), model=kept, results="runs")
+    assert all(part.equal(before[name]) for name, part in kept.state_dict().items())
+    assert not kept.training
+    with pytest.raises(InputError, match="is a module that is made already"):
+        harness.run(RunConfig(benchmark="mine:Points", model_options={"width": 3}), model=kept, results="runs")
+
+
+BAD_MODELS = {
+    "mine:no_module": "gives a int; allowed: an nn.Module",
+    "mine:fails": "(LookupError, mine.py:",
+    "mine:wrong_size": "gives [6, 7] for examples of shape [6, 3]; allowed: [6, 2]",
+}
+DOORS = {"run": [*SMALL, "--results", "runs"]}
+
+
+@pytest.mark.parametrize("name", BAD_MODELS)
+@pytest.mark.parametrize("door", DOORS)
+def test_what_is_no_model_is_one_line_at_every_door(capsys, door, name):
+    words = [door, *DOORS[door], "--benchmark", "mine:Points", "--model", name]
+    assert BAD_MODELS[name] in refused(capsys, *words)
+
+
+def test_names_that_are_recorded_are_found_from_everywhere(folder, monkeypatch):
+    recorded = resolve(RunConfig(benchmark="./mine.py:Points", model="./mine.py:net")).config
+    monkeypatch.chdir("/")
+    assert resolve(recorded).config == recorded
