@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from harness import registry
-from harness.config import RunConfig, origin, validate, validate_as
+from harness.config import ProblemConfig, RunConfig, origin, validate, validate_as
 from harness.errors import HarnessError, InputError, unknown
 from harness.foreign import one_line
 from harness.named import absolute, is_named
@@ -154,6 +154,25 @@ def _with_defaults(
         elif name not in config.model_fields_set:
             values[name] = default
     return values
+
+
+def given_for(algorithm: type[Algorithm], config: ProblemConfig) -> dict[str, Any]:
+    """Settings of a run of ``algorithm`` that ``config``, which is for several, was given; of options those it has."""
+    given = {name: getattr(config, name) for name in config.model_fields_set & ProblemConfig.model_fields.keys()}
+    known = algorithm.Options.model_fields
+    options = {name: value for name, value in config.algo_options.items() if name in known}
+    return {**given, "algo": algorithm.name, "algo_options": options}
+
+
+def check_algo_options(
+    algorithms: Iterable[type[Algorithm]], config: ProblemConfig, origins: Mapping[str, str] | None = None
+) -> None:
+    """Raise :class:`InputError` for an option in ``config`` that none of the ``algorithms`` has."""
+    kinds = dict.fromkeys(algorithms)
+    known = {name for kind in kinds for name in kind.Options.model_fields}
+    if odd := [name for name in config.algo_options if name not in known]:
+        fault = unknown(f"option of {', '.join(kind.name for kind in kinds)}", odd[0], known)
+        raise InputError(f"{origin(f'algo_options.{odd[0]}', origins)}: {fault}")
 
 
 def check_strategy(engine: type[Engine], strategy: str) -> None:

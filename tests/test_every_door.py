@@ -84,7 +84,8 @@ def told(capsys, *words) -> dict:
 
 def refused(capsys, *words) -> str:
     assert main([*map(str, words)]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    said = capsys.readouterr().err.strip().splitlines()
+    (line,) = [line for line in said if not line.startswith("first step: ")]
     assert not list(Path().glob("runs/*"))
     return line
 
@@ -189,7 +190,7 @@ BAD_MODELS = {
     "mine:fails": "(LookupError, mine.py:",
     "mine:wrong_size": "gives [6, 7] for examples of shape [6, 3]; allowed: [6, 2]",
 }
-DOORS = {"run": [*SMALL, "--results", "runs"]}
+DOORS = {"run": [*SMALL, "--results", "runs"], "time": ["--rounds", "1", "--memory", "false"]}
 
 
 @pytest.mark.parametrize("name", BAD_MODELS)
@@ -197,6 +198,56 @@ DOORS = {"run": [*SMALL, "--results", "runs"]}
 def test_what_is_no_model_is_one_line_at_every_door(capsys, door, name):
     words = [door, *DOORS[door], "--benchmark", "mine:Points", "--model", name]
     assert BAD_MODELS[name] in refused(capsys, *words)
+
+
+TIMED = {"inner_steps": 1, "meta_batch": 2, "rounds": 1, "memory": False, "device": "cpu"}
+
+
+def test_time_takes_them_with_the_benchmarks_defaults_and_every_setting_of_a_run(capsys):
+    words = [part for name, value in TIMED.items() for part in ("--" + name.replace("_", "-"), str(value).lower())]
+    words += ["--model", "mine:net", "--model-options", "{width: 6}", "--benchmark", "./mine.py:Points"]
+    words += ["--benchmark-options", "{spread: 2}", "--algo", "maml,anil:convex,anil:nonconvex"]
+    document = told(capsys, "time", *words, "--algo-options", "{l2: 0.01}")
+    assert document["tasks"] == "tasks of points"
+    assert {name: document["config"][name] for name in ("ways", "inner_lr")} == {"ways": 2, "inner_lr": 0.05}
+    assert document["config"]["benchmark_options"] == {"spread": 2.0}
+    assert [row["status"] for row in document["rows"]] == ["ok", "ok", "ok"]
+    assert "option of maml, anil 'l3'" in refused(capsys, "time", *words, "--algo-options", "{l3: 0.01}")
+    # Whatever can be done is done: two layers adapted are all of this model, and nothing is shared.
+    joint = told(capsys, "time", *words, "--norm-statistics", "joint")
+    assert [row["status"][:13] for row in joint["rows"]] == ["not_supported", "ok", "not_supported"]
+
+
+def test_time_knows_what_a_regression_benchmark_asks_for():
+    config = harness.TimeConfig(benchmark="sinusoid", algo="maml", **TIMED)
+    (row,) = harness.time_meta_gradients(config)["rows"]
+    assert row["status"] == "ok"
+
+
+def test_time_takes_objects_and_examines_each_model(capsys):
+    from torch import nn
+
+    tasks = resolve(RunConfig(benchmark="mine:points")).benchmark
+    config = harness.TimeConfig(algo="anil:convex", **TIMED)
+    for width in (3, 5):
+        model = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 2))
+        (row,) = harness.time_meta_gradients(config, model=model, benchmark=tasks)["rows"]
+        assert row["status"] == "ok"
+    with pytest.raises(InputError, match=r"gives \[6, 3\] for examples"):  # a model of the same name and settings
+        harness.time_meta_gradients(config, model=nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 3)), benchmark=tasks)
+
+
+@pytest.mark.slow
+def test_memory_is_measured_for_what_another_process_can_be_given(capsys):
+    words = ["--rounds", 1, "--inner-steps", 1, "--algo", "maml", "--device", "cpu", "--model", "mine:net"]
+    (row,) = told(capsys, "time", *words, "--benchmark", "mine:Points")["rows"]
+    assert row["peak_memory_bytes"] > 0
+    config = harness.TimeConfig(algo="maml", **{**TIMED, "memory": True})
+    document = harness.time_meta_gradients(
+        config, model=lambda: layers(), benchmark=resolve(RunConfig(benchmark="mine:points")).benchmark
+    )
+    assert document["rows"][0]["peak_memory_bytes"] is None
+    assert "its memory is not measured" in document["warnings"][-1]
 
 
 def test_names_that_are_recorded_are_found_from_everywhere(folder, monkeypatch):

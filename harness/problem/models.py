@@ -254,7 +254,8 @@ def build(
     A module that its owner keeps is lent: :func:`give_back` undoes all of it.
     """
     module = made_by(factory, input_shape, outputs, options, seed)
-    vars(module)["as_given"] = _AsGiven(module)
+    if "as_given" not in vars(module):  # a factory may give the same one each time
+        vars(module)["as_given"] = _AsGiven(module)
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):  # of batch and of instance
             layer.track_running_stats = False
