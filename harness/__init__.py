@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.problem.tasks import TaskBatch
     from harness.proof import verify
     from harness.store import load_parameters
+    from harness.theory.estimate import estimate
     from harness.timing import time_meta_gradients
     from harness.timing.config import TimeConfig
 
@@ -34,6 +35,7 @@ _HOMES = {
     "RunConfig": "harness.config",
     "TaskBatch": "harness.problem.tasks",
     "TimeConfig": "harness.timing.config",
+    "estimate": "harness.theory.estimate",
     "load_parameters": "harness.store",
     "run": "harness.experiment",
     "time_meta_gradients": "harness.timing",
@@ -53,6 +55,7 @@ __all__ = [
     "RunConfig",
     "TaskBatch",
     "TimeConfig",
+    "estimate",
     "load_parameters",
     "run",
     "time_meta_gradients",

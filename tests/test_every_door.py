@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 import harness
 from harness import InputError, RunConfig
 from harness.cli import main
+from harness.engines.native import Native
 from harness.named import brief
 from harness.resolve import resolve
 
@@ -151,8 +154,6 @@ def test_options_of_tasks_that_are_made_already_are_refused(capsys):
 
 
 def layers(*parts):
-    from torch import nn
-
     return nn.Sequential(*parts, nn.Linear(3, 2))
 
 
@@ -174,8 +175,6 @@ def test_a_factory_is_called_with_what_it_names(kind):
 
 
 def test_a_module_of_ones_own_is_left_alone(capsys):
-    from torch import nn
-
     kept = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
     before = {name: part.clone() for name, part in kept.state_dict().items()}
     harness.run(RunConfig(**TINY, benchmark="mine:Points"), model=kept, results="runs")
@@ -190,7 +189,12 @@ BAD_MODELS = {
     "mine:fails": "(LookupError, mine.py:",
     "mine:wrong_size": "gives [6, 7] for examples of shape [6, 3]; allowed: [6, 2]",
 }
-DOORS = {"run": [*SMALL, "--results", "runs"], "time": ["--rounds", "1", "--memory", "false"]}
+DOORS = {
+    "run": [*SMALL, "--results", "runs"],
+    "time": ["--rounds", "1", "--memory", "false"],
+    "verify": ["--engine", "native"],
+    "theory": [],
+}
 
 
 @pytest.mark.parametrize("name", BAD_MODELS)
@@ -225,8 +229,6 @@ def test_time_knows_what_a_regression_benchmark_asks_for():
 
 
 def test_time_takes_objects_and_examines_each_model(capsys):
-    from torch import nn
-
     tasks = resolve(RunConfig(benchmark="mine:points")).benchmark
     config = harness.TimeConfig(algo="anil:convex", **TIMED)
     for width in (3, 5):
@@ -248,6 +250,103 @@ def test_memory_is_measured_for_what_another_process_can_be_given(capsys):
     )
     assert document["rows"][0]["peak_memory_bytes"] is None
     assert "its memory is not measured" in document["warnings"][-1]
+
+
+VERIFIED = {"inner_lr": 0.3, "inner_steps": 2, "meta_batch": 2}
+KEYS = {"algorithm", "geometry", "engine", "strategy", "problem", "witness", "relative_error", "tolerance", "ok"}
+
+
+def test_verify_looks_at_ones_own_model_at_its_own_step(capsys):
+    words = [part for name, value in VERIFIED.items() for part in ("--" + name.replace("_", "-"), value)]
+    words += ["--model", "mine:net", "--benchmark", "mine:Points", "--engine", "native", "--algo", "maml,anil"]
+    document = told(capsys, "verify", *words)
+    assert document["ok"]
+    assert all(set(row) == KEYS | {"dtype", "peer"} for row in document["rows"])
+    assert {row["problem"] for row in document["rows"]} == {"points", "points initial"}
+    assert {row["witness"] for row in document["rows"]} == {"own_forward", "autograd"}
+    assert {row["strategy"] for row in document["rows"]} == {"recursion", "checkpointed", "unrolled"}
+    convex = next(view for view in document["views"] if view["geometry"] == "convex")
+    assert (convex["w"], convex["n_w"], convex["n_phi"]) == (["2.weight", "2.bias"], 10, 16)
+    assert (convex["body"], convex["head"]) == ("0 (Linear), 1 (Tanh)", "2 (Linear)")
+    assert (convex["inner_lr"], convex["inner_steps"]) == (0.3, 2)
+    assert convex["layers"] == "autograd"
+    assert "Tanh" in convex["why"]
+    assert main(["verify", *map(str, words)]) == 0
+    shown = capsys.readouterr().out
+    for part in ("alpha = 0.3, N = 2, as seen by anil convex", "once a task", "Tanh", "meta-gradients in float32"):
+        assert part in shown
+
+
+class Odd(nn.Module):
+    """A frozen layer, tied weights and a buffer; a head that was registered first."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.one, self.two, self.still = nn.Linear(4, 2), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(3, 4)
+        self.two.weight = self.one.weight
+        self.still.requires_grad_(False)
+        self.register_buffer("scale", torch.tensor(0.5))
+
+    def forward(self, x):
+        return self.head(self.two(self.one(self.still(x)).relu()) * self.scale)
+
+
+def own(model, engine="native", **changes):
+    benchmark = resolve(RunConfig(benchmark="mine:Points")).benchmark
+    config = RunConfig(**{**VERIFIED, **changes})
+    return harness.verify(["anil"], [engine], config=config, model=model, benchmark=benchmark)
+
+
+def test_verify_says_what_is_frozen_tied_kept_and_cut_off(capsys):
+    document = own(Odd, adapt="head")
+    view = document["views"][0]
+    assert view["frozen"] == ["still.weight", "still.bias"]
+    assert view["tied"] == [["one.weight", "two.weight"]]
+    assert view["buffers"] == ["scale"]
+    assert (view["body"], view["head"]) == ("what enters 'head'", "head (Linear)")
+    assert document["ok"]
+
+
+def test_verify_says_how_far_float32_is_off_at_the_step_that_is_asked_for():
+    def off(inner_lr):
+        deep = nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 2))
+        rows = own(deep, inner_lr=inner_lr, inner_steps=20, adapt="all")["rows"]
+        return max(row["relative_error"] for row in rows if row["dtype"] == "float32")
+
+    torch.manual_seed(0)
+    assert off(0.01) < 1e-6 < off(8.0)
+
+
+def test_verify_fails_on_a_wrong_gradient_of_ones_own_model():
+    class NoMixed(Native):
+        name = "no_mixed"
+
+        def oracle(self, *arguments, **named):
+            oracle = super().oracle(*arguments, **named)
+            products = oracle._second_order_products
+            oracle._second_order_products = lambda w, u, mixed: (products(w, u, mixed)[0], products(w, u, mixed)[1] * 0)
+            return oracle
+
+    found = own(Odd, NoMixed, adapt="head")
+    assert not found["ok"]
+    assert {row["witness"] for row in found["rows"] if not row["ok"]} >= {"own_forward", "autograd"}
+
+
+def test_verify_goes_on_where_one_rule_cannot_and_refuses_what_no_witness_knows(capsys):
+    one_layer = own(lambda: nn.Sequential(nn.Linear(3, 2)))
+    assert [view["geometry"] for view in one_layer["views"]] == ["convex"]
+    assert "last:2" in one_layer["skipped"][0]["reason"]
+    assert "no joint statistics" in refused(capsys, "verify", "--norm-statistics", "joint")
+
+
+def test_theory_takes_them(capsys):
+    words = ["--benchmark", "mine:Points", "--meta-batch", 2, "--inner-steps", 1, "--ways", 2]
+    named = told(capsys, "theory", *words, "--model", "mine:net")
+    config = RunConfig(benchmark="mine:Points", meta_batch=2, inner_steps=1)
+    given = resolve(config, model=lambda i, o: None)
+    found = harness.estimate(config, model=sys.modules["mine"].net, benchmark=given.benchmark)
+    assert found["constants"] == named["constants"]
+    assert found["n_w"] == 10
 
 
 def test_names_that_are_recorded_are_found_from_everywhere(folder, monkeypatch):
