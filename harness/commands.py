@@ -119,6 +119,8 @@ def verify(
         print_json(report)
     for part in proof_tables(report):
         console(to_stderr=json).print(part)
+    for line in report.get("warnings", ()):
+        console(to_stderr=json).print(f"! {line}", markup=False, highlight=False, soft_wrap=True)
     for skip in report.get("skipped", ()):
         named = (skip.get(key, "*") for key in ("engine", "algorithm", "geometry", "problem"))
         where = " ".join(name for name in named if name != "*")

@@ -307,14 +307,21 @@ def test_verify_says_what_is_frozen_tied_kept_and_cut_off(capsys):
     assert document["ok"]
 
 
-def test_verify_says_how_far_float32_is_off_at_the_step_that_is_asked_for():
-    def off(inner_lr):
+def test_verify_says_how_far_float32_is_off_at_the_step_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr("harness.proof.own._WORTH_A_WORD", 1e-5)
+
+    def looked(inner_lr):
         deep = nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 2))
-        rows = own(deep, inner_lr=inner_lr, inner_steps=20, adapt="all")["rows"]
-        return max(row["relative_error"] for row in rows if row["dtype"] == "float32")
+        found = own(deep, inner_lr=inner_lr, inner_steps=20, adapt="all")
+        off = max(row["relative_error"] for row in found["rows"] if row["dtype"] == "float32")
+        return off, found["warnings"]
 
     torch.manual_seed(0)
-    assert off(0.01) < 1e-6 < off(8.0)
+    (small, none), (large, warned) = looked(0.01), looked(40.0)
+    assert (small < 1e-6, none) == (True, [])
+    assert large > 1e-4
+    assert "in float32 the meta-gradient of native is off by" in warned[0]
+    assert "at alpha = 40, N = 20" in warned[0]
 
 
 def test_verify_fails_on_a_wrong_gradient_of_ones_own_model():

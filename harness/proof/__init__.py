@@ -47,7 +47,8 @@ def verify(
     ``views`` then says for every algorithm and geometry how the model is seen: names of the parameters in ``w`` and
     ``phi``, ``frozen`` and ``tied`` ones, ``buffers``, ``body`` (None: nothing is computed once a task) and ``head``,
     the ``strategy`` that a run takes, whether its ``layers`` are "written out" or differentiated by "autograd", and
-    ``why``. What is refused is ``skipped``, and an InputError where nothing is left.
+    ``why``; ``warnings``, where float32 loses more than 1 %. What is refused is ``skipped``, and an InputError where
+    nothing is left.
 
     Raises InputError for unknown names.
     """

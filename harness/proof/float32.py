@@ -22,6 +22,7 @@ from harness.problem.models import build, load_factory
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
+from harness.proof.problems import network_of
 from harness.proof.witnesses import by_autograd, plain
 from harness.registry import benchmarks, engines
 from harness.resolve import resolve
@@ -111,7 +112,7 @@ def errors(
     inner = Inner(made.loss, made.inner_steps, made.inner_lr, algorithm.l2)
     adapt = made.adapt or algorithm.geometries[geometry].adapt
     tasks = [made.batch.chunk(task, task + 1) for task in range(made.batch.tasks)]
-    network = Network(made.points[point], adapt, made.cut)
+    network = network_of(made.points[point], adapt, inner, tasks[0], made.cut)
     exactly = Network(copy.deepcopy(network.module).double(), adapt)
     expected = [plain(algorithm, exactly, inner, doubled(task))[1] for task in tasks]
     witness = plain(algorithm, network, inner, tasks[0])[0]

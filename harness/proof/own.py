@@ -37,6 +37,8 @@ _EXACT_TASKS = 2
 #: where the best program is further off than this, in float32 most tasks meet kinks (ReLU, max-pool) at other points
 #: than in float64, and two right programs may be as far apart as the gradient is long
 _KINKS, _LOST = 1e-3, 1.0
+#: relative error in float32 that is told in words
+_WORTH_A_WORD = 0.01
 
 
 def own_rows(
@@ -76,7 +78,21 @@ def own_rows(
                 skipped.append(_skipped("*", run.algorithm, run, error))
     if refused and not views:
         raise refused[0]
-    return {"ok": all(row["ok"] for row in rows), "views": views, "rows": rows, "skipped": skipped}
+    warnings = [line for row in rows if row["dtype"] == "float32" for line in _warned(row, views)]
+    ok = all(row["ok"] for row in rows)
+    return {"ok": ok, "views": views, "rows": rows, "skipped": skipped, "warnings": warnings}
+
+
+def _warned(row: Mapping[str, Any], views: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a person who trains in float32 should know."""
+    if row["relative_error"] > _WORTH_A_WORD:
+        name = f"{row['algorithm']} {row['geometry']}"
+        view = next(view for view in views if name == f"{view['algorithm']} {view['geometry']}")
+        yield (
+            f"{name}: in float32 the meta-gradient of {row['engine']} is off by {row['relative_error']:.0%} at "
+            f"alpha = {view['inner_lr']:g}, N = {view['inner_steps']}, on the typical task; a smaller --inner-lr or "
+            f"--dtype float64 is closer"
+        )
 
 
 def _look(

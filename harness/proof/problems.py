@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.engines.agreement import COARSE, TOLERANCE, cut_error
 from harness.problem.models import build, cnn, coupled, mlp
+from harness.problem.oracle import Inner
+from harness.problem.own_forward import own_forward
+from harness.problem.partition import Headless, Network
 from harness.problem.tasks import TaskBatch
 
 
@@ -28,6 +32,16 @@ class SmallProblem:
     distrust: str = ""
     #: whether central differences say something: they do not where every step meets a kink
     differences: bool = True
+
+
+def network_of(module: nn.Module, adapt: str, inner: Inner, batch: TaskBatch, cut: bool = True) -> Network:
+    """The partition as a run has it: whole where what enters the head of a module is not all that it predicts from."""
+    network = Network(module, adapt, cut)
+    if isinstance(network.body, Headless):
+        own = own_forward(network, inner, batch, second_order=False)
+        if cut_error(network, own, batch) > (TOLERANCE if own.w_1.dtype == torch.float64 else COARSE):
+            return network.whole()
+    return network
 
 
 def small_problems(seed: int, inputs: int = 8) -> list[SmallProblem]:

@@ -20,7 +20,7 @@ from harness.problem.oracle import Inner, MetaGradient
 from harness.problem.own_forward import own_forward
 from harness.problem.partition import Network, Slot
 from harness.proof.float32 import float32_rows
-from harness.proof.problems import SmallProblem, small_problems
+from harness.proof.problems import SmallProblem, network_of, small_problems
 from harness.proof.witnesses import by_closed_form, by_finite_differences, by_plain_oracle, plain
 from harness.registry import algorithms as registered_algorithms
 from harness.registry import engines as registered_engines
@@ -87,7 +87,9 @@ def compared(
     engine: type[Engine], algorithm: Algorithm, geometry: str, problem: SmallProblem, seed: int
 ) -> Iterator[dict[str, Any]]:
     """The rows of one engine, algorithm and problem: the worst error over N for each strategy and witness."""
-    network = Network(problem.module, problem.adapt or algorithm.geometries[geometry].adapt, problem.cut)
+    adapt = problem.adapt or algorithm.geometries[geometry].adapt
+    step = Inner(problem.loss, 1, problem.inner_lr, algorithm.l2)
+    network = network_of(problem.module, adapt, step, problem.batch, problem.cut)
     # Without second-order terms all strategies are one.
     strategies = ("auto",) if algorithm.derivative == "first_order" else engine.strategies
     refusals = []
