@@ -40,7 +40,7 @@ app.command("harness.commands:time", name="time", help="Time gradient and second
 app.command("harness.commands:compare", name="compare", help="Do every run of a suite that is not finished yet.")
 app.command("harness.commands:tune", name="tune", help="Search the settings of each algorithm with Optuna.")
 app.command("harness.commands:report", name="report", help="Write Tables 1 and 2, the figures and report.html.")
-app.command("harness.commands:verify", name="verify", help="Hold every route to a meta-gradient to its witnesses.")
+app.command("harness.commands:verify", name="verify", help="Hold gradients to witnesses, your own model's too.")
 app.command("harness.commands:theory", name="theory", help="Print the paper's bounds and estimate their constants.")
 
 

@@ -67,12 +67,17 @@ class ProblemConfig(Settings):
     queries: int = Field(default=5, ge=1, le=MOST, description="query examples of each class")
     inner_lr: float = Field(default=0.1, gt=0, le=MOST_STEP, description="alpha, step size of the inner loop")
     meta_batch: int = Field(default=8, ge=1, le=MOST, description="B, tasks in a meta-iteration")
-    norm_statistics: Literal["separate", "joint"] = Field(
-        default="separate", description="batch norm sees support and query separately, or together in the shared body"
-    )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the initialisation and of the task streams")
     device: str = Field(
         default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$", description="auto, cpu, cuda or cuda:INDEX"
+    )
+
+
+class WorkConfig(ProblemConfig):
+    """The same, and how the work on it is done."""
+
+    norm_statistics: Literal["separate", "joint"] = Field(
+        default="separate", description="batch norm sees support and query separately, or together in the shared body"
     )
     dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
     tf32: bool | None = Field(
@@ -81,7 +86,7 @@ class ProblemConfig(Settings):
     threads: int | None = Field(default=None, ge=1, le=4096, description="CPU threads; unset: as torch chooses")
 
 
-class RunConfig(ProblemConfig):
+class RunConfig(WorkConfig):
     """One run: what is trained, on which tasks, how, and on what device."""
 
     algo: str = Field(default="anil", min_length=1, description="algorithm, see `harness list`")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from harness import registry
-from harness.config import ProblemConfig, RunConfig, origin, validate, validate_as
+from harness.config import ProblemConfig, RunConfig, WorkConfig, origin, validate, validate_as
 from harness.errors import HarnessError, InputError, unknown
 from harness.foreign import one_line
 from harness.named import absolute, is_named
@@ -158,7 +158,7 @@ def _with_defaults(
 
 def given_for(algorithm: type[Algorithm], config: ProblemConfig) -> dict[str, Any]:
     """Settings of a run of ``algorithm`` that ``config``, which is for several, was given; of options those it has."""
-    given = {name: getattr(config, name) for name in config.model_fields_set & ProblemConfig.model_fields.keys()}
+    given = {name: getattr(config, name) for name in config.model_fields_set & WorkConfig.model_fields.keys()}
     known = algorithm.Options.model_fields
     options = {name: value for name, value in config.algo_options.items() if name in known}
     return {**given, "algo": algorithm.name, "algo_options": options}

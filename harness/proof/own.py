@@ -51,7 +51,7 @@ def own_rows(
     origins: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """See :func:`harness.proof.verify`; ``views`` beside its rows says how each partition sees the model."""
-    if config.norm_statistics == "joint":
+    if isinstance(config, RunConfig) and config.norm_statistics == "joint":
         raise InputError(
             f"{origin('norm_statistics', origins)}: the module's own forward, which is the witness, knows no joint "
             f"statistics; allowed: separate"

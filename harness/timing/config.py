@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.config import ProblemConfig, TaskChunk
+from harness.config import TaskChunk, WorkConfig
 from harness.yaml_core import parse
 
 
-class TimeConfig(ProblemConfig):
+class TimeConfig(WorkConfig):
     """Lists of algorithms, N and engines, every combination of which is a cell; the rest is that of a run."""
 
     algo: tuple[str, ...] = Field(
@@ -22,7 +22,7 @@ class TimeConfig(ProblemConfig):
     engine: tuple[str, ...] = Field(default=("native",), min_length=1, description="libraries to time")
     strategy: tuple[str, ...] = Field(default=("auto",), min_length=1, description="strategies of the native engine")
     benchmark: str = Field(
-        default="fc100", min_length=1, description=str(ProblemConfig.model_fields["benchmark"].description)
+        default="fc100", min_length=1, description=str(WorkConfig.model_fields["benchmark"].description)
     )
     task_chunk: TaskChunk | None = Field(
         default=None,

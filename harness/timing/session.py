@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness import registry
-from harness.config import ProblemConfig, TaskChunk
+from harness.config import TaskChunk, WorkConfig
 from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.measure.ceiling import Ceiling
 from harness.measure.clocks import device_seconds_of, make_clock, seconds_of
@@ -109,7 +109,7 @@ def _session(
 
 def _filled(resolved: Resolved) -> dict[str, Any]:
     """The settings that all cells share, the benchmark's defaults filled in."""
-    shared = set(ProblemConfig.model_fields) - {"adapt", "algo_options"}
+    shared = set(WorkConfig.model_fields) - {"adapt", "algo_options"}
     return resolved.config.model_dump(mode="json", include=shared)
 
 
