@@ -32,8 +32,6 @@ data = App(name="data", help="Data sets: what is there, fetch it, check it.", de
 app.command(data)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
-Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
-Seed = Annotated[int, Parameter(converter=lambda kind, tokens: _read_as(kind, tokens), allow_leading_hyphen=True)]
 
 
 # Loaded when called: their options come from schemas that --help of the others can do without.
@@ -42,41 +40,8 @@ app.command("harness.commands:time", name="time", help="Time gradient and second
 app.command("harness.commands:compare", name="compare", help="Do every run of a suite that is not finished yet.")
 app.command("harness.commands:tune", name="tune", help="Search the settings of each algorithm with Optuna.")
 app.command("harness.commands:report", name="report", help="Write Tables 1 and 2, the figures and report.html.")
+app.command("harness.commands:verify", name="verify", help="Hold gradients to witnesses, your own model's too.")
 app.command("harness.commands:theory", name="theory", help="Print the paper's bounds and estimate their constants.")
-
-
-@app.command
-def verify(*, algo: Names = (), engine: Names = (), seed: Seed = 0, json: Json = False) -> int:
-    """Compare every algorithm and engine with independent witnesses in float64, and with peers in float32.
-
-    Parameters
-    ----------
-    algo
-        algorithms to verify, commas between; all by default
-    engine
-        engines to verify, commas between; all that are installed by default
-    seed
-        seed of the problems
-    """
-    from harness.proof import verify as verify_gradients
-    from harness.terminal.console import console, print_json
-    from harness.terminal.proof import proof_tables
-
-    log = logging.getLogger("harness")
-    report = verify_gradients(_listed(algo), _listed(engine), seed=seed, progress=log.debug)
-    if json:
-        print_json(report)
-    for part in proof_tables(report):
-        console(to_stderr=json).print(part)
-    for skip in report.get("skipped", ()):
-        named = (skip.get(key, "*") for key in ("engine", "algorithm", "geometry", "problem"))
-        where = " ".join(name for name in named if name != "*")
-        console(to_stderr=json).print(f"! {where}: {skip['reason']}", markup=False, highlight=False, soft_wrap=True)
-    return 0 if report["ok"] else 1
-
-
-def _listed(names: tuple[str, ...]) -> list[str] | None:
-    return [name.strip() for part in names for name in part.split(",")] or None
 
 
 @app.command(name="list")
@@ -138,12 +103,6 @@ def _show(document: Any, json: bool) -> int:
     else:
         console().print(data_table(document))
     return 0
-
-
-def _read_as(kind: Any, tokens: Sequence[Any]) -> Any:
-    from harness.options import read_as
-
-    return read_as(kind, tokens)
 
 
 class _Line(logging.Formatter):

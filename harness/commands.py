@@ -1,7 +1,8 @@
-"""The commands that take many options: ``harness run``, ``time``, ``theory``, ``compare``, ``tune`` and ``report``."""
+"""The commands that take many options: ``harness run``, ``time``, ``verify``, ``theory``, ``compare`` and so on."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter, validators
 from harness.config import RunConfig
 from harness.interrupts import INTERRUPTED
 from harness.options import read_as, with_options
+from harness.proof.config import ProofConfig
 from harness.store import FINISHED
 from harness.strangers import blamed
 from harness.timing.config import TimeConfig
@@ -21,6 +23,7 @@ Set = Annotated[
     Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
 ]
 Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False, converter=read_as)]
+Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
 
@@ -70,14 +73,14 @@ def time(
     """Time gradient and second-order evaluations of every algorithm x N x engine, in interleaved rounds."""
     from harness.settings import gather_as
 
-    settings, _ = gather_as(TimeConfig, config, flags)
+    settings, origins = gather_as(TimeConfig, config, flags)
     from harness.store import write_json
     from harness.terminal.console import console, print_json, time_tables
     from harness.terminal.progress import show_lines
     from harness.timing import time_meta_gradients
 
     with show_lines(console(to_stderr=True)) as show:
-        document = time_meta_gradients(settings, show)
+        document = time_meta_gradients(settings, show, origins=origins)
     if out is not None:
         write_json(out, document)
     if json:
@@ -85,6 +88,48 @@ def time(
     for part in time_tables(document):
         console(to_stderr=json).print(part)
     return 0 if any(row["status"] == "ok" for row in document["rows"]) else 1
+
+
+@with_options(ProofConfig)
+def verify(
+    *,
+    algo: Annotated[Names, Parameter(help="algorithms to verify, commas between; all by default")] = (),
+    engine: Annotated[
+        Names, Parameter(help="engines to verify, commas between; all that are installed by default")
+    ] = (),
+    config: Config = None,
+    json: Json = False,
+    **flags: Any,
+) -> int:
+    """Compare every algorithm and engine with independent witnesses in float64, and with peers in float32.
+
+    On small problems; with any other option than --seed on your own model and tasks.
+    """
+    from harness.settings import gather_as
+
+    settings, origins = gather_as(ProofConfig, config, flags)
+    from harness.proof import verify as verify_gradients
+    from harness.terminal.console import console, print_json
+    from harness.terminal.proof import proof_tables
+
+    log = logging.getLogger("harness")
+    own: dict[str, Any] = {"config": settings, "origins": origins} if settings.model_fields_set - {"seed"} else {}
+    report = verify_gradients(_listed(algo), _listed(engine), seed=settings.seed, progress=log.debug, **own)
+    if json:
+        print_json(report)
+    for part in proof_tables(report):
+        console(to_stderr=json).print(part)
+    for line in report.get("warnings", ()):
+        console(to_stderr=json).print(f"! {line}", markup=False, highlight=False, soft_wrap=True)
+    for skip in report.get("skipped", ()):
+        named = (skip.get(key, "*") for key in ("engine", "algorithm", "geometry", "problem"))
+        where = " ".join(name for name in named if name != "*")
+        console(to_stderr=json).print(f"! {where}: {skip['reason']}", markup=False, highlight=False, soft_wrap=True)
+    return 0 if report["ok"] else 1
+
+
+def _listed(names: tuple[str, ...]) -> list[str] | None:
+    return [name.strip() for part in names for name in part.split(",")] or None
 
 
 def compare(

@@ -17,6 +17,7 @@ from harness.errors import InputError
 from harness.files import refuse_link
 from harness.machines import machine_in
 from harness.measure.environment import environment, usable_cores
+from harness.named import is_named
 from harness.pool import Job, Pool
 from harness.resolve import Resolved
 from harness.store import outcome, read_json, write_json
@@ -60,7 +61,7 @@ def _may_change_unseen(resolved: Resolved) -> bool:
     """Whether model or tasks are other people's, so that what they read is in no key."""
     from harness.sources import OWN
 
-    return ":" in (resolved.config.model or "") or type(resolved.benchmark).__module__.partition(".")[0] not in OWN
+    return is_named(resolved.config.model or "") or type(resolved.benchmark).__module__.partition(".")[0] not in OWN
 
 
 def _at_its_start(path: Path, resolved: Resolved) -> Path:

@@ -15,6 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from harness.byvalue import Description
+from harness.named import is_named, module_of
 from harness.precision import flags
 from harness.sources import OWN, closure, contents, version
 
@@ -31,7 +32,7 @@ BOOKKEEPING = frozenset(
     f"harness.{name}".rstrip(".")
     for name in (
         *("", "errors", "files", "foreign", "interrupts", "lock", "machines", "progress", "store"),
-        *("byvalue", "config", "key", "registry", "resolve", "sources", "strangers", "streams", "yaml_core"),
+        *("byvalue", "config", "key", "named", "registry", "resolve", "sources", "strangers", "streams", "yaml_core"),
         *("data", "datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
     )
 )
@@ -63,8 +64,8 @@ def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") ->
 def code(resolved: Resolved, factory: ModelFactory) -> dict[str, Any]:
     """What a run executes: its modules, its packages, and what it was given as objects."""
     described = Description()
-    if resolved.factory is None and ":" in (name := resolved.config.model or ""):
-        described.modules[name.partition(":")[0]] = None
+    named = [resolved.config.benchmark, *([resolved.config.model or ""] if resolved.factory is None else [])]
+    described.modules |= {module_of(name): None for name in named if is_named(name)}
     for thing in (type(resolved.algorithm), type(resolved.benchmark), resolved.engine, factory):
         described.add(thing)
     for kind in dict.fromkeys(described.unknown):

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.foreign import one_line
+from harness.named import brief
 from harness.timing import KINDS
 
 _stdout: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
@@ -71,7 +72,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def run_table(summary: Mapping[str, Any]) -> Table:
     """The result of one run: accuracy or loss, sizes, counts, seconds, memory."""
-    name = f"{summary['algorithm']} {summary['geometry']} on {summary['benchmark']}"
+    name = f"{summary['algorithm']} {summary['geometry']} on {brief(summary['benchmark'])}"
     task = f"{summary['ways']}-way {summary['shots']}-shot, N = {summary['inner_steps']}"
     counts, seconds = summary["counts"], summary["seconds"]
     per_task = summary["counts_per_task"]

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.compare import FAILED, Entry, estimate
+from harness.named import brief
 from harness.terminal.live import LiveView
 
 _TITLES = ("method", "N", "seeds done", "accuracy", "now")
@@ -118,7 +119,9 @@ def _progress(entries: list[Entry]) -> str:
 
 def _setting(entry: Entry) -> tuple[str, ...]:
     c = entry.config
-    return f"{c.algo} {c.geometry} on {c.benchmark} {c.ways}w{c.shots}s, alpha {c.inner_lr:g}", str(c.inner_steps)
+    return f"{c.algo} {c.geometry} on {brief(c.benchmark)} {c.ways}w{c.shots}s, alpha {c.inner_lr:g}", str(
+        c.inner_steps
+    )
 
 
 def _doing(entry: Entry, event: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.named import brief
+
 if TYPE_CHECKING:
     from harness.config import RunConfig
     from harness.progress import Measured
@@ -48,7 +50,7 @@ class ConsoleProgress:
         """Training starts, or goes on after ``done`` iterations."""
         self._config, self._done, self._began = config, done, time.monotonic()
         self._shown = self._began
-        task = f"{config.benchmark}, {config.ways}-way {config.shots}-shot, N = {config.inner_steps}"
+        task = f"{brief(config.benchmark)}, {config.ways}-way {config.shots}-shot, N = {config.inner_steps}"
         where = f"engine {config.engine} on {config.device}"
         self._console.print(Text(f"{config.algo} {config.geometry}: {task}, {where}"))
         if done:

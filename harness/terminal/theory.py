@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.named import brief
 from harness.terminal.console import table
 
 
@@ -56,7 +57,7 @@ def theory_tables(document: Mapping[str, Any]) -> list[Table | Padding]:
 
 def _constants(document: Mapping[str, Any]) -> Table:
     constants = document["constants"]
-    name = f"{document['algorithm']} {document['geometry']} on {document['benchmark']}"
+    name = f"{document['algorithm']} {document['geometry']} on {brief(document['benchmark'])}"
     place = (
         f"{document['tasks']} tasks at initialisation, N = {document['inner_steps']}, alpha = {document['inner_lr']:g}"
     )
