@@ -12,6 +12,7 @@ from harness.interrupts import INTERRUPTED
 from harness.options import read_as, with_options
 from harness.store import FINISHED
 from harness.strangers import blamed
+from harness.terminal import following
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
 
@@ -46,14 +47,15 @@ def run(
 
     settings, origins = gather(config, flags, set_)
     from harness.experiment import run as run_experiment
-    from harness.terminal.console import console, print_json, run_table
+    from harness.terminal.console import console, print_json, run_table, show
     from harness.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(console(to_stderr=True))
     summary = run_experiment(settings, results=results, resume=resume, fresh=fresh, progress=progress, origins=origins)
     if json:
         print_json(summary)
-    console(to_stderr=json).print(run_table(summary))
+    show([run_table(summary), "run directory:", f"  {summary['run_dir']}"], to_stderr=json)
+    following.after_run(summary)
     if summary["status"] == "interrupted":
         return INTERRUPTED
     return 0 if summary["status"] in FINISHED else 1
@@ -72,18 +74,18 @@ def time(
 
     settings, _ = gather_as(TimeConfig, config, flags)
     from harness.store import write_json
-    from harness.terminal.console import console, print_json, time_tables
+    from harness.terminal.console import console, print_json, show, time_tables
     from harness.terminal.progress import show_lines
     from harness.timing import time_meta_gradients
 
-    with show_lines(console(to_stderr=True)) as show:
-        document = time_meta_gradients(settings, show)
+    with show_lines(console(to_stderr=True)) as say:
+        document = time_meta_gradients(settings, say)
     if out is not None:
         write_json(out, document)
     if json:
         print_json(document)
-    for part in time_tables(document):
-        console(to_stderr=json).print(part)
+    show(time_tables(document), to_stderr=json)
+    following.after_time()
     return 0 if any(row["status"] == "ok" for row in document["rows"]) else 1
 
 
@@ -114,22 +116,21 @@ def compare(
     """Do every run of a suite that is not finished yet; SUITE is a name of harness list, or a YAML file."""
     from harness.compare import compare as run_grid
     from harness.compare import grid
-    from harness.terminal.console import console, print_json
+    from harness.terminal.console import console, print_json, show
     from harness.terminal.grid import GridView, grid_document, outcome_lines, plan_table
 
     if dry_run:
         entries = grid(suite, results, set_)
-        shown, total = plan_table(entries)
-        console(to_stderr=json).print(shown, total, sep="\n")
+        show(plan_table(entries), to_stderr=json)
     else:
         with GridView(console(to_stderr=True)).shown() as watch:
             entries = run_grid(
                 suite, results=results, assignments=set_, workers=workers, retry=retry, mix=mix, watch=watch
             )
-        for line in outcome_lines(entries):
-            console(to_stderr=json).print(line, soft_wrap=True)
+        show(outcome_lines(entries), to_stderr=json)
     if json:
         print_json(grid_document(suite, entries))
+    following.after_compare(suite, results, [entry.state for entry in entries], dry_run)
     return 0 if dry_run or all(entry.summary.get("status") in FINISHED for entry in entries) else 1
 
 
@@ -160,7 +161,7 @@ def tune(
     from harness.settings import gather_as
 
     settings, origins = gather_as(TuneConfig, config, flags, set_)
-    from harness.terminal.console import console, print_json
+    from harness.terminal.console import console, print_json, show
     from harness.terminal.tuning import TuneView, tune_lines
     from harness.tune.tuning import tune as run_studies
 
@@ -168,8 +169,8 @@ def tune(
         results = run_studies(settings, out=out, space=space, set_space=set_space, origins=origins, watch=watch)
     if json:
         print_json(results)
-    for line in tune_lines(results):
-        console(to_stderr=json).print(line, soft_wrap=True)
+    show(tune_lines(results), to_stderr=json)
+    following.after_tune(out / "tuned.yaml" if any(result["best"] for result in results) else None)
     return 0 if all(result["best"] for result in results) else 1
 
 
@@ -230,7 +231,7 @@ def report(
         import matplotlib  # noqa: F401  (a person's matplotlibrc is read here, and may be no text)
     from harness.report.costs import targets_of
     from harness.report.write import write_report
-    from harness.terminal.console import console, print_json, report_lines
+    from harness.terminal.console import console, print_json, report_lines, show
     from harness.terminal.progress import show_lines
 
     targets = targets_of(epsilon, loss, accuracy)
@@ -238,6 +239,6 @@ def report(
         document = write_report(runs, out, targets=targets, against=against, mix=mix, say=say)
     if json:
         print_json(document)
-    for line in report_lines(document):
-        console(to_stderr=json).print(line, soft_wrap=True)
+    show(report_lines(document), to_stderr=json)
+    following.after_report(document["files"][0])
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,6 +79,21 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     if not runs:
         raise next(iter(missing.values()))
     return Plan(tuple(runs.values()), tuple(map(str, missing.values())))
+
+
+def overview(path: Path) -> dict[str, Any]:
+    """What the suite in a file holds, as it says: ``title``, ``benchmarks``, ``seeds`` and the number of ``runs``."""
+    values, origins = read(path)
+    suite = validate_as(Suite, values, origins)
+    _refuse_many(suite, path)
+    crossed = [settings for settings, _ in _crossed(suite, origins, path.parent)]
+    default = RunConfig.model_fields["benchmark"].default
+    return {
+        "title": suite.title,
+        "benchmarks": list(dict.fromkeys(str(settings.get("benchmark", default)) for settings in crossed)),
+        "seeds": list(suite.seeds),
+        "runs": len({json.dumps(settings, sort_keys=True) for settings in crossed}) * len(set(suite.seeds)),
+    }
 
 
 def published() -> list[Published]:

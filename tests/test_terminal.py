@@ -5,7 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import pty
+import shlex
+import subprocess
 import sys
+import types
 
 import matplotlib
 import pytest
@@ -14,12 +19,18 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli import main
+from harness.config import RunConfig
 from harness.report.charts import charts_of
 from harness.report.comparison import compare_runs
 from harness.report.figures import FORMATS, write_figures
 from harness.report.runs import read_runs
-from harness.terminal.console import console
+from harness.settings import gather
+from harness.suites import plan
+from harness.terminal import following
+from harness.terminal.console import console, table
 from harness.terminal.encoding import spelt
+from harness.terminal.grid import GridView
+from harness.tune.config import TuneConfig
 
 RUN = (
     "run",
@@ -182,3 +193,162 @@ def test_figures_do_not_depend_on_a_persons_settings_of_matplotlib(tmp_path, mon
         found = {path.name: path.read_bytes() for path in write_figures(comparison, tmp_path / "theirs")}
         assert matplotlib.rcParams["text.usetex"]
     assert found == usual
+
+
+def typed(text: str) -> list[list[str]]:
+    """The commands that a program's words tell to type next."""
+    lines = text.splitlines()
+    return [shlex.split(lines[at + 1]) for at, line in enumerate(lines) if line.startswith("next, ")]
+
+
+def test_the_next_command_works_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*RUN, "--results", "my runs", "--json"]) == 0
+    captured = capsys.readouterr()
+    json.loads(captured.out)
+    [command] = typed(captured.err)
+    assert command[:2] == ["harness", "report"]
+    assert main(command[1:]) == 0
+    [opened] = typed(capsys.readouterr().err)
+    assert (tmp_path / opened[-1]).name == "report.html"
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.compare.compare", interrupted)
+    asked = ["compare", "quick", "--set", "label=a b", "--results", str(tmp_path)]
+    assert main(asked) == 130
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "keeps what is done" in said.err
+    assert typed(said.err) == [["harness", *asked]]
+
+
+def test_a_run_that_was_interrupted_says_resume_once(tmp_path, capsys):
+    following.words.set(("run", "--algo", "maml", "--fresh"))
+    following.after_run({"status": "interrupted", "run_dir": "x"})
+    assert typed(capsys.readouterr().err) == [["harness", "run", "--algo", "maml", "--resume"]]
+
+
+def test_a_dry_run_leads_to_the_runs_and_failures_to_another_try(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.yaml").write_text("title: t\nbase: {benchmark: sinusoid, iterations: 1}\ngrid: [{algo: maml}]\n")
+    assert main(["compare", "s.yaml", "--dry-run"]) == 0
+    assert typed(capsys.readouterr().err) == [["harness", "compare", "s.yaml"]]
+    following.after_compare("s.yaml", "runs", ["cached", "failed"], False)
+    again, report = typed(capsys.readouterr().err)
+    assert again[-1] == "--retry"
+    assert report == ["harness", "report", "runs"]
+
+
+LONG = "/home/someone/experiments/results/runs/anil-nonconvex_miniimagenet_5w5s_N10_s0-0123456789abcdef"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_number_path_or_name_is_broken_where_a_table_is_too_wide(width):
+    columns = [f"column {index}" for index in range(14)]
+    rows = [
+        [f"anil:{kind}", *(f"{1023.4567 * (row + index + 1):.4f}" for index in range(13))]
+        for row, kind in enumerate(("convex", "nonconvex"))
+    ]
+    shown = rendered(table("wide", columns, rows), width)
+    assert max(map(len, shown.splitlines())) <= width
+    for row in rows:
+        for cell in row:
+            assert cell in shown
+        assert shown.count(row[0]) > 1  # every part says whose numbers they are
+    names = ["algorithm", "engine", "strategy", "median ms", *["x learn2learn"] * 9]
+    cells = ["anil:nonconvex", "learn2learn", "linearised", "1023.4", *["1.01"] * 9]
+    whole = {"words", *cells, *(word for name in names for word in name.split())}
+    found = {word for word in rendered(table("words", names, [cells]), width).split() if set(word) != {"─"}}
+    assert found == whole
+    shown = rendered(table("paths", ("name", "where", "note"), [("a run", LONG, "it was there already")]), width)
+    assert LONG in shown
+    assert "note: it was there already" in shown
+
+
+def rendered(part, width):
+    made = console()
+    made.file, made._width = io.StringIO(), width
+    made.print(part, soft_wrap=True)
+    return made.file.getvalue()
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_terminal_of_80_columns_shows_whole_paths_and_progress(tmp_path, term):
+    """In a real pseudo-terminal: what was typed, what is said, and nothing broken or redrawn where it cannot be."""
+    results = tmp_path / ("a-folder-with-a-long-name-" * 3)
+    command = [sys.executable, "-m", "harness", *RUN, "--results", str(results)]
+    environment = {**os.environ, "TERM": term, "COLUMNS": "80", "LINES": "24", "NO_COLOR": "1"}
+    mine, theirs = pty.openpty()
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        said = b""
+        while part := _read(mine):
+            said += part
+    os.close(mine)
+    assert process.returncode == 0, said
+    lines = said.decode().replace("\r\n", "\n").split("\n")
+    [run_dir] = results.iterdir()
+    assert f"  {run_dir}" in lines
+    assert f"  harness report {run_dir}" in lines
+    if term == "dumb":
+        assert b"\x1b" not in said
+        assert any("meta-iteration 1/1" in line for line in lines)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # the other side is closed
+        return b""
+
+
+def test_a_list_of_suites_says_what_they_hold_as_compare_plans_them(tmp_path, capsys):
+    assert main(["list", "--json"]) == 0
+    suites = {suite["name"]: suite for suite in json.loads(capsys.readouterr().out)["suites"]}
+    for name in ("quick", "table2-quadratic", "theorem1-quadratic"):
+        runs = plan(name).runs
+        assert suites[name]["runs"] == len(runs)
+        assert set(suites[name]["benchmarks"]) == {run.config.benchmark for run in runs}
+        assert set(suites[name]["seeds"]) == {run.config.seed for run in runs}
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert suites["quick"]["title"] in shown
+    assert suites["quick"]["path"] not in shown
+
+
+def test_a_geometry_in_the_algorithms_name_means_the_same_everywhere(capsys):
+    assert RunConfig(algo="anil:nonconvex") == RunConfig(algo="anil", geometry="nonconvex")
+    settings, _ = gather(None, {"algo": "anil:nonconvex"})
+    assert (settings.algo, settings.geometry) == ("anil", "nonconvex")
+    assert TuneConfig(algo="anil:convex").algo == "anil:convex"
+    assert main(["run", "--algo", "anil:convex", "--geometry", "nonconvex"]) == 2
+    assert "two geometries" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_said_to_be_so_and_not_allowed(tmp_path, capsys):
+    (tmp_path / "s.yaml").write_text("grid: [{algo: maml}]\n")
+    assert main(["compare", str(tmp_path / "s.yaml")]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("title: missing; it is text, what the suite shows")
+
+
+def test_time_left_is_that_of_runs_like_those_to_come_shared_by_the_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.terminal.grid.estimate", lambda entries: [10.0, 20.0, 60.0])
+    clock = iter([0.0, 30.0, 30.0])
+    monkeypatch.setattr("harness.terminal.grid.time.monotonic", lambda: next(clock))
+    config = RunConfig(iterations=100)
+    entries = [
+        types.SimpleNamespace(config=config, state=state, directory=tmp_path / f"{at}", summary={"status": "completed"})
+        for at, state in enumerate(("cached", "unfinished", "new"))
+    ]
+    made = console()
+    made.file = io.StringIO()
+    view = GridView(made)
+    for entry in entries[:2]:
+        view(entries, entry, {"event": "progress", "iteration": 50, "loss": None})
+    view(entries, entries[0], {"event": "end"})
+    assert "1/3" in made.file.getvalue()
+    assert "0:30 elapsed, about 0:35 left" in made.file.getvalue()  # (20/2 + 60) / 2 workers

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
-
 from harness.terminal.console import table
+from harness.terminal.fitted import Fitted
 
 
-def proof_tables(report: Mapping[str, Any]) -> list[Table]:
+def proof_tables(report: Mapping[str, Any]) -> list[Fitted]:
     """In float64 an error beside its tolerance; in float32 beside what the best peer's allows."""
     grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in report["rows"]:
