@@ -214,6 +214,10 @@ def report(
     mix: Annotated[
         bool, Parameter(name="--mix", negative=(), help="let runs of different machines share a timing table")
     ] = False,
+    width: Annotated[
+        str, Parameter(name="--width", help="of the figures: neurips, icml, icml-wide, ieee, ieee-wide, or inches")
+    ] = "neurips",
+    columns: Annotated[tuple[str, ...], Parameter(name="--columns", negative=(), show_default=False)] = (),
     json: Json = False,
 ) -> int:
     """Write Tables 1 and 2, Figures 1 and 2 and report.html from run directories.
@@ -226,6 +230,9 @@ def report(
         target losses on the fixed tasks; unset: chosen from the data
     accuracy
         target accuracies on the fixed tasks, between 0 and 1; unset: chosen from the data
+    columns
+        of table.tex, the table for a paper, commas between: accuracy, seconds, seconds_per_iteration, memory, seeds,
+        K, gradient_entries, second_order_entries, seconds_to_target; unset: accuracy,K,seconds,memory
     """
     with blamed("matplotlib"):
         import matplotlib  # noqa: F401  (a person's matplotlibrc is read here, and may be no text)
@@ -235,8 +242,11 @@ def report(
     from harness.terminal.progress import show_lines
 
     targets = targets_of(epsilon, loss, accuracy)
+    names = [name.strip() for part in columns for name in part.split(",")]
     with show_lines(console(to_stderr=True)) as say:
-        document = write_report(runs, out, targets=targets, against=against, mix=mix, say=say)
+        document = write_report(
+            runs, out, targets=targets, against=against, mix=mix, columns=names, width=width, say=say
+        )
     if json:
         print_json(document)
     show(report_lines(document), to_stderr=json)
