@@ -155,9 +155,13 @@ class _Line(logging.Formatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
-    with standard():
-        show_anything()
-        return _main(argv)
+    token = following.words.set(())
+    try:
+        with standard():
+            show_anything()
+            return _main(argv)
+    finally:
+        following.words.reset(token)
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -171,7 +175,6 @@ def _main(argv: Sequence[str] | None) -> int:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     try:
-        following.words.set(())
         words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
         following.words.set(tuple(words))
         with terminable(), _stdout_for(words):  # so that whatever draws on the terminal leaves it as it was

@@ -23,6 +23,7 @@ Set = Annotated[
 ]
 Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False, converter=read_as)]
 Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
+Seeds = Annotated[str | None, Parameter(name="--seeds", help="several seeds, 0..4 or 0,1,2", show_default=False)]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
 
 
@@ -36,29 +37,40 @@ def run(
     fresh: Annotated[
         bool, Parameter(name="--fresh", negative=(), help="delete an earlier run of the same key")
     ] = False,
+    seeds: Seeds = None,
     json: Json = False,
     **flags: Any,
 ) -> int:
     """Train, evaluate on held-out tasks and write a run directory.
 
-    Defaults are replaced by the benchmark's, then --config, then flags, then --set.
+    Defaults are replaced by the benchmark's, then --config, then flags, then --set. With --seeds, one run after the
+    other, and their mean.
     """
+    from harness.seeds import one_each
     from harness.settings import gather
 
     settings, origins = gather(config, flags, set_)
     from harness.experiment import run as run_experiment
-    from harness.terminal.console import console, print_json, run_table, show
+    from harness.terminal.console import console, print_json, run_parts, show
     from harness.terminal.progress import ConsoleProgress
+    from harness.terminal.several import several_document, several_parts
 
     progress = ConsoleProgress(console(to_stderr=True))
-    summary = run_experiment(settings, results=results, resume=resume, fresh=fresh, progress=progress, origins=origins)
+    summaries: list[dict[str, Any]] = []
+    for each in one_each(settings, seeds, origins):
+        summaries.append(
+            run_experiment(each, results=results, resume=resume, fresh=fresh, progress=progress, origins=origins)
+        )
+        if summaries[-1]["status"] == "interrupted":
+            break
+    summary, several = summaries[-1], seeds is not None
     if json:
-        print_json(summary)
-    show([run_table(summary), "run directory:", f"  {summary['run_dir']}"], to_stderr=json)
-    following.after_run(summary)
+        print_json(several_document(summaries) if several else summary)
+    show(several_parts(summaries) if several else run_parts(summary), to_stderr=json)
+    following.after_runs(summaries)
     if summary["status"] == "interrupted":
         return INTERRUPTED
-    return 0 if summary["status"] in FINISHED else 1
+    return 0 if all(each["status"] in FINISHED for each in summaries) else 1
 
 
 @with_options(TimeConfig)
@@ -93,6 +105,7 @@ def compare(
     suite: str,
     *,
     set_: Set = (),
+    seeds: Seeds = None,
     results: Results = Path("results/runs"),
     workers: Annotated[
         int | None,
@@ -116,21 +129,30 @@ def compare(
     """Do every run of a suite that is not finished yet; SUITE is a name of harness list, or a YAML file."""
     from harness.compare import compare as run_grid
     from harness.compare import grid
+    from harness.seeds import seeds_of
     from harness.terminal.console import console, print_json, show
     from harness.terminal.grid import GridView, grid_document, outcome_lines, plan_table
 
+    asked = None if seeds is None else seeds_of(seeds)
     if dry_run:
-        entries = grid(suite, results, set_)
+        entries = grid(suite, results, set_, asked)
         show(plan_table(entries), to_stderr=json)
     else:
         with GridView(console(to_stderr=True)).shown() as watch:
             entries = run_grid(
-                suite, results=results, assignments=set_, workers=workers, retry=retry, mix=mix, watch=watch
+                suite,
+                results=results,
+                assignments=set_,
+                seeds=asked,
+                workers=workers,
+                retry=retry,
+                mix=mix,
+                watch=watch,
             )
         show(outcome_lines(entries), to_stderr=json)
     if json:
         print_json(grid_document(suite, entries))
-    following.after_compare(suite, results, [entry.state for entry in entries], dry_run)
+    following.after_compare(suite, results, entries, dry_run)
     return 0 if dry_run or all(entry.summary.get("status") in FINISHED for entry in entries) else 1
 
 

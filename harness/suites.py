@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,10 @@ class Plan:
     missing: tuple[str, ...] = ()
 
 
-def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
+def plan(name: str, assignments: Iterable[str] = (), seeds: Sequence[int] | None = None) -> Plan:
     """The runs of the suite called ``name`` (or in the file ``name``), settings of ``assignments`` on top.
+
+    ``seeds`` are instead of the suite's own.
 
     Raises :class:`InputError` that names file and line for the first setting that no run can have.
     """
@@ -63,6 +65,10 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     over_origins: dict[str, str] = {}
     for assignment in assignments:
         assign(RunConfig, assignment, over, over_origins)
+    if seeds is not None:
+        if "seed" in over:
+            raise InputError(f"--seeds with {over_origins['seed']}: allowed: one of them")
+        suite = suite.model_copy(update={"seeds": tuple(seeds)})
     _refuse_many(suite, path)
     runs: dict[str, Resolved] = {}
     missing: dict[str, MissingData] = {}

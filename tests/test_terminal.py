@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import pty
+import re
 import shlex
+import statistics
 import subprocess
 import sys
 import types
@@ -24,6 +26,7 @@ from harness.report.charts import charts_of
 from harness.report.comparison import compare_runs
 from harness.report.figures import FORMATS, write_figures
 from harness.report.runs import read_runs
+from harness.report.statistics import ENOUGH
 from harness.settings import gather
 from harness.suites import plan
 from harness.terminal import following
@@ -227,8 +230,9 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys)
 
 
 def test_a_run_that_was_interrupted_says_resume_once(tmp_path, capsys):
-    following.words.set(("run", "--algo", "maml", "--fresh"))
-    following.after_run({"status": "interrupted", "run_dir": "x"})
+    token = following.words.set(("run", "--algo", "maml", "--fresh"))
+    following.after_runs([{"status": "interrupted", "run_dir": "x"}])
+    following.words.reset(token)
     assert typed(capsys.readouterr().err) == [["harness", "run", "--algo", "maml", "--resume"]]
 
 
@@ -236,11 +240,69 @@ def test_a_dry_run_leads_to_the_runs_and_failures_to_another_try(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_text("title: t\nbase: {benchmark: sinusoid, iterations: 1}\ngrid: [{algo: maml}]\n")
     assert main(["compare", "s.yaml", "--dry-run"]) == 0
-    assert typed(capsys.readouterr().err) == [["harness", "compare", "s.yaml"]]
-    following.after_compare("s.yaml", "runs", ["cached", "failed"], False)
+    first, more = typed(capsys.readouterr().err)
+    assert first == ["harness", "compare", "s.yaml"]
+    assert more == ["harness", "compare", "s.yaml", "--seeds", "0,1,2,3,4"]
+    ends = [
+        types.SimpleNamespace(state=state, config=RunConfig(seed=seed)) for seed, state in enumerate(["failed"] * 5)
+    ]
+    following.after_compare("s.yaml", "runs", ends, False)
     again, report = typed(capsys.readouterr().err)
     assert again[-1] == "--retry"
     assert report == ["harness", "report", "runs"]
+
+
+def test_few_seeds_are_said_to_carry_no_claim_with_the_price_of_enough(monkeypatch, capsys):
+    entries = [types.SimpleNamespace(state="cached", config=RunConfig(seed=seed)) for seed in (0, 1, 2) for _ in "ab"]
+    monkeypatch.setattr("harness.compare.estimate", lambda entries: [10.0, 30.0] * 3)
+    following.after_compare("quick", "runs", entries, False)
+    said = capsys.readouterr().err
+    assert "3 seeds carry no claim; 5 take about 80 s one after the other more" in said  # two more of 10 s and 30 s
+    assert typed(said)[0] == ["harness", "compare", "quick", "--seeds", "0,1,2,3,4"]
+    assert following.ENOUGH == ENOUGH
+
+
+def test_several_seeds_are_run_one_after_the_other_and_summed_up(tmp_path, capsys):
+    assert main([*RUN, "--results", str(tmp_path), "--seeds", "3..4,7", "--json"]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert document["seeds"] == [run["seed"] for run in document["runs"]] == [3, 4, 7]
+    losses = [run["loss"]["mean"] for run in document["runs"]]
+    assert document["loss"]["mean"] == pytest.approx(statistics.fmean(losses))
+    half = 4.302653 * statistics.stdev(losses) / 3**0.5  # Student's t of two degrees of freedom
+    assert document["loss"]["ci95"] == pytest.approx(half, rel=1e-5)
+    shown = re.search(r"loss: ([\d.]+) ± ([\d.]+) over 3 seeds", captured.err)
+    assert [float(text) for text in shown.groups()] == pytest.approx([statistics.fmean(losses), half], abs=1e-4)
+    [report] = typed(captured.err)
+    assert report[2:] == [run["run_dir"] for run in document["runs"]]
+
+
+def test_seeds_replace_those_of_a_suite(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.yaml").write_text("title: t\nbase: {benchmark: sinusoid, iterations: 1}\ngrid: [{algo: maml}]\n")
+    assert main(["compare", "s.yaml", "--seeds", "5..9", "--dry-run", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [re.search(r"_s(\d+)-", run["run_dir"])[1] for run in runs] == ["5", "6", "7", "8", "9"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1..0", "a", "-1", "0..4..9", "0..9999999", "1.5", "0,,1", "0..999999999999999999"]
+)
+def test_seeds_that_are_none_are_one_line(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(tmp_path)
+    for words in (RUN, ("compare", "quick")):
+        assert main([*words, f"--seeds={text}"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: --seeds {text!r}: allowed: 0..4 or 0,1,2")
+        assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_seed_is_given_once(tmp_path, capsys):
+    assert main([*RUN, "--seed", "1", "--seeds", "0..4", "--results", str(tmp_path)]) == 2
+    assert "--seeds with --seed: allowed: one of them" in capsys.readouterr().err
+    assert main(["compare", "quick", "--set", "seed=1", "--seeds", "0..4", "--dry-run"]) == 2
+    assert "--seeds with --set seed: allowed: one of them" in capsys.readouterr().err
 
 
 LONG = "/home/someone/experiments/results/runs/anil-nonconvex_miniimagenet_5w5s_N10_s0-0123456789abcdef"

@@ -125,6 +125,11 @@ def run_table(summary: Mapping[str, Any]) -> Fitted:
     return table(f"{name}, {task}", ("", ""), rows)
 
 
+def run_parts(summary: Mapping[str, Any]) -> list[Fitted | str]:
+    """The result of one run, and where it is."""
+    return [run_table(summary), "run directory:", f"  {summary['run_dir']}"]
+
+
 def _route(route: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Why derivatives or features take the slower way, where they do."""
     rows = []
