@@ -373,6 +373,8 @@ def test_runs_are_filtered_and_opened_with_configuration_and_environment(open_pa
     assert row.locator("h4").all_text_contents() == ["Result", "Configuration", "Environment"]
     terms = dict(zip(row.locator("dt").all_text_contents(), row.locator("dd").all_text_contents(), strict=True))
     assert (terms["inner_steps"], terms["packages.torch"], terms["status"]) == ("10", "2.15.0", "diverged")
+    measured = page.locator("#run-list .facets > div").first.locator("dd").all_text_contents()
+    assert not [text for text in measured if re.fullmatch(r"[\d.]{12,}", text)]
 
 
 @pytest.mark.browser

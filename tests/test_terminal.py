@@ -30,7 +30,7 @@ from harness.report.statistics import ENOUGH
 from harness.settings import gather
 from harness.suites import plan
 from harness.terminal import following
-from harness.terminal.console import console, table
+from harness.terminal.console import _interval, console, table
 from harness.terminal.encoding import spelt
 from harness.terminal.grid import GridView
 from harness.tune.config import TuneConfig
@@ -260,6 +260,19 @@ def test_few_seeds_are_said_to_carry_no_claim_with_the_price_of_enough(monkeypat
     assert "3 seeds carry no claim; 5 take about 80 s one after the other more" in said  # two more of 10 s and 30 s
     assert typed(said)[0] == ["harness", "compare", "quick", "--seeds", "0,1,2,3,4"]
     assert following.ENOUGH == ENOUGH
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (1.69, 0.027, "1.690 ± 0.027"),
+        (1.609, 0.0243, "1.609 ± 0.024"),
+        (2.0, 1.003e-27, "2"),
+        (1234.5, 67.0, "1234 ± 67"),
+    ],
+)
+def test_a_loss_and_its_interval_have_equally_many_decimals(mean, half, text):
+    assert _interval(mean, half) == text
 
 
 def test_several_seeds_are_run_one_after_the_other_and_summed_up(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -266,7 +267,11 @@ def _percent(mean: float, half: float | None) -> str:
 
 
 def _interval(mean: float, half: float | None) -> str:
-    return f"{mean:.4g}" + (f" ± {half:.2g}" if half is not None else "")
+    """Both with the decimals that two digits of the half width have; four digits where there is none."""
+    if not half or half < 1e-9 * abs(mean):
+        return f"{mean:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    return f"{mean:.{digits}f} ± {half:.{digits}f}" if digits < 10 else f"{mean:.4g} ± {half:.2g}"
 
 
 def _count(counts: Mapping[str, int | None], per_task: Mapping[str, int | None], name: str) -> str:

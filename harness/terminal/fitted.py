@@ -52,7 +52,9 @@ class Fitted:
             spare = [have - need for have, need in zip(wished, least, strict=True)]
             widest = max((place for place in range(len(part)) if spare[place]), key=wished.__getitem__)
             wished[widest] -= 1
-        made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+        made = Table(
+            box=box.SIMPLE_HEAD, show_header=any(self.columns), padding=(0, 1, 0, 0), show_edge=False, pad_edge=False
+        )
         for index, wide in zip(part, wished, strict=True):
             justify = "right" if self.numbers[index] else "left"
             made.add_column(Text(self.columns[index]), justify=justify, width=wide, overflow="fold")  # type: ignore[arg-type]
