@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.foreign import one_line
 from harness.interrupts import INTERRUPTED, terminable
 from harness.streams import leave_pipe, standard
+from harness.terminal import following
 from harness.terminal.encoding import show_anything
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
@@ -48,14 +49,13 @@ app.command("harness.commands:theory", name="theory", help="Print the paper's bo
 def list_(*, json: Json = False) -> int:
     """Show algorithms, geometries, benchmarks, engines and suites."""
     from harness.listing import listing
-    from harness.terminal.console import console, listing_tables, print_json
+    from harness.terminal.console import listing_tables, print_json, show
 
     document = listing()
     if json:
         print_json(document)
         return 0
-    for part in listing_tables(document):
-        console().print(part)
+    show(listing_tables(document))
     return 0
 
 
@@ -96,12 +96,12 @@ def _blamed(name: str) -> AbstractContextManager[None]:
 
 
 def _show(document: Any, json: bool) -> int:
-    from harness.terminal.console import console, data_table, print_json
+    from harness.terminal.console import data_table, print_json, show
 
     if json:
         print_json(document)
     else:
-        console().print(data_table(document))
+        show([data_table(document)])
     return 0
 
 
@@ -114,9 +114,13 @@ class _Line(logging.Formatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
-    with standard():
-        show_anything()
-        return _main(argv)
+    token = following.words.set(())
+    try:
+        with standard():
+            show_anything()
+            return _main(argv)
+    finally:
+        following.words.reset(token)
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -131,6 +135,7 @@ def _main(argv: Sequence[str] | None) -> int:
     log.setLevel(logging.INFO)
     try:
         words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+        following.words.set(tuple(words))
         with terminable(), _stdout_for(words):  # so that whatever draws on the terminal leaves it as it was
             status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk shows here, and not after this program's last word
@@ -148,7 +153,9 @@ def _main(argv: Sequence[str] | None) -> int:
     except HarnessError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        _fail("interrupted", INTERRUPTED)
+        following.after_interrupt()
+        return INTERRUPTED
     except BrokenPipeError:
         leave_pipe()
         return 1

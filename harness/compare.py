@@ -7,7 +7,7 @@ import logging
 import math
 import operator
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,9 +82,9 @@ def _at_its_start(path: Path, resolved: Resolved) -> Path:
         return path
 
 
-def grid(suite: str, results: Path, assignments: Iterable[str] = ()) -> list[Entry]:
+def grid(suite: str, results: Path, assignments: Iterable[str] = (), seeds: Sequence[int] | None = None) -> list[Entry]:
     """Every run of ``suite`` with what is already there of it; raises :class:`InputError`."""
-    planned = plan(suite, assignments)
+    planned = plan(suite, assignments, seeds)
     for reason in planned.missing:
         log.warning("left out: %s", reason)
     return [Entry(resolved, results) for resolved in planned.runs]
@@ -95,6 +95,7 @@ def compare(
     *,
     results: str | Path = Path("results/runs"),
     assignments: Iterable[str] = (),
+    seeds: Sequence[int] | None = None,
     workers: int | None = None,
     retry: bool = False,
     mix: bool = False,
@@ -106,6 +107,7 @@ def compare(
         suite: name of a suite that comes with the project, or a YAML file.
         results: folder of run directories.
         assignments: ``KEY=VALUE``, over the suite's own settings.
+        seeds: instead of the suite's own.
         workers: processes at a time; None: one a GPU, or as many as the suite's threads leave room for.
         retry: repeat runs that diverged, ran out of memory or crashed, or whose files were changed since.
         mix: reuse runs made on another GPU or with another torch.
@@ -115,7 +117,7 @@ def compare(
         InputError: a setting cannot be met, or a finished run comes from elsewhere; nothing was run.
         KeyboardInterrupt: stopped by the user; the running ones have saved a checkpoint.
     """
-    entries = grid(suite, Path(results), assignments)
+    entries = grid(suite, Path(results), assignments, seeds)
     if not mix:
         _refuse_mixture(entries)
     todo = {

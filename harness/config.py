@@ -89,7 +89,7 @@ class WorkConfig(ProblemConfig):
 class RunConfig(WorkConfig):
     """One run: what is trained, on which tasks, how, and on what device."""
 
-    algo: str = Field(default="anil", min_length=1, description="algorithm, see `harness list`")
+    algo: str = Field(default="anil", min_length=1, description="algorithm, NAME or NAME:GEOMETRY, see `harness list`")
     geometry: str | None = Field(
         default=None,
         min_length=1,
@@ -125,6 +125,18 @@ class RunConfig(WorkConfig):
     label: str | None = Field(
         default=None, min_length=1, max_length=40, description="what reports call this setting, such as tuned"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_geometry(cls, values: Any) -> Any:
+        """``anil:convex`` is an algorithm and its geometry, as in a list of algorithms."""
+        algo = values.get("algo") if isinstance(values, Mapping) else None
+        if not isinstance(algo, str) or ":" not in algo:
+            return values
+        name, _, geometry = algo.partition(":")
+        if (given := values.get("geometry", geometry)) not in (geometry, None):
+            raise InputError(f"algorithm {algo!r} with geometry {given!r}: two geometries; allowed: one")
+        return {**values, "algo": name, "geometry": geometry}
 
 
 def validate(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> RunConfig:
@@ -192,7 +204,7 @@ def explain(
         fault = unknown(kind, name, model.model_fields)
         return InputError(f"{where}: {fault}")
     if first["type"] == "missing":
-        return InputError(f"{where}: missing; allowed: {allowed(model.model_fields[name])}")
+        return InputError(f"{where}: missing; it is {_meaning(model.model_fields[name])}")
     if name not in model.model_fields:
         return InputError(f"{where}: {_lower(first['msg'])}")
     quotes = " (as text, in quotes)" if first["type"] == "string_type" else ""
@@ -205,6 +217,12 @@ def origin(key: str, origins: Mapping[str, str] | None = None) -> str:
     while origins and key not in origins and "." in key:
         key = key.rpartition(".")[0]
     return (origins or {}).get(key, key)
+
+
+def _meaning(field: FieldInfo) -> str:
+    """What a field is, and of what kind: ``text, what the suite shows``."""
+    kind = next((_KINDS[part] for part in _kinds(field.annotation) if part in _KINDS), "")
+    return ", ".join(part for part in (kind or allowed(field), field.description) if part)
 
 
 _KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", dict: "mapping", tuple: "list"}

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from harness.named import brief
 from harness.terminal.console import table
+from harness.terminal.fitted import Fitted
 
 #: names of parameters that are spelt out
 _FEW = 6
 
 
-def proof_tables(report: Mapping[str, Any]) -> list[Table]:
+def proof_tables(report: Mapping[str, Any]) -> list[Fitted]:
     """How one's own model is seen; then errors, in float64 beside a tolerance, in float32 beside the best peer's."""
     grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in report["rows"]:
@@ -38,7 +37,7 @@ def proof_tables(report: Mapping[str, Any]) -> list[Table]:
     return shown
 
 
-def _views(views: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def _views(views: Sequence[Mapping[str, Any]]) -> Iterator[Fitted]:
     """What one's own model is to each algorithm; those that see the same stand together."""
     grouped: dict[str, list[Mapping[str, Any]]] = {}
     for view in views:
