@@ -46,9 +46,9 @@ class Native(Engine):
         if self.stack is None:
             if strategy == "linearised":
                 raise NotSupported(
-                    f"strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, ReLU and "
-                    f"flatten, with every parameter behind the first adapted layer adapted; {self.why}; "
-                    f"allowed: recursion, checkpointed, unrolled"
+                    f"strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, norms, pools, "
+                    f"activations and flatten, with every parameter behind the first adapted layer adapted; "
+                    f"{self.why}; allowed: recursion, checkpointed, unrolled"
                 )
             if strategy == "auto":
                 self.strategy = "unrolled"
