@@ -34,7 +34,7 @@ from harness.progress import Silent
 from harness.resolve import resolve
 from harness.setup import set_up
 
-STRATEGIES = ("auto", "unrolled", "recursion", "checkpointed", "linearised")
+STRATEGIES = ("auto", "unrolled", "recursion", "checkpointed", "linearised", "vmapped")
 #: the parts of (w, phi), and what a refusal may be about even where a model could be trained
 PARTITIONS = (
     ("maml", "nonconvex", None),
@@ -114,7 +114,7 @@ def try_models(first: int, stop: int) -> None:
             refusable = set(odd) & {"random", "state", "tuple", "not a number", "detached"}
             assert not refusable or number % 5 == 0, (number, odd)  # images know not all of them
         else:
-            reasons = (*MAY_BE_REFUSED, *(("strategy 'linearised'",) if "'linearised'" in result else ()))
+            reasons = (*MAY_BE_REFUSED, "strategy 'linearised'", "strategy 'vmapped'")
             assert set(odd) & set(WRONG) or any(reason in result for reason in reasons), (number, odd, result)
     assert equal > (stop - first) / 2
 
