@@ -62,8 +62,8 @@ def examined(
     ``second_order``: Hessians will be needed. Raises :class:`InputError`, one line, for what cannot be trained.
     """
     module, dtype = problem.network.module, problem.network.initial()[0].dtype
-    if Native(problem).stack is None:
-        batch = batch.chunk(0, 1)  # autograd has no way in which tasks could meet
+    if Native(problem).stack is None and strategy != "vmapped":
+        batch = batch.chunk(0, 1)  # autograd, a task at a time, has no way in which tasks could meet
     network, distrust, error = problem.network, "", None
     try:
         with _blamed(name, batch):
@@ -129,6 +129,7 @@ def agreed(
     inner = dataclasses.replace(inner, inner_lr=own.inner_lr)
     tolerance = TOLERANCE if own.query[0].dtype == torch.float64 else COARSE
     distrust, why = "", ""
+    elsewhere = not issubclass(engine, Native) or strategy == "vmapped"  # not by the oracles that are looked at here
     for at in network.cuts():
         for _ in range(2):  # with layers that are written out, and without
             tried = Problem(problem.algorithm, at, inner, distrust)
@@ -138,7 +139,7 @@ def agreed(
                 error = oracle_error(evaluator, own, batch)
                 if not written_out:  # which do not use the module
                     error = max(error, cut_error(at, own, batch))
-                if issubclass(engine, Native):
+                if not elsewhere:
                     error = max(error, engine_error(engine(tried, strategy), own, batch))
                 why = f"relative error {error:.1g}"
             except NotSupported:
@@ -148,8 +149,8 @@ def agreed(
                     raise
                 error, why = float("inf"), first_sentence(failure)
             if error <= tolerance:
-                if not issubclass(engine, Native):
-                    error = max(error, _by_peer(engine, tried, strategy, own, batch, tolerance))
+                if elsewhere:
+                    error = max(error, _by_others(engine, tried, strategy, own, batch, tolerance))
                 return at, distrust, error
             if not written_out:
                 break
@@ -160,21 +161,28 @@ def agreed(
     )
 
 
-def _by_peer(
+def _by_others(
     engine: type[Engine], problem: Problem, strategy: str, own: OwnForward, batch: TaskBatch, tolerance: float
 ) -> float:
+    """The error of what computes by code that is not this project's: a peer, or ``vmap``."""
     made = engine(problem, strategy)
     try:
         error = engine_error(made, own, batch)
+        if isinstance(made, Native):
+            error = max(error, oracle_error(made, own, batch))
         why = f"relative error {error:.1g}"
     except Exception as failure:
         if isinstance(failure, InputError) or is_out_of_memory(failure):
             raise
         error, why = float("inf"), first_sentence(failure)
     if error > tolerance:
+        who, allowed = (
+            (f"strategy {strategy!r}", "--strategy auto")
+            if isinstance(made, Native)
+            else (f"engine {engine.name}", "--engine native")
+        )
         raise NotSupported(
-            f"engine {engine.name} does not give the meta-gradient of the model's own forward ({why}); "
-            f"allowed: --engine native"
+            f"{who} does not give the meta-gradient of the model's own forward ({why}); allowed: {allowed}"
         )
     return error
 
