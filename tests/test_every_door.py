@@ -25,7 +25,7 @@ from torch import nn
 import harness
 
 def net(input_shape, outputs, width=4):
-    return nn.Sequential(nn.Linear(input_shape[0], width), nn.Tanh(), nn.Linear(width, outputs))
+    return nn.Sequential(nn.Linear(input_shape[0], width), nn.Mish(), nn.Linear(width, outputs))
 
 class Points(harness.Benchmark):
     name, summary, version = "points", "noise around centres", "1"
@@ -232,7 +232,7 @@ def test_time_takes_objects_and_examines_each_model(capsys):
     tasks = resolve(RunConfig(benchmark="mine:points")).benchmark
     config = harness.TimeConfig(algo="anil:convex", **TIMED)
     for width in (3, 5):
-        model = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 2))
+        model = nn.Sequential(nn.Linear(3, width), nn.Mish(), nn.Linear(width, 2))
         (row,) = harness.time_meta_gradients(config, model=model, benchmark=tasks)["rows"]
         assert row["status"] == "ok"
     with pytest.raises(InputError, match=r"gives \[6, 3\] for examples"):  # a model of the same name and settings
@@ -264,16 +264,16 @@ def test_verify_looks_at_ones_own_model_at_its_own_step(capsys):
     assert all(set(row) == KEYS | {"dtype", "peer"} for row in document["rows"])
     assert {row["problem"] for row in document["rows"]} == {"points", "points initial"}
     assert {row["witness"] for row in document["rows"]} == {"own_forward", "autograd"}
-    assert {row["strategy"] for row in document["rows"]} == {"recursion", "checkpointed", "unrolled"}
+    assert {row["strategy"] for row in document["rows"]} == {"recursion", "checkpointed", "unrolled", "vmapped"}
     convex = next(view for view in document["views"] if view["geometry"] == "convex")
     assert (convex["w"], convex["n_w"], convex["n_phi"]) == (["2.weight", "2.bias"], 10, 16)
-    assert (convex["body"], convex["head"]) == ("0 (Linear), 1 (Tanh)", "2 (Linear)")
+    assert (convex["body"], convex["head"]) == ("0 (Linear), 1 (Mish)", "2 (Linear)")
     assert (convex["inner_lr"], convex["inner_steps"]) == (0.3, 2)
     assert convex["layers"] == "autograd"
-    assert "Tanh" in convex["why"]
+    assert "Mish" in convex["why"]
     assert main(["verify", *map(str, words)]) == 0
     shown = capsys.readouterr().out
-    for part in ("alpha = 0.3, N = 2, as seen by anil convex", "once a task", "Tanh", "meta-gradients in float32"):
+    for part in ("alpha = 0.3, N = 2, as seen by anil convex", "once a task", "Mish", "meta-gradients in float32"):
         assert part in shown
 
 
