@@ -418,9 +418,11 @@ def usual():
     yield
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
-    torch.backends.fp32_precision = "none"
+    for place in (torch.backends, torch.backends.cudnn, torch.backends.mkldnn):
+        place.fp32_precision = "none"
+    for place in (torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn):
+        place.fp32_precision = "none"
     torch.backends.cudnn.allow_tf32 = True
-    torch.backends.mkldnn.conv.fp32_precision = "none"
     torch.set_float32_matmul_precision(precision)
     torch.use_deterministic_algorithms(False)
     np.seterr(**errors)

@@ -36,7 +36,7 @@ def environment(device: torch.device, distributions: Iterable[str] = ()) -> dict
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
             "cudnn_deterministic": torch.backends.cudnn.deterministic,
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
-            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+            "cudnn_allow_tf32": _allow_tf32(),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
     }
@@ -99,3 +99,11 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _allow_tf32() -> bool | None:
+    """None where torch's newer settings say of convolutions and recurrent layers what this one cannot."""
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return None

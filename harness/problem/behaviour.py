@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy
@@ -33,6 +34,7 @@ def check_behaviour(module: nn.Module, x: Tensor, outputs: int) -> None:
     for name, part in _tensors(module).items():
         if name not in before or not torch.equal(part, before[name]):
             raise InputError(f"changes {name!r} at every evaluation, held-out ones too; allowed: layers without state")
+    _provoke(module, x)
     if _generators(x) != generators:
         layer = _layer_that_changes(module, x, lambda _: _generators(x))
         raise InputError(f"draws random numbers{layer}; allowed: layers that draw none (dropout with p = 0)")
@@ -72,6 +74,16 @@ def _layer_that_changes(module: nn.Module, x: Tensor, look: Callable[[Any], Any]
 def _finite(values: Any) -> bool:
     parts = values if isinstance(values, tuple | list) else (values,)
     return all(bool(part.isfinite().all()) for part in parts if isinstance(part, Tensor))
+
+
+def _provoke(module: nn.Module, x: Tensor) -> None:
+    """Call ``module`` where other branches of its layers may be taken: on the negative of ``x``, and on noise."""
+    if not x.is_floating_point():
+        return
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for other in (-x, noise.to(x)):
+        with torch.no_grad(), suppress(Exception):  # it need not take such examples
+            module(other)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from harness.measure.environment import environment
 from harness.measure.flops import flops_of
 from harness.measure.memory import free_memory, freed_memory_kept, is_out_of_memory
 from harness.measure.nvml import read_gpu
-from harness.precision import check_tf32, tf32
+from harness.precision import check_tf32, settled
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory, give_back
 from harness.problem.tasks import TaskBatch
@@ -54,7 +54,7 @@ def run_session(
     _, first = cells[0]
     device = pick_device(config.device)
     check_tf32(config.tf32, device, "tf32")
-    with tf32(config.tf32), freed_memory_kept(), first.blamed():
+    with settled(config.tf32), freed_memory_kept(), first.blamed():
         return _session(config, cells, device, progress)
 
 
