@@ -26,6 +26,8 @@ TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
 #: a step size has to be a float32; Adam takes ten times its own first
 MOST_STEP, MOST_OUTER_STEP = 1e38, 1e37
+LOSS_WORDS = "cross_entropy, mse, l1, huber, bce or module:function of (prediction, target)"
+LOSS_OPTIONS = "options of the loss, as {label_smoothing: 0.1}"
 TF32 = "whether CUDA may round factors of float32 products to TF32; unset: as torch has it"
 
 
@@ -63,6 +65,8 @@ class RunConfig(Settings):
     model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
     algo_options: dict[str, Any] = Field(default={}, description="options of the algorithm, as {l2: 0.01}")
     benchmark_options: dict[str, Any] = Field(default={}, description="options of the benchmark")
+    loss: str | None = Field(default=None, min_length=1, description=f"{LOSS_WORDS}; unset: the benchmark's")
+    loss_options: dict[str, Any] = Field(default={}, description=LOSS_OPTIONS)
     ways: int = Field(default=5, ge=1, le=MOST, description="classes in a task")
     shots: int = Field(default=5, ge=1, le=MOST, description="support examples of each class")
     queries: int = Field(default=5, ge=1, le=MOST, description="query examples of each class")

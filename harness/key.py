@@ -63,9 +63,12 @@ def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") ->
 def code(resolved: Resolved, factory: ModelFactory) -> dict[str, Any]:
     """What a run executes: its modules, its packages, and what it was given as objects."""
     described = Description()
-    if resolved.factory is None and ":" in (name := resolved.config.model or ""):
-        described.modules[name.partition(":")[0]] = None
-    for thing in (type(resolved.algorithm), type(resolved.benchmark), resolved.engine, factory):
+    named = {"model": resolved.config.model, "loss": resolved.config.loss}
+    for kind, name in named.items():
+        if kind not in resolved.objects and ":" in (name or ""):
+            described.modules[str(name).partition(":")[0]] = None
+    loss = [resolved.loss.function] if resolved.loss.function else []
+    for thing in (type(resolved.algorithm), type(resolved.benchmark), resolved.engine, factory, *loss):
         described.add(thing)
     for kind in dict.fromkeys(described.unknown):
         log.warning("nobody can tell one %s from another: this run will not be found again by its key", kind)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from harness import registry
 from harness.config import RunConfig, origin, validate, validate_as
 from harness.errors import HarnessError, InputError
 from harness.foreign import one_line
+from harness.problem.losses import Loss, stated
 from harness.strangers import blamed, strange
 from harness.yaml_core import MOST_BYTES, dumped
 
@@ -32,6 +33,7 @@ class Resolved:
     algorithm: Algorithm
     benchmark: Benchmark
     engine: type[Engine]
+    loss: Loss
     #: given as a Python object; None: ``config.model`` names it
     factory: ModelFactory | None = None
     #: names of what was given as Python objects instead of by name
@@ -52,6 +54,7 @@ class Resolved:
         """
         model = self.config.model or self.benchmark.model
         own = [f"model {one_line(model)!r}"] if self.factory or ":" in model else []
+        own += [f"loss {one_line(self.loss.name)!r}"] if self.loss.own else []
         plugins: dict[str, Any] = {
             "benchmark": type(self.benchmark),
             "algorithm": type(self.algorithm),
@@ -67,23 +70,26 @@ def resolve(
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
     algorithm: type[Algorithm] | None = None,
+    loss: Callable[..., Any] | None = None,
     origins: Mapping[str, str] | None = None,
 ) -> Resolved:
     """Look up the plugins of ``config``, check it against them, and fill in what it leaves open.
 
-    ``model``, ``benchmark`` and ``algorithm`` replace what ``config`` names. Raises
+    ``model``, ``benchmark``, ``algorithm`` and ``loss`` replace what ``config`` names. Raises
     :class:`InputError`; ``origins`` says where a key was given (see :func:`harness.config.validate`).
     """
-    given = {"model": model, "benchmark": benchmark, "algorithm": algorithm}
+    given = {"model": model, "benchmark": benchmark, "algorithm": algorithm, "loss": loss}
     objects = tuple(name for name, value in given.items() if value is not None)
     with blame("algo", origins):
         algorithm_type = algorithm or registry.algorithms().get(config.algo)
     with blame("benchmark", origins):
         benchmark_type = type(benchmark) if benchmark is not None else registry.benchmarks().get(config.benchmark)
     with blame("model", origins):
-        named = _model_name(model) if model else _absolute(config.model or benchmark_type.model)
+        named = _name_of(model) if model else _absolute(config.model or benchmark_type.model, "model")
+    found = _loss_of(config, benchmark_type, loss, origins)
     values = _with_defaults(config, benchmark_type, algorithm_type, named == benchmark_type.model)
     values |= {"algo": algorithm_type.name, "benchmark": benchmark_type.name, "model": named}
+    values |= {"loss": found.name, "loss_options": dict(found.options)}
     with blame("engine", origins):
         engine_type = registry.engines().get(values["engine"])
     with blame("strategy", origins):
@@ -117,7 +123,23 @@ def resolve(
             str(benchmark.version)  # of our own it may take long, and raises nothing
     with blamed(f"algorithm {algorithm_type.name!r}"):
         made = algorithm_type(geometry, algo_options)
-    return Resolved(filled, made, benchmark, engine_type, model, objects, origins or {})
+    return Resolved(filled, made, benchmark, engine_type, found, model, objects, origins or {})
+
+
+def _loss_of(
+    config: RunConfig,
+    benchmark: type[Benchmark],
+    function: Callable[..., Any] | None,
+    origins: Mapping[str, str] | None,
+) -> Loss:
+    """The loss with all its options, a person's own not imported yet."""
+    if function is not None:
+        return Loss(_name_of(function), config.loss_options, function)
+    with blame("loss", origins):
+        name = stated(benchmark, config.model_copy(update={"loss_options": {}})).name
+        absolute = _absolute(name, "loss")
+    with blame("loss_options", origins):
+        return replace(stated(benchmark, config), name=absolute)
 
 
 def _with_defaults(
@@ -132,7 +154,7 @@ def _with_defaults(
         if name not in RunConfig.model_fields:
             raise HarnessError(f"benchmark {benchmark.name!r} has a default for {name!r}, which is no key of RunConfig")
         if isinstance(default, Mapping):
-            if name == "model_options" and not own_model:
+            if name == "loss_options" or (name == "model_options" and not own_model):
                 continue
             if name == "algo_options":
                 default = {key: part for key, part in default.items() if key in algorithm.Options.model_fields}
@@ -173,15 +195,15 @@ def blame(key: str, origins: Mapping[str, str] | None) -> Iterator[None]:
         raise
 
 
-def _absolute(model: str) -> str:
-    """``model`` with the path of a file as it is from everywhere; other names as they are."""
-    path, colon, attribute = model.rpartition(":")
+def _absolute(name: str, kind: str) -> str:
+    """``name`` with the path of a file as it is from everywhere; other names as they are."""
+    path, colon, attribute = name.rpartition(":")
     if not colon or not path.endswith(".py"):
-        return model
+        return name
     try:
         return f"{Path(path).resolve()}:{attribute}"
     except (ValueError, OSError, RuntimeError) as error:  # names that no file can have, links in a circle
-        raise InputError(f"model {one_line(model)!r}: {error}; allowed: module:function or FILE.py:function") from None
+        raise InputError(f"{kind} {one_line(name)!r}: {error}; allowed: module:function or FILE.py:function") from None
 
 
 def _refuse_giant(config: RunConfig) -> None:
@@ -190,6 +212,6 @@ def _refuse_giant(config: RunConfig) -> None:
         raise InputError(f"a configuration of {size} bytes; allowed: {MOST_BYTES}")
 
 
-def _model_name(factory: ModelFactory) -> str:
-    name = getattr(factory, "__qualname__", type(factory).__qualname__)
-    return f"{getattr(factory, '__module__', '?')}:{name}"
+def _name_of(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '?')}:{name}"

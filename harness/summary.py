@@ -30,7 +30,8 @@ def summarise(
     logging and checkpoints in it too. Phases stay None for engines on other libraries, whose inside
     no clock can see. ``resumed_elsewhere`` says what was different where the run went on (a version, a GPU):
     its seconds and memory are then those of no one machine. ``unknown`` says why ``counts`` or Definition 1
-    (``definition_1``) are not known, where they were asked for and are not. ``trial``: a study chose among such runs.
+    (``definition_1``) are not known, where they were asked for and are not, and what is not known of the inner loop
+    (``convexity``) or the tasks. ``trial``: a study chose among such runs.
     ``route``: whether the oracles' layers are written out (and why not), whether features of a shared body are computed
     once a task, and how far that was from the model's own forward before the first iteration.
     ``files``: digests of what it belongs to, see :func:`harness.store.changed`.
@@ -81,11 +82,14 @@ def summarise(
             "tasks": seen.get("tasks", 0),
         },
         "loss": {
+            "name": config.loss,
+            "options": config.loss_options,
             "mean": seen.get("loss"),
             "ci95": seen.get("loss_ci95"),
             "before_adaptation": seen.get("loss_before_adaptation"),
             "before_adaptation_ci95": seen.get("loss_before_adaptation_ci95"),
         },
+        "metrics": seen.get("metrics", {}),
         "diverged": trainer.divergence,
         "unknown": trainer.unknown,
         "resumed_elsewhere": resumed_elsewhere,

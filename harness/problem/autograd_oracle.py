@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from harness.problem.objective import accuracy, task_loss
+from harness.problem.objective import accuracy, metrics, task_loss
 from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -143,4 +143,5 @@ class AutogradOracle(Oracle):
             return self._outcome(losses, predictions)
 
     def _outcome(self, losses: Tensor, predictions: Tensor) -> Outcome:
-        return Outcome(losses.detach(), accuracy(self.inner.loss, predictions.detach(), self.batch.query_y))
+        found = self.inner.loss, predictions.detach(), self.batch.query_y
+        return Outcome(losses.detach(), accuracy(*found), metrics(*found))

@@ -153,26 +153,31 @@ def load_factory(name: str) -> ModelFactory:
     """
     if name in MODELS:
         return MODELS[name][0]
-    shown = one_line(name)
-    place, colon, attribute = name.rpartition(":")
-    if not colon:
-        raise unknown("model", shown, [*MODELS, *_FORMS.split(" or ")])
+    if ":" not in name:
+        raise unknown("model", one_line(name), [*MODELS, *_FORMS.split(" or ")])
+    return imported("model", name, "a function (input_shape, outputs) -> nn.Module")
+
+
+def imported(kind: str, name: str, signature: str) -> Callable[..., Any]:
+    """The function ``module:function`` or ``FILE.py:function``, which is to be a ``kind`` with this ``signature``."""
+    who = f"{kind} {one_line(name)!r}"
+    place, _, attribute = name.rpartition(":")
     if not attribute.isidentifier() or not (place.endswith(".py") or all(map(str.isidentifier, place.split(".")))):
-        raise InputError(f"model {shown!r} cannot be imported: it names no function of a module; allowed: {_FORMS}")
-    with blamed(f"model {shown!r}"):
+        raise InputError(f"{who} cannot be imported: it names no function of a module; allowed: {_FORMS}")
+    with blamed(who):
         try:
             if place.endswith(".py"):
-                factory = getattr(_module_of(Path(place)), attribute)
+                function = getattr(_module_of(Path(place)), attribute)
             else:
                 with _searched(Path.cwd()) as folder:
-                    factory = getattr(importlib.import_module(place), attribute)
+                    function = getattr(importlib.import_module(place), attribute)
                     if str(folder) not in sys.path[:-1]:
                         _BESIDE[place] = folder
         except (ImportError, AttributeError, OSError) as error:
-            raise InputError(f"model {shown!r} cannot be imported: {one_line(error)}; allowed: {_FORMS}") from error
-    if not callable(factory):
-        raise InputError(f"model {shown!r} is not callable; allowed: a function (input_shape, outputs) -> nn.Module")
-    return factory  # type: ignore[no-any-return]
+            raise InputError(f"{who} cannot be imported: {one_line(error)}; allowed: {_FORMS}") from error
+    if not callable(function):
+        raise InputError(f"{who} is not callable; allowed: {signature}")
+    return function  # type: ignore[no-any-return]
 
 
 def _module_of(file: Path) -> ModuleType:

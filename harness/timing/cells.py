@@ -18,7 +18,9 @@ from harness.engines.engine import Engine, Problem, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
 from harness.problem.benchmark import Benchmark
+from harness.problem.losses import stated
 from harness.problem.models import build, check_options, load_factory
+from harness.problem.objective import loaded
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -117,7 +119,7 @@ def make_cell(
         dtype=batch.support_x.dtype,
     )
     network = Network(module, algorithm.geometries[name.geometry].adapt)
-    inner = Inner(benchmark.loss, name.inner_steps, config.inner_lr, algorithm.l2)
+    inner = Inner(loaded(stated(benchmark, config)), name.inner_steps, config.inner_lr, algorithm.l2)
     kind = registry.engines().get(name.engine)
     kind.require()
     problem = Problem(algorithm, network, inner)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.config import TF32, Settings, TaskChunk
+from harness.config import LOSS_OPTIONS, LOSS_WORDS, TF32, Settings, TaskChunk
 from harness.yaml_core import parse
 
 
@@ -23,6 +23,8 @@ class TimeConfig(Settings):
     strategy: tuple[str, ...] = Field(default=("auto",), min_length=1, description="strategies of the native engine")
     benchmark: str = Field(default="fc100", description="family of tasks, see `harness list`")
     model_options: dict[str, Any] = Field(default={}, description="options of the benchmark's model")
+    loss: str | None = Field(default=None, min_length=1, description=f"{LOSS_WORDS}; unset: the benchmark's")
+    loss_options: dict[str, Any] = Field(default={}, description=LOSS_OPTIONS)
     ways: int = Field(default=5, ge=1, description="classes in a task")
     shots: int = Field(default=5, ge=1, description="support examples of each class")
     queries: int = Field(default=5, ge=1, description="query examples of each class")
