@@ -135,7 +135,9 @@ def test_an_unknown_loss_is_refused_before_anything_is_written(tmp_path):
     class Huber(benchmarks().get("sinusoid")):
         loss = "hubert"
 
-    with pytest.raises(InputError, match="unknown loss 'hubert': did you mean 'huber'\\? allowed: .*bce, cross_entropy"):
+    with pytest.raises(
+        InputError, match=r"unknown loss 'hubert': did you mean 'huber'\? allowed: .*bce, cross_entropy"
+    ):
         harness.run(RunConfig(iterations=1, eval_tasks=2), benchmark=Huber(), results=tmp_path)
     assert not list(tmp_path.iterdir())
 

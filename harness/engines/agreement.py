@@ -74,7 +74,7 @@ def examined(
         with torch.no_grad():
             predictions = [module(x) for x in (batch.support_x[0], batch.query_x[0])]
         for prediction, target in zip(predictions, (batch.support_y[0], batch.query_y[0]), strict=True):
-            check_loss(Loss.of(problem.inner.loss), prediction, target)
+            check_loss(Loss.of(problem.inner.loss), prediction, target, second_order)
         with _blamed(name, batch):
             try:
                 with _in_float64(module, dtype):

@@ -137,7 +137,7 @@ def target_fault(
     whole = [*examples, outputs]
     if loss.name != "cross_entropy":
         if not target.is_floating_point():
-            return f"has type {kind}", "floating-point numbers"
+            return f"has type {kind}", f"floating-point numbers as {whole} for loss {loss.name}"
         if shape != whole:
             return f"has shape {shape}", str(whole)
         if values and loss.name == "bce" and (target.min() < 0 or target.max() > 1):
@@ -170,10 +170,10 @@ def target_fault(
     return None
 
 
-def check_loss(loss: Loss, prediction: Tensor, target: Tensor) -> None:
+def check_loss(loss: Loss, prediction: Tensor, target: Tensor, second_order: bool) -> None:
     """Raise :class:`InputError` unless a person's own loss gives one task's number, differentiably and twice the same.
 
-    ``prediction`` ``[S, out]`` and ``target`` as the first tasks have them.
+    ``prediction`` ``[S, out]`` and ``target`` as the first tasks have them. ``second_order``: differentiably twice.
     """
     if loss.function is None:
         return
@@ -187,17 +187,19 @@ def check_loss(loss: Loss, prediction: Tensor, target: Tensor) -> None:
             what = f"a tensor of shape {list(found.shape)}, {found.dtype}" if isinstance(found, Tensor) else repr(found)
             raise InputError(f"{who} gives {one_line(what)[:200]}; allowed: one floating-point number, a tensor")
         if not found.isfinite():
-            raise InputError(f"{who} gives {float(found)} on the first tasks; allowed: a finite number")
+            raise InputError(f"{who} gives {found.item()} on the first tasks; allowed: a finite number")
         if not found.requires_grad:
             raise InputError(f"{who} gives a number that the prediction does not enter; allowed: one that it does")
         with blamed(who):
-            gradient = torch.autograd.grad(found, at, allow_unused=True, materialize_grads=True)[0]
+            gradient = torch.autograd.grad(found, at, create_graph=second_order)[0]
+            if gradient.requires_grad:
+                torch.autograd.grad(gradient.sum(), at, retain_graph=True, allow_unused=True)
         if not gradient.isfinite().all():
             raise InputError(f"{who} has a gradient that is NaN or infinite on the first tasks; allowed: a finite one")
-        return found.detach(), gradient
+        return found.detach(), gradient.detach()
 
-    first, again = value(), value()
-    if not all(map(torch.equal, first, again)):
-        raise InputError(f"{who} gives another number when it is called again; allowed: a function of its arguments")
+    first = value()
     if not torch.equal(before, target):
         raise InputError(f"{who} changes its target in place; allowed: a function that changes nothing")
+    if not all(map(torch.equal, first, value())):
+        raise InputError(f"{who} gives another number when it is called again; allowed: a function of its arguments")
