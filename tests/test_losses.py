@@ -299,11 +299,11 @@ def yaml_of(summary):
     return yaml.safe_load((Path(summary["run_dir"]) / "config.yaml").read_text())
 
 
-def test_losses_and_their_options_are_in_the_key(tmp_path):
+def test_losses_and_their_options_are_in_the_key():
     def key(**given):
         options = {"loss_options": given.pop("options", {})}
-        config = RunConfig(algo="fomaml", iterations=1, eval_tasks=2, **options, **SMALL)
-        return harness.run(config, model=MODELS["autograd"], benchmark=Vectors(), results=tmp_path, **given)["key"]
+        config = RunConfig(algo="fomaml", **options, **SMALL)
+        return set_up(resolve(config, model=MODELS["autograd"], benchmark=Vectors(), **given)).key_after(1)
 
     keys = [key(), key(options={"label_smoothing": 0.1}), key(loss=focal), key(loss=focal, options={"gamma": 1.0})]
     for power in (1, 2):  # one source, another number in it

@@ -91,6 +91,8 @@ def accuracy(loss: Loss | str, prediction: Tensor, target: Tensor) -> Tensor:
         return torch.full(prediction.shape[:-2], torch.nan, dtype=torch.float64, device=prediction.device)
     label = target.argmax(-1) if target.is_floating_point() else target
     right = (prediction.argmax(-1) == label).double().where(known.all(-1), torch.nan)
+    if not loss.own and loss.options["ignore_index"] is None:
+        return right.mean(-1)
     counted = _counted(loss, label)
     return right.where(counted, 0).sum(-1) / counted.sum(-1)
 
