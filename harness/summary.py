@@ -54,6 +54,8 @@ def summarise(
         "benchmark": config.benchmark,
         "model": config.model,
         "adapt": config.adapt,
+        "loss_function": config.loss,
+        "loss_options": config.loss_options,
         "ways": config.ways,
         "shots": config.shots,
         "queries": config.queries,
@@ -82,8 +84,6 @@ def summarise(
             "tasks": seen.get("tasks", 0),
         },
         "loss": {
-            "name": config.loss,
-            "options": config.loss_options,
             "mean": seen.get("loss"),
             "ci95": seen.get("loss_ci95"),
             "before_adaptation": seen.get("loss_before_adaptation"),

@@ -217,7 +217,7 @@ def test_a_run_records_the_metrics_of_held_out_tasks(algo, case, names, tmp_path
     tasks, loss, *_ = CASES[case]
     config = RunConfig(algo=algo, loss=loss, iterations=2, eval_tasks=5, eval_every=1, **SMALL)
     summary = harness.run(config, model=MODELS["written out"], benchmark=tasks(), results=tmp_path)
-    assert summary["loss"]["name"] == loss
+    assert summary["loss_function"] == loss
     assert list(summary["metrics"]) == names
     setup = set_up(resolve(config, model=MODELS["written out"], benchmark=tasks()))
     state = harness.load_parameters(summary["run_dir"])
@@ -273,8 +273,8 @@ def test_an_own_loss_in_the_current_folder_trains_from_the_command_line(tmp_path
     (tmp_path / f"{name}.py").write_text(FOCAL)
     status, summary = ran(capsys, "--loss", f"{name}:focal", "--set", "loss_options.gamma=1.5")
     assert status == 0
-    assert summary["loss"]["name"] == f"{name}:focal"
-    assert summary["loss"]["options"] == {"gamma": 1.5}
+    assert summary["loss_function"] == f"{name}:focal"
+    assert summary["loss_options"] == {"gamma": 1.5}
     assert summary["route"]["layers"] == "written out"
     assert summary["accuracy"]["mean"] is not None
     setup = set_up(resolve(RunConfig(**yaml_of(summary))))
