@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from harness.problem.tasks import TaskBatch
     from harness.proof import verify
     from harness.store import load_parameters
+    from harness.theory.estimate import estimate
+    from harness.timing import time_meta_gradients
+    from harness.timing.config import TimeConfig
 
 __version__ = "0.1.0"
 
@@ -31,8 +34,11 @@ _HOMES = {
     "RegressionBenchmark": "harness.problem.benchmark",
     "RunConfig": "harness.config",
     "TaskBatch": "harness.problem.tasks",
+    "TimeConfig": "harness.timing.config",
+    "estimate": "harness.theory.estimate",
     "load_parameters": "harness.store",
     "run": "harness.experiment",
+    "time_meta_gradients": "harness.timing",
     "verify": "harness.proof",
 }
 
@@ -48,8 +54,11 @@ __all__ = [
     "RegressionBenchmark",
     "RunConfig",
     "TaskBatch",
+    "TimeConfig",
+    "estimate",
     "load_parameters",
     "run",
+    "time_meta_gradients",
     "verify",
 ]
 

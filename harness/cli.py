@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.foreign import one_line
 from harness.interrupts import INTERRUPTED, terminable
 from harness.streams import leave_pipe, standard
+from harness.terminal import following
 from harness.terminal.encoding import show_anything
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
@@ -32,8 +33,6 @@ data = App(name="data", help="Data sets: what is there, fetch it, check it.", de
 app.command(data)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
-Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
-Seed = Annotated[int, Parameter(converter=lambda kind, tokens: _read_as(kind, tokens), allow_leading_hyphen=True)]
 
 
 # Loaded when called: their options come from schemas that --help of the others can do without.
@@ -42,55 +41,21 @@ app.command("harness.commands:time", name="time", help="Time gradient and second
 app.command("harness.commands:compare", name="compare", help="Do every run of a suite that is not finished yet.")
 app.command("harness.commands:tune", name="tune", help="Search the settings of each algorithm with Optuna.")
 app.command("harness.commands:report", name="report", help="Write Tables 1 and 2, the figures and report.html.")
+app.command("harness.commands:verify", name="verify", help="Hold gradients to witnesses, your own model's too.")
 app.command("harness.commands:theory", name="theory", help="Print the paper's bounds and estimate their constants.")
-
-
-@app.command
-def verify(*, algo: Names = (), engine: Names = (), seed: Seed = 0, json: Json = False) -> int:
-    """Compare every algorithm and engine with independent witnesses in float64, and with peers in float32.
-
-    Parameters
-    ----------
-    algo
-        algorithms to verify, commas between; all by default
-    engine
-        engines to verify, commas between; all that are installed by default
-    seed
-        seed of the problems
-    """
-    from harness.proof import verify as verify_gradients
-    from harness.terminal.console import console, print_json
-    from harness.terminal.proof import proof_tables
-
-    log = logging.getLogger("harness")
-    report = verify_gradients(_listed(algo), _listed(engine), seed=seed, progress=log.debug)
-    if json:
-        print_json(report)
-    for part in proof_tables(report):
-        console(to_stderr=json).print(part)
-    for skip in report.get("skipped", ()):
-        named = (skip.get(key, "*") for key in ("engine", "algorithm", "geometry", "problem"))
-        where = " ".join(name for name in named if name != "*")
-        console(to_stderr=json).print(f"! {where}: {skip['reason']}", markup=False, highlight=False, soft_wrap=True)
-    return 0 if report["ok"] else 1
-
-
-def _listed(names: tuple[str, ...]) -> list[str] | None:
-    return [name.strip() for part in names for name in part.split(",")] or None
 
 
 @app.command(name="list")
 def list_(*, json: Json = False) -> int:
     """Show algorithms, geometries, benchmarks, engines and suites."""
     from harness.listing import listing
-    from harness.terminal.console import console, listing_tables, print_json
+    from harness.terminal.console import listing_tables, print_json, show
 
     document = listing()
     if json:
         print_json(document)
         return 0
-    for part in listing_tables(document):
-        console().print(part)
+    show(listing_tables(document))
     return 0
 
 
@@ -131,19 +96,13 @@ def _blamed(name: str) -> AbstractContextManager[None]:
 
 
 def _show(document: Any, json: bool) -> int:
-    from harness.terminal.console import console, data_table, print_json
+    from harness.terminal.console import data_table, print_json, show
 
     if json:
         print_json(document)
     else:
-        console().print(data_table(document))
+        show([data_table(document)])
     return 0
-
-
-def _read_as(kind: Any, tokens: Sequence[Any]) -> Any:
-    from harness.options import read_as
-
-    return read_as(kind, tokens)
 
 
 class _Line(logging.Formatter):
@@ -155,9 +114,13 @@ class _Line(logging.Formatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 for success, 2 for bad input, 1 for failure, 130 where it was interrupted."""
-    with standard():
-        show_anything()
-        return _main(argv)
+    token = following.words.set(())
+    try:
+        with standard():
+            show_anything()
+            return _main(argv)
+    finally:
+        following.words.reset(token)
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -172,6 +135,7 @@ def _main(argv: Sequence[str] | None) -> int:
     log.setLevel(logging.INFO)
     try:
         words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+        following.words.set(tuple(words))
         with terminable(), _stdout_for(words):  # so that whatever draws on the terminal leaves it as it was
             status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk shows here, and not after this program's last word
@@ -189,7 +153,9 @@ def _main(argv: Sequence[str] | None) -> int:
     except HarnessError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        _fail("interrupted", INTERRUPTED)
+        following.after_interrupt()
+        return INTERRUPTED
     except BrokenPipeError:
         leave_pipe()
         return 1

@@ -1,7 +1,8 @@
-"""The commands that take many options: ``harness run``, ``time``, ``theory``, ``compare``, ``tune`` and ``report``."""
+"""The commands that take many options: ``harness run``, ``time``, ``verify``, ``theory``, ``compare`` and so on."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,10 @@ from cyclopts import Parameter, validators
 from harness.config import RunConfig
 from harness.interrupts import INTERRUPTED
 from harness.options import read_as, with_options
+from harness.proof.config import ProofConfig
 from harness.store import FINISHED
 from harness.strangers import blamed
+from harness.terminal import following
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
 
@@ -21,7 +24,9 @@ Set = Annotated[
     Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
 ]
 Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False, converter=read_as)]
+Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
+Seeds = Annotated[str | None, Parameter(name="--seeds", help="several seeds, 0..4 or 0,1,2", show_default=False)]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]
 
 
@@ -35,28 +40,40 @@ def run(
     fresh: Annotated[
         bool, Parameter(name="--fresh", negative=(), help="delete an earlier run of the same key")
     ] = False,
+    seeds: Seeds = None,
     json: Json = False,
     **flags: Any,
 ) -> int:
     """Train, evaluate on held-out tasks and write a run directory.
 
-    Defaults are replaced by the benchmark's, then --config, then flags, then --set.
+    Defaults are replaced by the benchmark's, then --config, then flags, then --set. With --seeds, one run after the
+    other, and their mean.
     """
+    from harness.seeds import one_each
     from harness.settings import gather
 
     settings, origins = gather(config, flags, set_)
     from harness.experiment import run as run_experiment
-    from harness.terminal.console import console, print_json, run_table
+    from harness.terminal.console import console, print_json, run_parts, show
     from harness.terminal.progress import ConsoleProgress
+    from harness.terminal.several import several_document, several_parts
 
     progress = ConsoleProgress(console(to_stderr=True))
-    summary = run_experiment(settings, results=results, resume=resume, fresh=fresh, progress=progress, origins=origins)
+    summaries: list[dict[str, Any]] = []
+    for each in one_each(settings, seeds, origins):
+        summaries.append(
+            run_experiment(each, results=results, resume=resume, fresh=fresh, progress=progress, origins=origins)
+        )
+        if summaries[-1]["status"] == "interrupted":
+            break
+    summary, several = summaries[-1], seeds is not None
     if json:
-        print_json(summary)
-    console(to_stderr=json).print(run_table(summary))
+        print_json(several_document(summaries) if several else summary)
+    show(several_parts(summaries) if several else run_parts(summary), to_stderr=json)
+    following.after_runs(summaries)
     if summary["status"] == "interrupted":
         return INTERRUPTED
-    return 0 if summary["status"] in FINISHED else 1
+    return 0 if all(each["status"] in FINISHED for each in summaries) else 1
 
 
 @with_options(TimeConfig)
@@ -70,27 +87,70 @@ def time(
     """Time gradient and second-order evaluations of every algorithm x N x engine, in interleaved rounds."""
     from harness.settings import gather_as
 
-    settings, _ = gather_as(TimeConfig, config, flags)
+    settings, origins = gather_as(TimeConfig, config, flags)
     from harness.store import write_json
-    from harness.terminal.console import console, print_json, time_tables
+    from harness.terminal.console import console, print_json, show, time_tables
     from harness.terminal.progress import show_lines
     from harness.timing import time_meta_gradients
 
-    with show_lines(console(to_stderr=True)) as show:
-        document = time_meta_gradients(settings, show)
+    with show_lines(console(to_stderr=True)) as say:
+        document = time_meta_gradients(settings, say, origins=origins)
     if out is not None:
         write_json(out, document)
     if json:
         print_json(document)
-    for part in time_tables(document):
-        console(to_stderr=json).print(part)
+    show(time_tables(document), to_stderr=json)
+    following.after_time()
     return 0 if any(row["status"] == "ok" for row in document["rows"]) else 1
+
+
+@with_options(ProofConfig)
+def verify(
+    *,
+    algo: Annotated[Names, Parameter(help="algorithms to verify, commas between; all by default")] = (),
+    engine: Annotated[
+        Names, Parameter(help="engines to verify, commas between; all that are installed by default")
+    ] = (),
+    config: Config = None,
+    json: Json = False,
+    **flags: Any,
+) -> int:
+    """Compare every algorithm and engine with independent witnesses in float64, and with peers in float32.
+
+    On small problems; with any other option than --seed on your own model and tasks.
+    """
+    from harness.settings import gather_as
+
+    settings, origins = gather_as(ProofConfig, config, flags)
+    from harness.proof import verify as verify_gradients
+    from harness.terminal.console import console, print_json
+    from harness.terminal.proof import proof_tables
+
+    log = logging.getLogger("harness")
+    own: dict[str, Any] = {"config": settings, "origins": origins} if settings.model_fields_set - {"seed"} else {}
+    report = verify_gradients(_listed(algo), _listed(engine), seed=settings.seed, progress=log.debug, **own)
+    if json:
+        print_json(report)
+    for part in proof_tables(report):
+        console(to_stderr=json).print(part)
+    for line in report.get("warnings", ()):
+        console(to_stderr=json).print(f"! {line}", markup=False, highlight=False, soft_wrap=True)
+    for skip in report.get("skipped", ()):
+        named = (skip.get(key, "*") for key in ("engine", "algorithm", "geometry", "problem"))
+        where = " ".join(name for name in named if name != "*")
+        console(to_stderr=json).print(f"! {where}: {skip['reason']}", markup=False, highlight=False, soft_wrap=True)
+    return 0 if report["ok"] else 1
+
+
+def _listed(names: tuple[str, ...]) -> list[str] | None:
+    return [name.strip() for part in names for name in part.split(",")] or None
 
 
 def compare(
     suite: str,
     *,
     set_: Set = (),
+    seeds: Seeds = None,
     results: Results = Path("results/runs"),
     workers: Annotated[
         int | None,
@@ -114,22 +174,30 @@ def compare(
     """Do every run of a suite that is not finished yet; SUITE is a name of harness list, or a YAML file."""
     from harness.compare import compare as run_grid
     from harness.compare import grid
-    from harness.terminal.console import console, print_json
+    from harness.seeds import seeds_of
+    from harness.terminal.console import console, print_json, show
     from harness.terminal.grid import GridView, grid_document, outcome_lines, plan_table
 
+    asked = None if seeds is None else seeds_of(seeds)
     if dry_run:
-        entries = grid(suite, results, set_)
-        shown, total = plan_table(entries)
-        console(to_stderr=json).print(shown, total, sep="\n")
+        entries = grid(suite, results, set_, asked)
+        show(plan_table(entries), to_stderr=json)
     else:
         with GridView(console(to_stderr=True)).shown() as watch:
             entries = run_grid(
-                suite, results=results, assignments=set_, workers=workers, retry=retry, mix=mix, watch=watch
+                suite,
+                results=results,
+                assignments=set_,
+                seeds=asked,
+                workers=workers,
+                retry=retry,
+                mix=mix,
+                watch=watch,
             )
-        for line in outcome_lines(entries):
-            console(to_stderr=json).print(line, soft_wrap=True)
+        show(outcome_lines(entries), to_stderr=json)
     if json:
         print_json(grid_document(suite, entries))
+    following.after_compare(suite, results, entries, dry_run)
     return 0 if dry_run or all(entry.summary.get("status") in FINISHED for entry in entries) else 1
 
 
@@ -160,7 +228,7 @@ def tune(
     from harness.settings import gather_as
 
     settings, origins = gather_as(TuneConfig, config, flags, set_)
-    from harness.terminal.console import console, print_json
+    from harness.terminal.console import console, print_json, show
     from harness.terminal.tuning import TuneView, tune_lines
     from harness.tune.tuning import tune as run_studies
 
@@ -168,8 +236,8 @@ def tune(
         results = run_studies(settings, out=out, space=space, set_space=set_space, origins=origins, watch=watch)
     if json:
         print_json(results)
-    for line in tune_lines(results):
-        console(to_stderr=json).print(line, soft_wrap=True)
+    show(tune_lines(results), to_stderr=json)
+    following.after_tune(out / "tuned.yaml" if any(result["best"] for result in results) else None)
     return 0 if all(result["best"] for result in results) else 1
 
 
@@ -213,6 +281,10 @@ def report(
     mix: Annotated[
         bool, Parameter(name="--mix", negative=(), help="let runs of different machines share a timing table")
     ] = False,
+    width: Annotated[
+        str, Parameter(name="--width", help="of the figures: neurips, icml, icml-wide, ieee, ieee-wide, or inches")
+    ] = "neurips",
+    columns: Annotated[tuple[str, ...], Parameter(name="--columns", negative=(), show_default=False)] = (),
     json: Json = False,
 ) -> int:
     """Write Tables 1 and 2, Figures 1 and 2 and report.html from run directories.
@@ -225,19 +297,25 @@ def report(
         target losses on the fixed tasks; unset: chosen from the data
     accuracy
         target accuracies on the fixed tasks, between 0 and 1; unset: chosen from the data
+    columns
+        of table.tex, the table for a paper, commas between: accuracy, seconds, seconds_per_iteration, memory, seeds,
+        K, gradient_entries, second_order_entries, seconds_to_target; unset: accuracy,K,seconds,memory
     """
     with blamed("matplotlib"):
         import matplotlib  # noqa: F401  (a person's matplotlibrc is read here, and may be no text)
     from harness.report.costs import targets_of
     from harness.report.write import write_report
-    from harness.terminal.console import console, print_json, report_lines
+    from harness.terminal.console import console, print_json, report_lines, show
     from harness.terminal.progress import show_lines
 
     targets = targets_of(epsilon, loss, accuracy)
+    names = [name.strip() for part in columns for name in part.split(",")]
     with show_lines(console(to_stderr=True)) as say:
-        document = write_report(runs, out, targets=targets, against=against, mix=mix, say=say)
+        document = write_report(
+            runs, out, targets=targets, against=against, mix=mix, columns=names, width=width, say=say
+        )
     if json:
         print_json(document)
-    for line in report_lines(document):
-        console(to_stderr=json).print(line, soft_wrap=True)
+    show(report_lines(document), to_stderr=json)
+    following.after_report(document["files"][0])
     return 0

@@ -7,7 +7,7 @@ import logging
 import math
 import operator
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from harness.errors import InputError
 from harness.files import refuse_link
 from harness.machines import machine_in
 from harness.measure.environment import environment, usable_cores
+from harness.named import is_named
 from harness.pool import Job, Pool
 from harness.resolve import Resolved
 from harness.store import outcome, read_json, write_json
@@ -60,8 +61,9 @@ def _may_change_unseen(resolved: Resolved) -> bool:
     """Whether model, loss or tasks are other people's, so that what they read is in no key."""
     from harness.sources import OWN
 
-    named = f"{resolved.config.model} {resolved.config.loss}"
-    return ":" in named or type(resolved.benchmark).__module__.partition(".")[0] not in OWN
+    if any(is_named(name or "") for name in (resolved.config.model, resolved.config.loss)):
+        return True
+    return type(resolved.benchmark).__module__.partition(".")[0] not in OWN
 
 
 def _at_its_start(path: Path, resolved: Resolved) -> Path:
@@ -82,9 +84,9 @@ def _at_its_start(path: Path, resolved: Resolved) -> Path:
         return path
 
 
-def grid(suite: str, results: Path, assignments: Iterable[str] = ()) -> list[Entry]:
+def grid(suite: str, results: Path, assignments: Iterable[str] = (), seeds: Sequence[int] | None = None) -> list[Entry]:
     """Every run of ``suite`` with what is already there of it; raises :class:`InputError`."""
-    planned = plan(suite, assignments)
+    planned = plan(suite, assignments, seeds)
     for reason in planned.missing:
         log.warning("left out: %s", reason)
     return [Entry(resolved, results) for resolved in planned.runs]
@@ -95,6 +97,7 @@ def compare(
     *,
     results: str | Path = Path("results/runs"),
     assignments: Iterable[str] = (),
+    seeds: Sequence[int] | None = None,
     workers: int | None = None,
     retry: bool = False,
     mix: bool = False,
@@ -106,6 +109,7 @@ def compare(
         suite: name of a suite that comes with the project, or a YAML file.
         results: folder of run directories.
         assignments: ``KEY=VALUE``, over the suite's own settings.
+        seeds: instead of the suite's own.
         workers: processes at a time; None: one a GPU, or as many as the suite's threads leave room for.
         retry: repeat runs that diverged, ran out of memory or crashed, or whose files were changed since.
         mix: reuse runs made on another GPU or with another torch.
@@ -115,7 +119,7 @@ def compare(
         InputError: a setting cannot be met, or a finished run comes from elsewhere; nothing was run.
         KeyboardInterrupt: stopped by the user; the running ones have saved a checkpoint.
     """
-    entries = grid(suite, Path(results), assignments)
+    entries = grid(suite, Path(results), assignments, seeds)
     if not mix:
         _refuse_mixture(entries)
     todo = {

@@ -26,9 +26,6 @@ TaskChunk = Annotated[int, Field(ge=1)] | Literal["auto"]
 MOST, MOST_ITERATIONS = 1_000_000, 1_000_000_000
 #: a step size has to be a float32; Adam takes ten times its own first
 MOST_STEP, MOST_OUTER_STEP = 1e38, 1e37
-LOSS_WORDS = "cross_entropy, mse, l1, huber, bce or module:function of (prediction, target)"
-LOSS_OPTIONS = "options of the loss, as {label_smoothing: 0.1}"
-TF32 = "whether CUDA may round factors of float32 products to TF32; unset: as torch has it"
 
 
 class Settings(BaseModel):
@@ -42,53 +39,76 @@ class Settings(BaseModel):
         return with_integers(cls, values) if isinstance(values, Mapping) else values
 
 
-class RunConfig(Settings):
-    """One run: what is trained, on which tasks, how, and on what device.
+class ProblemConfig(Settings):
+    """What every command that takes a model and tasks asks for; symbols as in Ji et al. 2020.
 
     Fields left at None are filled by the algorithm or the benchmark; a benchmark's own ``defaults``
-    replace the defaults below where the user has not set the field. Symbols as in Ji et al. 2020.
+    replace the defaults below where the user has not set the field.
     """
 
-    algo: str = Field(default="anil", min_length=1, description="algorithm, see `harness list`")
+    benchmark: str = Field(
+        default="glyphs",
+        min_length=1,
+        description="family of tasks, see `harness list`; or module:Class, FILE.py:Class",
+    )
+    benchmark_options: dict[str, Any] = Field(default={}, description="options of the benchmark")
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="cnn, mlp, coupled, module:function or FILE.py:function; unset: the benchmark's",
+    )
+    model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
+    adapt: str | None = Field(
+        default=None, min_length=1, description="parameters in w: all, last:K or a regex; unset: the geometry's"
+    )
+    algo_options: dict[str, Any] = Field(default={}, description="options of the algorithm, as {l2: 0.01}")
+    loss: str | None = Field(
+        default=None,
+        min_length=1,
+        description="cross_entropy, mse, l1, huber, bce, or module:function, FILE.py:function of (prediction, target); "
+        "unset: the benchmark's",
+    )
+    loss_options: dict[str, Any] = Field(default={}, description="options of the loss, as {label_smoothing: 0.1}")
+    ways: int = Field(default=5, ge=1, le=MOST, description="classes in a task")
+    shots: int = Field(default=5, ge=1, le=MOST, description="support examples of each class")
+    queries: int = Field(default=5, ge=1, le=MOST, description="query examples of each class")
+    inner_lr: float = Field(default=0.1, gt=0, le=MOST_STEP, description="alpha, step size of the inner loop")
+    meta_batch: int = Field(default=8, ge=1, le=MOST, description="B, tasks in a meta-iteration")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the initialisation and of the task streams")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$", description="auto, cpu, cuda or cuda:INDEX"
+    )
+
+
+class WorkConfig(ProblemConfig):
+    """The same, and how the work on it is done."""
+
+    norm_statistics: Literal["separate", "joint"] = Field(
+        default="separate", description="batch norm sees support and query separately, or together in the shared body"
+    )
+    dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
+    tf32: bool | None = Field(
+        default=None, description="whether CUDA may round factors of float32 products to TF32; unset: as torch has it"
+    )
+    threads: int | None = Field(default=None, ge=1, le=4096, description="CPU threads; unset: as torch chooses")
+
+
+class RunConfig(WorkConfig):
+    """One run: what is trained, on which tasks, how, and on what device."""
+
+    algo: str = Field(default="anil", min_length=1, description="algorithm, NAME or NAME:GEOMETRY, see `harness list`")
     geometry: str | None = Field(
         default=None,
         min_length=1,
         description="shape of the inner loop (convex, nonconvex); unset: the algorithm's first",
     )
-    adapt: str | None = Field(
-        default=None, min_length=1, description="parameters in w: all, last:K or a regex; unset: the geometry's"
-    )
-    benchmark: str = Field(default="glyphs", min_length=1, description="family of tasks, see `harness list`")
-    model: str | None = Field(
-        default=None, min_length=1, description="cnn, mlp, coupled or module:function; unset: the benchmark's"
-    )
-    model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
-    algo_options: dict[str, Any] = Field(default={}, description="options of the algorithm, as {l2: 0.01}")
-    benchmark_options: dict[str, Any] = Field(default={}, description="options of the benchmark")
-    loss: str | None = Field(default=None, min_length=1, description=f"{LOSS_WORDS}; unset: the benchmark's")
-    loss_options: dict[str, Any] = Field(default={}, description=LOSS_OPTIONS)
-    ways: int = Field(default=5, ge=1, le=MOST, description="classes in a task")
-    shots: int = Field(default=5, ge=1, le=MOST, description="support examples of each class")
-    queries: int = Field(default=5, ge=1, le=MOST, description="query examples of each class")
     inner_steps: int = Field(default=5, ge=0, le=MOST, description="N, steps of the inner loop")
-    inner_lr: float = Field(default=0.1, gt=0, le=MOST_STEP, description="alpha, step size of the inner loop")
-    meta_batch: int = Field(default=8, ge=1, le=MOST, description="B, tasks in a meta-iteration")
     iterations: int = Field(default=100, ge=1, le=MOST_ITERATIONS, description="K, meta-iterations")
     outer_optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of the outer loop")
     outer_lr_w: float = Field(default=1e-3, gt=0, le=MOST_OUTER_STEP, description="beta_w, outer step size of w")
     outer_lr_phi: float = Field(default=1e-3, gt=0, le=MOST_OUTER_STEP, description="beta_phi, outer step size of phi")
-    norm_statistics: Literal["separate", "joint"] = Field(
-        default="separate", description="batch norm sees support and query separately, or together in the shared body"
-    )
-    seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the initialisation and of the task streams")
-    device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$", description="auto, cpu, cuda or cuda:INDEX"
-    )
-    dtype: Literal["float32", "float64"] = Field(default="float32", description="type of parameters and inputs")
-    tf32: bool | None = Field(default=None, description=TF32)
     engine: str = Field(default="native", min_length=1, description="library that computes meta-gradients")
     strategy: str = Field(default="auto", min_length=1, description="how the engine computes an exact meta-gradient")
-    threads: int | None = Field(default=None, ge=1, le=4096, description="CPU threads; unset: as torch chooses")
     task_chunk: TaskChunk = Field(
         default="auto",
         description="tasks of a meta-batch evaluated at once; auto: as the strategy has it, halved until they fit",
@@ -112,6 +132,18 @@ class RunConfig(Settings):
     label: str | None = Field(
         default=None, min_length=1, max_length=40, description="what reports call this setting, such as tuned"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_geometry(cls, values: Any) -> Any:
+        """``anil:convex`` is an algorithm and its geometry, as in a list of algorithms."""
+        algo = values.get("algo") if isinstance(values, Mapping) else None
+        if not isinstance(algo, str) or ":" not in algo:
+            return values
+        name, _, geometry = algo.partition(":")
+        if (given := values.get("geometry", geometry)) not in (geometry, None):
+            raise InputError(f"algorithm {algo!r} with geometry {given!r}: two geometries; allowed: one")
+        return {**values, "algo": name, "geometry": geometry}
 
 
 def validate(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> RunConfig:
@@ -179,7 +211,7 @@ def explain(
         fault = unknown(kind, name, model.model_fields)
         return InputError(f"{where}: {fault}")
     if first["type"] == "missing":
-        return InputError(f"{where}: missing; allowed: {allowed(model.model_fields[name])}")
+        return InputError(f"{where}: missing; it is {_meaning(model.model_fields[name])}")
     if name not in model.model_fields:
         return InputError(f"{where}: {_lower(first['msg'])}")
     quotes = " (as text, in quotes)" if first["type"] == "string_type" else ""
@@ -192,6 +224,12 @@ def origin(key: str, origins: Mapping[str, str] | None = None) -> str:
     while origins and key not in origins and "." in key:
         key = key.rpartition(".")[0]
     return (origins or {}).get(key, key)
+
+
+def _meaning(field: FieldInfo) -> str:
+    """What a field is, and of what kind: ``text, what the suite shows``."""
+    kind = next((_KINDS[part] for part in _kinds(field.annotation) if part in _KINDS), "")
+    return ", ".join(part for part in (kind or allowed(field), field.description) if part)
 
 
 _KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", dict: "mapping", tuple: "list"}

@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from harness.config import RunConfig
     from harness.problem.benchmark import Benchmark
     from harness.problem.tasks import TaskBatch
-    from harness.timing.config import TimeConfig
 
 
 def draw(
     benchmark: Benchmark,
-    config: RunConfig | TimeConfig,
+    config: RunConfig,
     split: str,
     first: int,
     tasks: int,

@@ -15,6 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from harness.byvalue import Description
+from harness.named import is_named, module_of
 from harness.precision import flags
 from harness.sources import OWN, closure, contents, version
 
@@ -31,7 +32,7 @@ BOOKKEEPING = frozenset(
     f"harness.{name}".rstrip(".")
     for name in (
         *("", "errors", "files", "foreign", "interrupts", "lock", "machines", "progress", "store"),
-        *("byvalue", "config", "key", "registry", "resolve", "sources", "strangers", "streams", "yaml_core"),
+        *("byvalue", "config", "key", "named", "registry", "resolve", "sources", "strangers", "streams", "yaml_core"),
         *("data", "datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
     )
 )
@@ -63,10 +64,9 @@ def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") ->
 def code(resolved: Resolved, factory: ModelFactory) -> dict[str, Any]:
     """What a run executes: its modules, its packages, and what it was given as objects."""
     described = Description()
-    named = {"model": resolved.config.model, "loss": resolved.config.loss}
-    for kind, name in named.items():
-        if kind not in resolved.objects and ":" in (name or ""):
-            described.modules[str(name).partition(":")[0]] = None
+    names = {"benchmark": resolved.config.benchmark, "model": resolved.config.model, "loss": resolved.config.loss}
+    named = [name for kind, name in names.items() if name and kind not in resolved.objects]
+    described.modules |= {module_of(name): None for name in named if is_named(name)}
     loss = [resolved.loss.function] if resolved.loss.function else []
     for thing in (type(resolved.algorithm), type(resolved.benchmark), resolved.engine, factory, *loss):
         described.add(thing)

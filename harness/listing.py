@@ -21,7 +21,7 @@ def listing() -> dict[str, list[dict[str, Any]]]:
         "algorithms": _rows(registry.algorithms(), _algorithm),
         "benchmarks": _rows(registry.benchmarks(), _benchmark),
         "engines": _rows(registry.engines(), _engine),
-        "suites": [{"name": path.stem, "path": str(path)} for path in suites()],
+        "suites": [_suite(path) for path in suites()],
     }
 
 
@@ -61,6 +61,13 @@ def _engine(value: type[Any]) -> dict[str, Any]:
         "summary": value.summary,
         "installed": value.requires is None or _importable(value.requires[0]),
     }
+
+
+def _suite(path: Path) -> dict[str, Any]:
+    """What a suite holds, without looking for its data."""
+    from harness.suites import overview
+
+    return {"name": path.stem, "path": str(path), **overview(path)}
 
 
 def suites() -> list[Path]:

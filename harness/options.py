@@ -34,8 +34,8 @@ def _with_options(schema: type[BaseModel], own: Mapping[str, Any], command: Call
     fields, benchmark = schema.model_fields, str(schema.model_fields["benchmark"].default)
     defaults = {**{name: field.default for name, field in fields.items()}, **own}
     shown = {name: _in_words(value) for name, value in defaults.items() if value not in (None, {})}
-    for name, value in defaults_of(benchmark).items() if issubclass(schema, RunConfig) else ():
-        if defaults[name] == RunConfig.model_fields[name].default:  # else the command has one of its own
+    for name, value in defaults_of(benchmark).items():
+        if name in fields and defaults[name] == RunConfig.model_fields[name].default:  # else the command has its own
             shown[name] = f"{_in_words(value)} ({benchmark})"
     parameters = [*(_option(name, field, shown.get(name)) for name, field in fields.items()), *parts]
 

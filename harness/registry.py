@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import InputError, unknown
+from harness.foreign import one_line
+from harness.named import FORMS, is_named, load_named
 from harness.strangers import blamed
 
 if TYPE_CHECKING:
@@ -58,12 +60,8 @@ class Registry(Generic[T]):
         except InputError as error:
             log.warning("%s", error)
             return None
-        if not (isinstance(value, type) and issubclass(value, base)):
-            log.warning("%s is left out: it is no subclass of %s.%s", where, base.__module__, base.__name__)
-            return None
-        undefined = [name for name in base.__annotations__ if not hasattr(value, name)]
-        if missing := [*sorted(getattr(value, "__abstractmethods__", ())), *undefined]:
-            log.warning("%s is left out: it does not define %s", where, ", ".join(missing))
+        if fault := _fault_of(value, base):
+            log.warning("%s is left out: it %s", where, fault)
             return None
         if getattr(value, "name", None) != entry.name:
             log.warning("%s is left out: its class calls itself %r", where, getattr(value, "name", None))
@@ -79,6 +77,16 @@ class Registry(Generic[T]):
         if name not in self.plugins:
             raise unknown(self.kind, name, self.plugins)
         return self.plugins[name].value
+
+
+def _fault_of(value: object, base: type) -> str | None:
+    """Why ``value`` is no class that ``base`` is the contract of."""
+    if not (isinstance(value, type) and issubclass(value, base)):
+        return f"is no subclass of {base.__module__}.{base.__name__}"
+    undefined = [name for name in base.__annotations__ if not hasattr(value, name)]
+    if missing := [*sorted(getattr(value, "__abstractmethods__", ())), *undefined]:
+        return f"does not define {', '.join(missing)}"
+    return None
 
 
 def _origin(entry: importlib.metadata.EntryPoint) -> str:
@@ -106,6 +114,23 @@ def benchmarks() -> Registry[Benchmark]:
     from harness.problem.benchmark import Benchmark
 
     return _registry("benchmark", Benchmark, "harness.benchmarks")  # type: ignore[type-abstract]
+
+
+def benchmark_named(name: str) -> type[Benchmark] | Benchmark:
+    """The benchmark called ``name``: a plugin's class, or a person's own class or object (see :mod:`harness.named`).
+
+    Raises :class:`InputError`.
+    """
+    if not is_named(name):
+        if name not in (known := benchmarks()).plugins:
+            raise unknown("benchmark", one_line(name), [*known.plugins, *FORMS.format("Class").split(" or ")])
+        return known.get(name)
+    from harness.problem.benchmark import Benchmark
+
+    found = load_named("benchmark", name, "Class")
+    if fault := _fault_of(found if isinstance(found, type) else type(found), Benchmark):
+        raise InputError(f"benchmark {one_line(name)!r} {fault}; allowed: a class of that kind, or an object of one")
+    return found  # type: ignore[no-any-return]
 
 
 @functools.cache

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from harness import registry
-from harness.config import RunConfig, origin, validate, validate_as
-from harness.errors import HarnessError, InputError
+from harness.config import ProblemConfig, RunConfig, WorkConfig, origin, validate, validate_as
+from harness.errors import HarnessError, InputError, unknown
 from harness.foreign import one_line
+from harness.named import absolute, is_named
 from harness.problem.losses import Loss, stated
 from harness.strangers import blamed, strange
 from harness.yaml_core import MOST_BYTES, dumped
@@ -44,8 +45,8 @@ class Resolved:
     def directory(self) -> str:
         """Name of the run directory, up to the key."""
         c = self.config
-        task = f"{c.ways}w{c.shots}s"
-        return f"{c.algo}-{c.geometry}_{c.benchmark}_{task}_N{c.inner_steps}_s{c.seed}"
+        task = f"{self.benchmark.name}_{c.ways}w{c.shots}s"
+        return f"{c.algo}-{c.geometry}_{task}_N{c.inner_steps}_s{c.seed}"
 
     def blamed(self, raises: type[HarnessError] = InputError) -> AbstractContextManager[None]:
         """Inside, what code of other people lets through is one line that names the model or plugin, if there is one.
@@ -53,7 +54,7 @@ class Resolved:
         Without one a fault is the project's own, and stays as it is.
         """
         model = self.config.model or self.benchmark.model
-        own = [f"model {one_line(model)!r}"] if self.factory or ":" in model else []
+        own = [f"model {one_line(model)!r}"] if self.factory is not None or is_named(model) else []
         own += [f"loss {one_line(self.loss.name)!r}"] if self.loss.own else []
         plugins: dict[str, Any] = {
             "benchmark": type(self.benchmark),
@@ -72,24 +73,31 @@ def resolve(
     algorithm: type[Algorithm] | None = None,
     loss: Callable[..., Any] | None = None,
     origins: Mapping[str, str] | None = None,
+    check: bool = True,
 ) -> Resolved:
     """Look up the plugins of ``config``, check it against them, and fill in what it leaves open.
 
-    ``model``, ``benchmark``, ``algorithm`` and ``loss`` replace what ``config`` names. Raises
-    :class:`InputError`; ``origins`` says where a key was given (see :func:`harness.config.validate`).
+    ``model``, ``benchmark``, ``algorithm`` and ``loss`` replace what ``config`` names. Without ``check`` nobody asks
+    whether the benchmark has data for such tasks. Raises :class:`InputError`; ``origins`` says where a key was given
+    (see :func:`harness.config.validate`).
     """
     given = {"model": model, "benchmark": benchmark, "algorithm": algorithm, "loss": loss}
     objects = tuple(name for name, value in given.items() if value is not None)
     with blame("algo", origins):
         algorithm_type = algorithm or registry.algorithms().get(config.algo)
     with blame("benchmark", origins):
-        benchmark_type = type(benchmark) if benchmark is not None else registry.benchmarks().get(config.benchmark)
+        found = benchmark if benchmark is not None else registry.benchmark_named(config.benchmark)
+        tasks = config.benchmark if benchmark is None and is_named(config.benchmark) else ""
+        tasks = absolute("benchmark", tasks, "Class")
+        made, benchmark_type = (None, found) if isinstance(found, type) else (found, type(found))
+        _check_name(benchmark_type)
     with blame("model", origins):
-        named = _name_of(model) if model else _absolute(config.model or benchmark_type.model, "model")
-    found = _loss_of(config, benchmark_type, loss, origins)
-    values = _with_defaults(config, benchmark_type, algorithm_type, named == benchmark_type.model)
-    values |= {"algo": algorithm_type.name, "benchmark": benchmark_type.name, "model": named}
-    values |= {"loss": found.name, "loss_options": dict(found.options)}
+        own = absolute("model", benchmark_type.model, "function")
+        asked = absolute("model", config.model, "function") if config.model else own
+        named = asked if model is None else _name_of(model)
+    own_model = named == own
+    values = _with_defaults(config, benchmark_type, algorithm_type, own_model)
+    values |= {"algo": algorithm_type.name, "benchmark": tasks or benchmark_type.name, "model": named}
     with blame("engine", origins):
         engine_type = registry.engines().get(values["engine"])
     with blame("strategy", origins):
@@ -105,30 +113,34 @@ def resolve(
     values["adapt"] = values["adapt"] or geometries[geometry]
 
     algo_options = options_of(algorithm_type, values["algo_options"], "algo_options", origins)
-    options = (
-        None if benchmark else options_of(benchmark_type, values["benchmark_options"], "benchmark_options", origins)
-    )
+    options = None if made else options_of(benchmark_type, values["benchmark_options"], "benchmark_options", origins)
     with blamed(f"benchmark {benchmark_type.name!r}"):
-        benchmark = benchmark or benchmark_type(options)
+        benchmark = made or benchmark_type(options)
         values["benchmark_options"] = benchmark.options.model_dump(mode="json")
         own_options = dict(benchmark.model_options)
+        judged = _loss_of(config, benchmark, loss, origins)
+    values |= {"loss": judged.name, "loss_options": dict(judged.options)}
+    if made and config.benchmark_options not in ({}, values["benchmark_options"]):
+        where = origin("benchmark_options", origins)
+        raise InputError(f"{where}: benchmark {benchmark.name!r} is made already; allowed: its own, or its class")
     values["algo_options"] = algo_options.model_dump(mode="json")
-    if named == benchmark_type.model:
+    if own_model:
         values["model_options"] = {**own_options, **values["model_options"]}
     filled = validate(values, origins)
     _refuse_giant(filled)
     with blame("ways", origins), blamed(f"benchmark {benchmark.name!r}"):
-        benchmark.check(filled.ways, filled.shots, filled.queries)
+        if check:
+            benchmark.check(filled.ways, filled.shots, filled.queries)
         if strange(benchmark_type):
             str(benchmark.version)  # of our own it may take long, and raises nothing
     with blamed(f"algorithm {algorithm_type.name!r}"):
-        made = algorithm_type(geometry, algo_options)
-    return Resolved(filled, made, benchmark, engine_type, found, model, objects, origins or {})
+        rule = algorithm_type(geometry, algo_options)
+    return Resolved(filled, rule, benchmark, engine_type, judged, model, objects, origins or {})
 
 
 def _loss_of(
     config: RunConfig,
-    benchmark: type[Benchmark],
+    benchmark: Benchmark,
     function: Callable[..., Any] | None,
     origins: Mapping[str, str] | None,
 ) -> Loss:
@@ -137,9 +149,9 @@ def _loss_of(
         return Loss(_name_of(function), config.loss_options, function)
     with blame("loss", origins):
         name = stated(benchmark, config.model_copy(update={"loss_options": {}})).name
-        absolute = _absolute(name, "loss")
+        name = absolute("loss", name, "function")
     with blame("loss_options", origins):
-        return replace(stated(benchmark, config), name=absolute)
+        return replace(stated(benchmark, config), name=name)
 
 
 def _with_defaults(
@@ -166,6 +178,25 @@ def _with_defaults(
     return values
 
 
+def given_for(algorithm: type[Algorithm], config: ProblemConfig) -> dict[str, Any]:
+    """Settings of a run of ``algorithm`` that ``config``, which is for several, was given; of options those it has."""
+    given = {name: getattr(config, name) for name in config.model_fields_set & WorkConfig.model_fields.keys()}
+    known = algorithm.Options.model_fields
+    options = {name: value for name, value in config.algo_options.items() if name in known}
+    return {**given, "algo": algorithm.name, "algo_options": options}
+
+
+def check_algo_options(
+    algorithms: Iterable[type[Algorithm]], config: ProblemConfig, origins: Mapping[str, str] | None = None
+) -> None:
+    """Raise :class:`InputError` for an option in ``config`` that none of the ``algorithms`` has."""
+    kinds = dict.fromkeys(algorithms)
+    known = {name for kind in kinds for name in kind.Options.model_fields}
+    if odd := [name for name in config.algo_options if name not in known]:
+        fault = unknown(f"option of {', '.join(kind.name for kind in kinds)}", odd[0], known)
+        raise InputError(f"{origin(f'algo_options.{odd[0]}', origins)}: {fault}")
+
+
 def check_strategy(engine: type[Engine], strategy: str) -> None:
     """Raise :class:`InputError` unless ``engine`` knows ``strategy``."""
     choices = ("auto", *engine.strategies)
@@ -180,8 +211,13 @@ def options_of(
     origins: Mapping[str, str] | None = None,
 ) -> BaseModel:
     """The plugin's own options built from ``values``; faults are one line that names ``key``."""
+    kind = f"option of {plugin.name}"
     with blamed(f"{plugin.name!r}"):
-        return validate_as(plugin.Options, values, origins, f"option of {plugin.name}", f"{key}.")
+        known = plugin.Options.model_fields
+        for name in values:
+            if name not in known and plugin.Options.model_config.get("extra") in (None, "ignore"):  # as by default
+                raise InputError(f"{origin(f'{key}.{name}', origins)}: {unknown(kind, name, known)}")
+        return validate_as(plugin.Options, values, origins, kind, f"{key}.")
 
 
 @contextmanager
@@ -195,21 +231,20 @@ def blame(key: str, origins: Mapping[str, str] | None) -> Iterator[None]:
         raise
 
 
-def _absolute(name: str, kind: str) -> str:
-    """``name`` with the path of a file as it is from everywhere; other names as they are."""
-    path, colon, attribute = name.rpartition(":")
-    if not colon or not path.endswith(".py"):
-        return name
-    try:
-        return f"{Path(path).resolve()}:{attribute}"
-    except (ValueError, OSError, RuntimeError) as error:  # names that no file can have, links in a circle
-        raise InputError(f"{kind} {one_line(name)!r}: {error}; allowed: module:function or FILE.py:function") from None
-
-
 def _refuse_giant(config: RunConfig) -> None:
     """Raise :class:`InputError` for what could be written, but not read again."""
     if len(config.model_dump_json()) > MOST_BYTES >> 6 and (size := len(dumped(config.model_dump()))) > MOST_BYTES:
         raise InputError(f"a configuration of {size} bytes; allowed: {MOST_BYTES}")
+
+
+def _check_name(benchmark: type[Benchmark]) -> None:
+    """Raise :class:`InputError` unless its name can be a part of a folder's."""
+    name = getattr(benchmark, "name", None)
+    if not (isinstance(name, str) and re.fullmatch(r"[\w-][\w. -]{0,99}", name)):
+        raise InputError(
+            f"benchmark {benchmark.__qualname__} is called {one_line(repr(name))}; "
+            f"allowed: a name of up to 100 letters, digits, hyphens and underscores"
+        )
 
 
 def _name_of(function: Callable[..., Any]) -> str:

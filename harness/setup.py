@@ -108,26 +108,18 @@ def _set_up(
     resolved: Resolved, factory: ModelFactory, module: nn.Module, device: torch.device, dtype: torch.dtype
 ) -> Setup:
     origins, benchmark, config = resolved.origins, resolved.benchmark, resolved.config
-    model, adapt = config.model or benchmark.model, config.adapt or "all"  # resolve() has filled both
-    algorithm = resolved.algorithm
-    with blame("adapt", origins):
-        network = Network(module, adapt)
-    inner = Inner(resolved.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+    model, algorithm = config.model or benchmark.model, resolved.algorithm
+    problem = problem_of(resolved, module)
     first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
     batch = draw(benchmark, config, "train", 0, min(_CHECKED_TASKS, config.meta_batch), device, dtype)
     with blame("benchmark", origins):
         other_tasks = _stream(benchmark, config, batch)
     second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)
     with blame("model", origins):
-        problem, outputs = Problem(algorithm, network, inner), benchmark.outputs(config.ways)
+        outputs = benchmark.outputs(config.ways)
         route = examined(problem, resolved.engine, config.strategy, batch, outputs, second_order, model)
-    if config.norm_statistics == "joint" and route.problem.network.body is None:
-        where = origin("norm_statistics", origins)
-        raise InputError(
-            f"{where}: joint statistics need a shared body that encodes support and query together, and "
-            f"{config.algo} with adapt {config.adapt!r} adapts from the first layer on; allowed: separate"
-        )
     network = route.problem.network
+    check_joint(resolved, network)
     w, phi = network.initial()
     start = start_of(network, w, phi, first_tasks, resolved.loss)
     fingerprint = digest(start) if resolved.objects else ""
@@ -144,6 +136,26 @@ def _set_up(
     found = {"definition_1": why, "task_stream": other_tasks, "convexity": convexity}
     unknown = {name: reason for name, reason in found.items() if reason}
     return Setup(config, route, w, phi, device, key_after, start, unknown)
+
+
+def problem_of(resolved: Resolved, module: nn.Module) -> Problem:
+    """What ``resolved`` asks of ``module``, before anybody has looked whether it can be done."""
+    config, algorithm = resolved.config, resolved.algorithm
+    with blame("adapt", resolved.origins):
+        network = Network(module, config.adapt or "all")  # resolve() has filled it
+    inner = Inner(resolved.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+    return Problem(algorithm, network, inner)
+
+
+def check_joint(resolved: Resolved, network: Network) -> None:
+    """Raise :class:`InputError` where statistics are to be joint and ``network`` has no body to join them in."""
+    config = resolved.config
+    if config.norm_statistics == "joint" and network.body is None:
+        where = origin("norm_statistics", resolved.origins)
+        raise InputError(
+            f"{where}: joint statistics need a shared body that encodes support and query together, and "
+            f"{config.algo} with adapt {config.adapt!r} adapts from the first layer on; allowed: separate"
+        )
 
 
 def pick_device(name: str) -> torch.device:

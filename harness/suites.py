@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,10 @@ class Plan:
     missing: tuple[str, ...] = ()
 
 
-def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
+def plan(name: str, assignments: Iterable[str] = (), seeds: Sequence[int] | None = None) -> Plan:
     """The runs of the suite called ``name`` (or in the file ``name``), settings of ``assignments`` on top.
+
+    ``seeds`` are instead of the suite's own.
 
     Raises :class:`InputError` that names file and line for the first setting that no run can have.
     """
@@ -62,6 +65,10 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     over_origins: dict[str, str] = {}
     for assignment in assignments:
         assign(RunConfig, assignment, over, over_origins)
+    if seeds is not None:
+        if "seed" in over:
+            raise InputError(f"--seeds with {over_origins['seed']}: allowed: one of them")
+        suite = suite.model_copy(update={"seeds": tuple(seeds)})
     _refuse_many(suite, path)
     runs: dict[str, Resolved] = {}
     missing: dict[str, MissingData] = {}
@@ -78,6 +85,21 @@ def plan(name: str, assignments: Iterable[str] = ()) -> Plan:
     if not runs:
         raise next(iter(missing.values()))
     return Plan(tuple(runs.values()), tuple(map(str, missing.values())))
+
+
+def overview(path: Path) -> dict[str, Any]:
+    """What the suite in a file holds, as it says: ``title``, ``benchmarks``, ``seeds`` and the number of ``runs``."""
+    values, origins = read(path)
+    suite = validate_as(Suite, values, origins)
+    _refuse_many(suite, path)
+    crossed = [settings for settings, _ in _crossed(suite, origins, path.parent)]
+    default = RunConfig.model_fields["benchmark"].default
+    return {
+        "title": suite.title,
+        "benchmarks": list(dict.fromkeys(str(settings.get("benchmark", default)) for settings in crossed)),
+        "seeds": list(suite.seeds),
+        "runs": len({json.dumps(settings, sort_keys=True) for settings in crossed}) * len(set(suite.seeds)),
+    }
 
 
 def published() -> list[Published]:

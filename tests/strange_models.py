@@ -32,7 +32,7 @@ class Vectors(Benchmark):
     def draw(self, split, first, tasks, *, seed, ways, shots, queries, device, dtype):
         drawn = []
         for task in range(first, first + tasks):
-            generator = torch.Generator().manual_seed(1000 * task + len(split))
+            generator = torch.Generator().manual_seed(10**6 * seed + 1000 * task + len(split))
             drawn.append([])
             for each in (shots, queries):
                 x = torch.randn(ways * each, *self.input_shape, generator=generator, dtype=torch.float64)
@@ -171,7 +171,17 @@ class Shift(nn.Module):
 
 # Models -----------------------------------------------------------------------------------------------------------
 
-_SMOOTH: tuple[Callable[[], nn.Module], ...] = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.LeakyReLU, nn.GELU, nn.ELU)
+_ACTIVATIONS: tuple[Callable[[], nn.Module], ...] = (
+    nn.ReLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.SiLU,
+    nn.LeakyReLU,
+    nn.GELU,
+    nn.ELU,
+    nn.Softplus,
+    nn.Mish,
+)
 RANDOM = ("functional dropout", "noise", "own generator", "numpy", "python", "rrelu")
 STATE = ("buffer", "buffer in place", "hidden", "calls")
 #: what is done to a model that can be trained all the same
@@ -221,10 +231,10 @@ def vector_model(rng: random.Random, outputs: int, odd: tuple[str, ...]) -> nn.M
     """Two to four hidden layers on vectors of 6 numbers, with everything in ``odd`` done to them."""
     width = rng.choice((4, 5))
     layers: list[nn.Module] = [nn.Flatten(), nn.Linear(6, width)]
-    shared, act = nn.Linear(width, width), rng.choice(_SMOOTH)()
-    relu = rng.random() < 0.5  # then the layers are written out, where nothing odd is between them
+    shared, act = nn.Linear(width, width), rng.choice(_ACTIVATIONS)()
+    relu = rng.random() < 0.3
     for _ in range(rng.randint(1, 3)):
-        layers.append(act if "repeated activation" in odd else nn.ReLU() if relu else rng.choice(_SMOOTH)())
+        layers.append(act if "repeated activation" in odd else nn.ReLU() if relu else rng.choice(_ACTIVATIONS)())
         if rng.random() < 0.3 and not relu:
             layers.append(rng.choice((nn.LayerNorm, nn.BatchNorm1d))(width))
         layers.append(shared if "repeated layer" in odd else nn.Linear(width, width, bias=rng.random() < 0.8))
@@ -252,7 +262,7 @@ def vector_model(rng: random.Random, outputs: int, odd: tuple[str, ...]) -> nn.M
 
 
 def image_model(rng: random.Random, outputs: int, odd: tuple[str, ...]) -> nn.Module:
-    """One or two blocks of convolution, batch norm, ReLU and max-pool on images of 10 x 10."""
+    """One or two blocks of convolution, batch norm, activation and pool on images of 10 x 10."""
     relu, size, channels = nn.ReLU(), 10, 1
     layers: list[nn.Module] = []
     for _ in range(rng.randint(1, 2)):
@@ -262,8 +272,13 @@ def image_model(rng: random.Random, outputs: int, odd: tuple[str, ...]) -> nn.Mo
             nn.init.normal_(norm.bias)
         if rng.random() < 0.1:
             nn.init.zeros_(norm.weight)  # every maximum a tie
-        act = relu if "repeated activation" in odd else rng.choice((nn.ReLU, nn.ReLU, nn.LeakyReLU))()
-        block = [nn.Conv2d(channels, 3, 3, padding=1), norm, act, nn.MaxPool2d(2)]
+        act = relu if "repeated activation" in odd else rng.choice((nn.ReLU, nn.ReLU, nn.LeakyReLU, nn.GELU))()
+        block = [
+            nn.Conv2d(channels, 3, 3, padding=1),
+            norm,
+            act,
+            rng.choice((nn.MaxPool2d, nn.MaxPool2d, nn.AvgPool2d))(2),
+        ]
         if rng.random() < 0.2:
             block.insert(1, nn.BatchNorm2d(3))
         layers += [nn.Sequential(*block)] if rng.random() < 0.5 else block

@@ -201,7 +201,7 @@ def test_a_dry_run_says_what_it_does_not_know(tmp_path, capsys):
     )
     finished(runs, 2.0, algo="maml", inner_steps=1)
     line, seconds = said()
-    assert line.endswith("8 of 8 runs to do; about 94 s one after the other")
+    assert "8 of 8 runs to do; about 94 s one after the other next, to do them:" in line
     assert seconds == pytest.approx([7, 15, 23, 2] * 2)
 
 

@@ -15,6 +15,7 @@ from algorithms.anil import ANIL
 from algorithms.maml import MAML
 from benchmarks.suites.precision import table
 from harness.engines.native import Native
+from harness.engines.native.activations import Rectifier
 from harness.engines.native.first_block import FirstBlock
 from harness.precision import tf32
 from harness.proof import verify
@@ -120,7 +121,7 @@ class Precisions(TorchDispatchMode):
 def test_a_run_that_allows_tf32_has_its_moments_in_full():
     """Their convolution is the one that reads off the patches; the one that the network is made of may round."""
     conv = torch.nn.Conv2d(3, 2, 3, padding=1)
-    block = FirstBlock(["weight", "bias", "gamma", "beta"], conv, 1e-5, 2)
+    block = FirstBlock(["weight", "bias", "gamma", "beta"], conv, 1e-5, Rectifier(0.0), 2)
     p = [torch.randn(1, 2, 3, 3, 3), torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1, 2)]
     with tf32(True), Precisions() as seen:
         block.forward(torch.rand(4, 3, 16, 16), p, 2)

@@ -18,6 +18,7 @@ from harness.registry import algorithms
 
 METHODS = [("maml", "nonconvex"), ("fomaml", "nonconvex"), ("anil", "convex"), ("anil", "nonconvex")]
 SMALL = st.integers(1, 3)
+ACTIVATIONS = st.sampled_from([nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.ELU, nn.Softplus])
 
 
 @st.composite
@@ -33,14 +34,15 @@ def networks(draw, outputs):
             break
         filters = draw(SMALL)
         conv = nn.Conv2d(channels, filters, kernel, stride, padding, bias=draw(st.booleans()))
-        layers.append(
-            nn.Sequential(conv, nn.BatchNorm2d(filters, track_running_stats=False), nn.ReLU(), nn.MaxPool2d(pool))
-        )
+        norm, act = nn.BatchNorm2d(filters, track_running_stats=False), draw(ACTIVATIONS)()
+        layers.append(nn.Sequential(conv, norm, act, draw(st.sampled_from([nn.MaxPool2d, nn.AvgPool2d]))(pool)))
         channels, edge = filters, after // pool
     layers.append(nn.Flatten())
     features = channels * edge * edge
     for width in draw(st.lists(st.integers(1, 4), max_size=2)):
-        layers += [nn.Linear(features, width, bias=draw(st.booleans())), nn.ReLU()]
+        layers += [nn.Linear(features, width, bias=draw(st.booleans())), draw(ACTIVATIONS)()]
+        if width > 2 and draw(st.booleans()):
+            layers.append(nn.LayerNorm(width))
         features = width
     layers.append(nn.Linear(features, outputs, bias=draw(st.booleans())))
     module = nn.Sequential(*layers).double()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.suites.reference import filled
+from harness.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -32,6 +33,22 @@ def test_example_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "'mean': 0." in done.stdout
+
+
+def test_the_example_goes_through_the_commands_beneath_it(tmp_path, monkeypatch, capsys):
+    (example,) = blocks("python")
+    (tmp_path / "mine.py").write_text(example)
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^harness .*mine:my_model.*$", README, re.MULTILINE)
+    more = {"verify": "--engine native --algo anil", "time": "--inner-steps 1 --rounds 1 --memory false --meta-batch 2",
+            "run": "--iterations 1 --eval-tasks 2"}  # fmt: skip
+    try:
+        for command in commands:
+            _, door, *words = command.split()
+            assert main([door, *words, *more.pop(door).split()]) == 0, capsys.readouterr().err
+    finally:
+        sys.modules.pop("mine", None)
+    assert not more
 
 
 def test_links_lead_somewhere():

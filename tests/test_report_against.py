@@ -54,7 +54,7 @@ def test_what_changed_is_said_with_its_direction(base, tmp_path):
         ("peak bytes", "within noise"),
     ]
     assert found.sentences[-1] == "3 of 4 differences are beyond noise."
-    assert any("seconds per iteration is higher, 0.02 against 0.01" in sentence for sentence in found.sentences)
+    assert any("seconds per iteration is higher, 0.0200 against 0.0100" in sentence for sentence in found.sentences)
     assert len(found.table.rows) == 4
 
 

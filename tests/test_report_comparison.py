@@ -104,11 +104,12 @@ def test_the_first_finding_is_the_factor_beside_its_prediction(tmp_path):
     write_seeds(tmp_path, {5: 0.1})
     found = compare(tmp_path, EPSILON)
     maml, anil = (first_below(0.1, rate * 1.02, layers=2) for rate in (0.05, 0.1))
-    share = 150 * anil / (600 * maml)
+    factor = 600 * maml / (150 * anil)
     assert found.findings[0].startswith(
-        f"ANIL convex (N = 5) needed {share:.3g}× of MAML's gradient entries to reach ε = 0.1 (95 % interval "
+        f"MAML needed {factor:.3g} times the gradient entries of ANIL convex (N = 5) to reach ε = 0.1 (95 % interval "
     )
-    assert f"predicted {140 / 500 / 1.1**5:.3g}×" in found.findings[0]
+    assert f"predicted {500 / 140 * 1.1**5:.3g} times" in found.findings[0]
+    assert found.factors[0].gradient.measured.value == pytest.approx(factor)  # one direction, in words and in tables
 
 
 def test_few_seeds_are_shown_and_marked(tmp_path):

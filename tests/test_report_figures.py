@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import matplotlib
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from fabricated import write_run
 from numpy.testing import assert_allclose
 
 import harness
+from harness.errors import InputError
 from harness.report import figures
 from harness.report.charts import charts_of
 from harness.report.charts.accuracy import front
@@ -17,6 +21,9 @@ from harness.report.charts.curves import POINTS, average, trailing_mean
 from harness.report.comparison import compare_runs
 from harness.report.costs import Target
 from harness.report.figures import draw, write_figures
+from harness.report.figures.look import SETTINGS
+from harness.report.figures.ticks import number
+from harness.report.figures.width import inches
 
 ANIL = report_data.METHODS[:2]
 
@@ -69,6 +76,7 @@ def test_real_runs_give_figures_and_leave_the_settings_of_matplotlib_alone(real,
         "cost-epsilon-1e-12.svg",
         "cost-loss-1e+09.svg",
         "resources.svg",
+        "captions.txt",
     ]
     assert dict(matplotlib.rcParams) == before
 
@@ -76,7 +84,7 @@ def test_real_runs_give_figures_and_leave_the_settings_of_matplotlib_alone(real,
 @pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes_in_every_format(real, tmp_path):
     first, again = (write_figures(real, tmp_path / name) for name in "ab")
-    assert {path.suffix for path in first} == {".pdf", ".png", ".svg"}
+    assert {path.suffix for path in first} == {".pdf", ".png", ".svg", ".txt"}
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
@@ -225,6 +233,7 @@ def test_several_problems_have_a_file_each_and_regression_has_no_accuracy_figure
         "accuracy-cost-fc100",
         "figure1-sinusoid",
         "resources-sinusoid",
+        "captions",
     ]
 
 
@@ -234,8 +243,82 @@ def test_names_with_mathematics_and_slashes_are_drawn_as_they_are_and_stay_in_th
     comparison = report_data.compare(tmp_path / "runs", [])
     written = write_figures(comparison, tmp_path / "out")
     assert {path.parent for path in written} == {tmp_path / "out"}
-    title = draw(charts_of(comparison)[0]).texts[0].get_text()
-    assert title == r"Figure 1: ANIL convex (../\$x_{\n</b>)"
+    captions = (tmp_path / "out" / "captions.txt").read_text()
+    assert r"Figure 1: ANIL convex (../$x_{\n</b>)" in captions
+
+
+@pytest.mark.parametrize("width", [3.25, 5.5])
+def test_a_figure_holds_nothing_but_panels_and_a_legend_and_fits_its_width(grid, width):
+    """At the width of print: 8 or 9 points, no tick's label on another, no two lines of one colour."""
+    for chart in grid.values():
+        with matplotlib.rc_context(SETTINGS):
+            figure = draw(chart, width)
+        assert not figure.texts
+        assert figure.get_figwidth() == pytest.approx(width)
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert box.x0 >= -1, chart.family
+        assert box.x1 <= figure.bbox.x1 + 1, chart.family
+        assert box.y0 >= -1, chart.family
+        assert box.y1 <= min(axes.get_tightbbox().y0 for axes in figure.axes) + 1, chart.family
+        for axes in figure.axes:
+            written = [axes.xaxis.label, axes.yaxis.label, *axes.texts, *legend.get_texts()]
+            for axis, ends in ((axes.xaxis, ("x0", "x1")), (axes.yaxis, ("y0", "y1"))):
+                labels = [tick.label1 for tick in axis.get_major_ticks() if tick.label1.get_text()]
+                assert len(labels) >= 2
+                boxes = sorted(tuple(getattr(label.get_window_extent(), end) for end in ends) for label in labels)
+                assert all(before[1] < after[0] for before, after in itertools.pairwise(boxes)), chart.family
+                written += labels
+            assert {text.get_fontsize() for text in written} <= {8.0, 9.0}
+        colours = [
+            handle.get_color()
+            for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True)
+            if not text.get_text().startswith("theory")
+        ]
+        assert len(set(colours)) == len(colours), chart.family
+
+
+def test_eight_n_have_eight_colours_and_settings_of_one_method_another_each(tmp_path):
+    for n in (1, 2, 3, 4, 5, 7, 10, 30):
+        write_run(tmp_path, inner_steps=n)
+        write_run(tmp_path, inner_steps=n, inner_lr=0.2)
+    found = {chart.family: chart for chart in charts_of(report_data.compare(tmp_path, []))}
+    steps = [line.get_color() for line in draw(found["figure1"]).legends[0].legend_handles]
+    assert len(set(steps[:8])) == 8
+    apart = [line.get_color() for line in draw(found["resources"]).legends[0].legend_handles]
+    assert len(set(apart)) == len(apart) == 2
+
+
+def test_points_of_one_place_stand_beside_each_other(tmp_path):
+    for algo in ("maml", "fomaml", "anil"):
+        for n in (1, 3):
+            write_run(tmp_path, algo=algo, inner_steps=n)
+    (chart,) = [chart for chart in charts_of(report_data.compare(tmp_path, [])) if chart.family == "resources"]
+    (axes, _) = draw(chart).axes
+    places = [tuple(line.get_transform().transform(line.get_xydata())[0].round()) for line in axes.lines]
+    assert len(set(places)) == 3
+    assert len({tuple(line.get_xydata()[0]) for line in axes.lines}) == 1
+
+
+@pytest.mark.parametrize(("asked", "points"), [("neurips", 397.48), ("icml", 234.88), ("3.25", 3.25 * 72.27)])
+def test_a_width_is_that_of_the_venue_in_the_file_itself(tmp_path, monkeypatch, asked, points):
+    monkeypatch.setattr(figures, "FORMATS", {"pdf": figures.FORMATS["pdf"]})
+    write_run(tmp_path / "runs")
+    first = write_figures(report_data.compare(tmp_path / "runs", []), tmp_path / "out", inches(asked))[0].read_bytes()
+    (box,) = re.findall(rb"/MediaBox \[ ?0 0 ([0-9.]+)", first)
+    assert float(box) * 72.27 / 72 == pytest.approx(points, abs=0.01)
+
+
+@pytest.mark.parametrize("asked", ["nips", "0", "nan", "1e3", ""])
+def test_a_width_that_is_none_is_refused(asked):
+    with pytest.raises(InputError, match=r"--width .* allowed: neurips, icml, icml-wide, ieee, ieee-wide, or inches"):
+        inches(asked)
+
+
+def test_ticks_are_powers_where_numbers_are_long():
+    assert [number(value) for value in (0, 0.5, 200, 500_000, 1e6, 2e-5)] == [
+        *("0", "0.5", "200", r"$5\times10^{5}$", "$10^{6}$", r"$2\times10^{-5}$")
+    ]
 
 
 def test_a_group_without_metrics_is_named(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,13 +13,16 @@ from pathlib import Path
 import pytest
 import report_data
 from fabricated import write_run
+from plotly.offline import get_plotlyjs_version
 
-from harness.report.cells import Table
+from harness.report.cells import Table, table
 from harness.report.claims import Claim
+from harness.report.comparison import nothing
 from harness.report.page import write_page
 from harness.report.page.cells import cell
 from harness.report.page.script_safe import plain, script_safe
 from harness.report.studies import Figure, Result, Study, Tried
+from harness.report.tables import tables_of
 
 EVIL = "<script>alert(1)</script>"
 MARKUP = "</script>\u2028<b>"
@@ -115,7 +119,7 @@ def test_a_script_block_holds_no_letter_that_could_end_it():
         (float("inf"), ("∞", "never reached")),
         (0.0, ("0", "")),
         (1234567, ("1,234,567", "")),
-        (0.25, ("0.25", "")),
+        (0.25, ("0.250", "")),
         (0.123456, ("0.123", "0.123456")),
         (5.64003e10, ("5.64e+10", "56400300000.0")),
         ("3 to 5", ("3 to 5", "")),
@@ -308,8 +312,53 @@ def test_names_that_are_markup_are_shown_as_text_everywhere(open_page):
     row.locator("summary").click()
     row.locator("dd").first.wait_for()
     assert EVIL in row.locator("dd").all_text_contents()
-    assert page.locator("script:not([type])").count() == 4
+    assert page.locator("script:not([type])").count() == 5
     assert page.locator("main script, main img, main b").count() == 0
+
+
+def test_a_page_without_plots_of_studies_is_small_and_its_whole_library_is_licensed(path, tmp_path):
+    assert path.stat().st_size < 2_000_000
+    assert "Licensed under the MIT license" in path.read_text(encoding="utf-8")
+    parallel = replace(STUDY, figures=(Figure(title="all", data=[{"type": "parcoords"}], layout={}),))
+    write_page(nothing([]), TABLES, tmp_path / "whole.html", [parallel])
+    assert (tmp_path / "whole.html").stat().st_size > 4_000_000  # which the small one cannot draw
+    assert f"plotly.js (basic - minified) v{get_plotlyjs_version()}" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.browser
+def test_tables_are_sorted_and_searched_and_accuracy_is_seen(open_page, tmp_path):
+    made = table("t", "T", ["method", "K"], [["b", 1234.0], ["a", math.inf], ["c", 20.5], ["d", None]], [])
+    write_page(nothing([]), [made], tmp_path / "t.html")
+    page = open_page(tmp_path / "t.html")
+
+    def shown():
+        return page.locator("#tables tbody tr:visible td:first-child").all_text_contents()
+
+    head = page.locator("#tables th button", has_text="K")
+    head.focus()
+    page.keyboard.press("Enter")
+    assert shown() == ["c", "b", "a", "d"]
+    assert page.locator("#tables th").nth(1).get_attribute("aria-sort") == "ascending"
+    head.click()
+    assert shown() == ["a", "b", "c", "d"]  # what is empty stays last
+    page.get_by_label("Search").fill("1,234")
+    assert shown() == ["b"]
+
+
+@pytest.mark.browser
+def test_accuracy_of_the_measured_tables_is_seen_without_scrolling_at_1280(open_page, tmp_path):
+    report_data.write_grid(tmp_path / "runs", steps=(1, 5), seeds=5)
+    comparison = report_data.compare(tmp_path / "runs")
+    write_page(comparison, tables_of(comparison), tmp_path / "r.html")
+    page = open_page(tmp_path / "r.html", viewport={"width": 1280, "height": 900})
+    seen = 0
+    for box in page.locator("#tables .scroll").all():
+        edge = box.bounding_box()
+        for head in box.locator("th", has_text=re.compile("^accuracy$")).all():
+            place = head.bounding_box()
+            assert place["x"] + place["width"] <= edge["x"] + edge["width"]
+            seen += 1
+    assert seen >= 3
 
 
 @pytest.mark.browser
@@ -324,6 +373,8 @@ def test_runs_are_filtered_and_opened_with_configuration_and_environment(open_pa
     assert row.locator("h4").all_text_contents() == ["Result", "Configuration", "Environment"]
     terms = dict(zip(row.locator("dt").all_text_contents(), row.locator("dd").all_text_contents(), strict=True))
     assert (terms["inner_steps"], terms["packages.torch"], terms["status"]) == ("10", "2.15.0", "diverged")
+    measured = page.locator("#run-list .facets > div").first.locator("dd").all_text_contents()
+    assert not [text for text in measured if re.fullmatch(r"[\d.]{12,}", text)]
 
 
 @pytest.mark.browser

@@ -45,7 +45,7 @@ def test_a_report_shows_what_a_study_found_and_its_plots(tmp_path):
     written = write_report([tmp_path / "tune"], tmp_path / "out")
     assert not [line for line in written["warnings"] if "result.json" in line or "plots.json" in line]
     row = (tmp_path / "out" / "studies.csv").read_text().splitlines()[1]
-    for text in ("ANIL convex", "0.527", "0.369", "0.85 (0.8 to 0.9), 2 seeds", "inner_lr 0.249, inner_steps 9"):
+    for text in ("ANIL convex", "0.527", "0.369", "0.850 (0.800 to 0.900), 2 seeds", "inner_lr 0.249, inner_steps 9"):
         assert text in row
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'id="study-0-0"' in page

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from fabricated import first_below, write_grid, write_run
 
+from harness.cli import main
 from harness.report.cells import Math, shown, table
 from harness.report.comparison import compare_runs
+from harness.report.for_paper import COLUMNS, Spread, paper_table, spread_text
 from harness.report.runs import read_runs
 from harness.report.tables import tables_of
 from harness.report.writers import to_csv, to_json, to_latex, to_markdown, write_tables
@@ -99,8 +101,10 @@ def test_a_target_that_was_not_reached_is_infinite_and_stays_in_the_table(tmp_pa
     assert row["gradient entries to ε"] == row["seconds to ε"] == row["second order, s"] == math.inf
     assert "| ∞ |" in to_markdown([found["table2"]])
     assert r"$\infty$" in to_latex([found["table2"]])
-    assert ",inf," in to_csv(found["table2"])
-    assert '"inf"' in to_json([found["table2"]])
+    for head, *rows in (list(csv.reader(io.StringIO(to_csv(found["table2"])))), in_json(found["table2"])):
+        row = next(dict(zip(head, row, strict=True)) for row in rows if "MAML" in row)
+        assert row["K(ε)"] in ("", None)
+        assert row["K(ε), why empty"] == "infinite"
 
 
 def test_without_measurements_of_definition_1_there_are_still_tables(tmp_path):
@@ -136,6 +140,8 @@ def test_columns_that_nobody_fills_are_left_out():
         (0.12345, "0.123"),
         (0.0, "0"),
         (45.0, "45"),
+        (0.38, "0.380"),
+        (123.4, "123"),
         (2e-5, "2.00e-05"),
         (math.inf, "∞"),
         (None, ""),
@@ -145,13 +151,19 @@ def test_numbers_are_written_for_people(cell, text):
     assert shown(cell) == text
 
 
+def in_json(made):
+    found = json.loads(to_json([made]))["tables"][0]
+    return [found["columns"], *found["rows"]]
+
+
 def test_json_is_valid_and_says_what_infinity_is():
     def refuse(constant):
         raise ValueError(constant)
 
     made = table("name", EVIL, ["a"], [[math.inf], [math.nan], [EVIL], [1.5]], [EVIL])
     found = json.loads(to_json([made]), parse_constant=refuse)["tables"][0]
-    assert found["rows"] == [["inf"], [None], [EVIL], [1.5]]
+    assert found["rows"] == [[None, "infinite"], [None, "not measured"], [EVIL, None], [1.5, None]]
+    assert found["columns"] == ["a", "a, why empty"]
     assert found["title"] == EVIL
 
 
@@ -210,8 +222,99 @@ def test_every_table_has_its_files(grid, tmp_path):
     for path in written:
         assert path.read_text(encoding="utf-8")
     first = list(csv.reader((tmp_path / "new" / "folder" / "table2.csv").open(encoding="utf-8")))
-    assert first[0] == grid["table2"].columns
+    assert set(first[0]) - set(grid["table2"].columns) == {
+        *("K(ε), 95 % low", "K(ε), 95 % high", "gradient (s)", "second order (s)", "outer update (s)"),
+        *("accuracy (0 to 1)", "accuracy, 95 % low (0 to 1)", "accuracy, 95 % high (0 to 1)"),
+        *("accuracy at K (0 to 1)",),
+    }
     assert len(first) == len(grid["table2"].rows) + 1
+
+
+def test_every_number_in_a_file_for_programs_is_one(grid):
+    """No interval as text, no infinity as a word: what pandas reads has numbers where there are numbers."""
+    for made in grid.values():
+        head, *rows = csv.reader(io.StringIO(to_csv(made)))
+        assert len(set(head)) == len(head)
+        for name, cells in zip(head, zip(*rows, strict=True), strict=True):
+            if "low" in name.split() or "high" in name.split():
+                assert all(cell == "" or math.isfinite(float(cell)) for cell in cells), name
+            assert not {"inf", "∞", "nan", "one seed"} & set(cells), name
+
+
+def test_both_ends_of_an_interval_are_the_intervals_own(tmp_path):
+    for seed, accuracy in enumerate((0.4, 0.5, 0.6)):
+        write_run(tmp_path, seed=seed, accuracy=accuracy)
+    found = tables(tmp_path)["accuracy"]
+    head, row = in_json(found)
+    ends = [row[head.index(f"accuracy, 95 % {end} (0 to 1)")] for end in ("low", "high")]
+    half = 4.302653 * 0.1 / 3**0.5  # Student's t of two degrees of freedom
+    assert ends == pytest.approx([0.5 - half, 0.5 + half], rel=1e-5)
+    assert records(found)[0]["accuracy, 95 %"] == "0.252 to 0.748"
+
+
+def paper(folder, *columns):
+    return paper_table(compare_runs(read_runs([folder])[0]), columns)
+
+
+def body(text):
+    lines = text.partition("\\midrule")[2].partition("\\bottomrule")[0].strip().splitlines()
+    return [[cell.strip() for cell in line.removesuffix(r"\\").split("&")] for line in lines]
+
+
+def test_a_table_for_a_paper_has_a_row_a_setting_and_the_columns_asked_for(tmp_path):
+    for seed in range(5):
+        for algo, mean in (("maml", 0.394), ("anil", 0.412)):
+            write_run(tmp_path, algo=algo, seed=seed, accuracy=mean + 0.0145 * (seed - 2), seconds=0.5, iterations=60)
+    text = paper(tmp_path, "accuracy", "seconds", "seeds")
+    half = f"{100 * 2.776445 * 0.0145 * (10 / 4) ** 0.5 / 5**0.5:.1f}"
+    assert body(text) == [
+        ["MAML", "5", rf"$39.4 \pm {half}$", "$30$", "$5$"],
+        ["ANIL convex", "5", rf"$41.2 \pm {half}$", "$30$", "$5$"],
+    ]
+    assert r"\documentclass" not in text
+    assert r"\usepackage" not in "".join(line for line in text.splitlines() if not line.startswith("%"))
+
+
+def test_a_cost_that_was_not_reached_is_what_was_spent_in_vain(tmp_path):
+    for seed in range(5):
+        write_run(tmp_path, seed=seed, rate=0.1)
+        write_run(tmp_path, seed=seed, algo="maml", rate=0.001, iterations=100)
+    cells = {row[0]: row[2] for row in body(paper(tmp_path, "K"))}
+    assert cells["MAML"] == "$>100$"
+    assert cells["ANIL convex"][1].isdigit()
+
+
+def test_a_spread_that_rounds_to_nothing_is_written_as_nothing():
+    assert spread_text([Spread(50.0, 1e-27)]) == [("50", "0")]
+    assert spread_text([Spread(1.69, 0.027), Spread(1.609, 0.024)]) == [("1.690", "0.027"), ("1.609", "0.024")]
+    assert spread_text([Spread(30.933333333333335)]) == [("30.9", "")]
+
+
+def test_an_unknown_column_is_refused_before_anything_is_written(tmp_path, capsys):
+    write_run(tmp_path / "runs")
+    words = ["report", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--columns", "accuracy,second"]
+    assert main(words) == 2
+    assert "did you mean 'seconds'? allowed: K, accuracy" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [397, 234])
+@pytest.mark.parametrize("columns", [(), tuple(COLUMNS)])
+def test_a_paper_inputs_its_table_in_one_pass_without_an_overfull_box(tmp_path, width, columns):
+    write_grid(tmp_path / "runs", steps=(1, 5), iterations=200)
+    write_run(tmp_path / "runs", label=EVIL[:40], inner_lr=0.25)
+    (tmp_path / "table.tex").write_text(paper(tmp_path / "runs", *columns), encoding="utf-8")
+    (tmp_path / "paper.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\setlength{{\textwidth}}{{{width}pt}}"
+        r"\begin{document}\begin{table}\centering\caption{A}\input{table}\end{table}\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert "Rerun" not in done.stdout
 
 
 def test_accuracies_in_print_stand_beside_those_of_the_same_tasks(tmp_path):

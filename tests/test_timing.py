@@ -142,7 +142,7 @@ def test_a_block_is_as_long_as_a_warm_call_asks_for(device, times, monkeypatch):
     monkeypatch.setattr("harness.timing.session.Ceiling", lambda *_: UNMEASURED)
     row = {"status": "ok"}
     place = torch.device(device)
-    assert _first(NAME, None, None, None, place, row) is cell
+    assert _first(NAME, None, None, place, row, {}, None) is cell
     config = TimeConfig(rounds=2)
     _rounds(config, [(row, cell)], place, torch.float32, lambda _: None)
     assert row["first_seconds"] >= 30
@@ -211,7 +211,7 @@ def test_memory_of_a_cell_on_cuda_is_what_it_needs_above_what_is_there(monkeypat
     module = SimpleNamespace(zero_grad=lambda: memory.allocate(-cell.left) or setattr(cell, "left", 0))
     cell.engine = SimpleNamespace(problem=SimpleNamespace(network=SimpleNamespace(module=module)))
     cell.meta_gradient()
-    assert [peak_of_cell(cell, TimeConfig(), torch.device("cuda")) for _ in range(2)] == [7000, 7000]
+    assert [peak_of_cell(cell, torch.device("cuda")) for _ in range(2)] == [7000, 7000]
 
 
 def test_ceiling_holds_no_memory_while_that_of_a_cell_is_measured(monkeypatch):

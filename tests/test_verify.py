@@ -17,7 +17,7 @@ def test_every_algorithm_and_native_strategy_is_right():
     result = verify(engines=["native"])
     rows = [row for row in result["rows"] if row["dtype"] == "float64"]
     assert result["ok"]
-    assert {row["strategy"] for row in rows} == {"linearised", "recursion", "checkpointed", "unrolled"}
+    assert {row["strategy"] for row in rows} == {"linearised", "recursion", "checkpointed", "unrolled", "vmapped"}
     assert {row["problem"] for row in rows} == {"cnn", "mlp", "quadratic", "reused"}
     assert {row["witness"] for row in rows} == {"own_forward", "autograd", "finite_differences", "closed_form"}
     keys = {"algorithm", "geometry", "engine", "strategy", "problem", "witness", "relative_error", "tolerance", "ok"}

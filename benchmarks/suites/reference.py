@@ -111,7 +111,21 @@ def speed() -> str:
 def _table(report: str, name: str) -> list[dict[str, Any]]:
     """The rows of one table of a report, by column."""
     tables = {table["name"]: table for table in _read(f"{report}/tables.json")["tables"]}
-    return [dict(zip(tables[name]["columns"], row, strict=True)) for row in tables[name]["rows"]]
+    columns = [column.removesuffix(" (0 to 1)") for column in tables[name]["columns"]]
+    return [dict(zip(columns, row, strict=True)) for row in tables[name]["rows"]]
+
+
+def _ends(row: dict[str, Any], name: str) -> str:
+    """An interval as text, from its two numbers; reports of before have the text alone."""
+    if (text := row.get(f"{name}, 95 %")) is not None:
+        return str(text)
+    low, high = (_number(row, f"{name}, 95 % {end}") for end in ("low", "high"))
+    return "one seed" if low == high == "unknown" else f"{low} to {high}"
+
+
+def _number(row: dict[str, Any], name: str) -> str:
+    """A cell as text; an infinite one is empty, and says so beside it."""
+    return "∞" if row.get(f"{name}, why empty") == "infinite" else _short(row.get(name))
 
 
 def factors() -> str:
@@ -132,7 +146,7 @@ def factors() -> str:
 
 def _factor(row: dict[str, Any], kind: str) -> list[str]:
     bound = f"{row['the factors are']} " if row.get("the factors are") else ""
-    measured = f"{bound}{_short(row[f'{kind} factor'])} ({row[f'{kind}, 95 %']})"
+    measured = f"{bound}{_number(row, f'{kind} factor')} ({_ends(row, kind)})"
     return [measured, _short(row[f"{kind}, predicted"]), _short(row[f"{kind}, at equal K"])]
 
 
@@ -164,7 +178,7 @@ def tuned() -> str:
     rows = []
     for study in _table("tuned-glyphs", "studies"):
         cells = [
-            f"{_short(row['accuracy'])} ({row['accuracy, 95 %']})"
+            f"{_short(row['accuracy'])} ({_ends(row, 'accuracy')})"
             for label in ("default", "tuned")
             for row in accuracy
             if row["group"].startswith(f"{study['method']} (") and row["group"].endswith(f", {label})")

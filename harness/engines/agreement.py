@@ -64,8 +64,8 @@ def examined(
     ``second_order``: Hessians will be needed. Raises :class:`InputError`, one line, for what cannot be trained.
     """
     module, dtype = problem.network.module, problem.network.initial()[0].dtype
-    if Native(problem).stack is None:
-        batch = batch.chunk(0, 1)  # autograd has no way in which tasks could meet
+    if Native(problem).stack is None and strategy != "vmapped":
+        batch = batch.chunk(0, 1)  # autograd, a task at a time, has no way in which tasks could meet
     network, distrust, error = problem.network, "", None
     try:
         with _blamed(name, batch):
@@ -119,7 +119,7 @@ def agreed(
     """The fastest route on which the oracles and ``engine`` agree with the module's own forward on ``batch``: the cut
     of the network, why its layers are not to be written out (empty where they may be), and the largest error.
 
-    First what ``problem`` says; then without written-out layers; then without a shared body. Losses, predictions,
+    Every cut in turn, with written-out layers and without; at last none. Losses, predictions,
     and one inner step's gradients of every kind are compared (see :mod:`harness.problem.own_forward`), at separate
     batch statistics, the only ones that a module knows by itself. Raises :class:`InputError` where no route agrees.
     """
@@ -128,52 +128,60 @@ def agreed(
     inner = dataclasses.replace(inner, inner_lr=own.inner_lr)
     tolerance = TOLERANCE if own.query[0].dtype == torch.float64 else COARSE
     distrust, why = "", ""
-    for at in (network, network, network.whole()):
-        tried = Problem(problem.algorithm, at, inner, distrust)
-        evaluator = Native(tried, "recursion")
-        written_out = evaluator.stack is not None
-        try:
-            error = oracle_error(evaluator, own, batch)
-            if not written_out:  # which do not use the module
-                error = max(error, cut_error(at, own, batch))
-            if issubclass(engine, Native):
-                error = max(error, engine_error(engine(tried, strategy), own, batch))
-            why = f"relative error {error:.1g}"
-        except NotSupported:
-            raise
-        except Exception as failure:  # whatever a layer raises that is called in another way than its module calls it
-            if is_out_of_memory(failure):
+    elsewhere = not issubclass(engine, Native) or strategy == "vmapped"  # not by the oracles that are looked at here
+    for at in network.cuts():
+        for _ in range(2):  # with layers that are written out, and without
+            tried = Problem(problem.algorithm, at, inner, distrust)
+            evaluator = Native(tried, "recursion")
+            written_out = evaluator.stack is not None
+            try:
+                error = oracle_error(evaluator, own, batch)
+                if not written_out:  # which do not use the module
+                    error = max(error, cut_error(at, own, batch))
+                if not elsewhere:
+                    error = max(error, engine_error(engine(tried, strategy), own, batch))
+                why = f"relative error {error:.1g}"
+            except NotSupported:
                 raise
-            error, why = float("inf"), first_sentence(failure)
-        if error <= tolerance:
-            break
-        if written_out:
+            except Exception as failure:  # whatever a layer raises that is called in another way than its module does
+                if is_out_of_memory(failure):
+                    raise
+                error, why = float("inf"), first_sentence(failure)
+            if error <= tolerance:
+                if elsewhere:
+                    error = max(error, _by_others(engine, tried, strategy, own, batch, tolerance))
+                return at, distrust, error
+            if not written_out:
+                break
             distrust = f"written out, the layers give another result than the model's own forward ({why})"
-    else:
-        raise InputError(
-            f"as a function of its parameters it gives another result than when it is called ({why}); "
-            f"allowed: models that use every parameter by its own name, not a copy kept by a hook, list or closure"
-        )
-    if not issubclass(engine, Native):
-        error = max(error, _by_peer(engine, tried, strategy, own, batch, tolerance))
-    return at, distrust, error
+    raise InputError(
+        f"as a function of its parameters it gives another result than when it is called ({why}); "
+        f"allowed: models that use every parameter by its own name, not a copy kept by a hook, list or closure"
+    )
 
 
-def _by_peer(
+def _by_others(
     engine: type[Engine], problem: Problem, strategy: str, own: OwnForward, batch: TaskBatch, tolerance: float
 ) -> float:
+    """The error of what computes by code that is not this project's: a peer, or ``vmap``."""
     made = engine(problem, strategy)
     try:
         error = engine_error(made, own, batch)
+        if isinstance(made, Native):
+            error = max(error, oracle_error(made, own, batch))
         why = f"relative error {error:.1g}"
     except Exception as failure:
         if isinstance(failure, InputError) or is_out_of_memory(failure):
             raise
         error, why = float("inf"), first_sentence(failure)
     if error > tolerance:
+        who, allowed = (
+            (f"strategy {strategy!r}", "--strategy auto")
+            if isinstance(made, Native)
+            else (f"engine {engine.name}", "--engine native")
+        )
         raise NotSupported(
-            f"engine {engine.name} does not give the meta-gradient of the model's own forward ({why}); "
-            f"allowed: --engine native"
+            f"{who} does not give the meta-gradient of the model's own forward ({why}); allowed: {allowed}"
         )
     return error
 

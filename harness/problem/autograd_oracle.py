@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,29 +39,64 @@ class AutogradOracle(Oracle):
         self.differentiation = differentiation
         self.w = w.detach()
         self.phi = phi.detach().requires_grad_()
-        with self.clock.phase("features"):
-            support, query = zip(*(self._features(task) for task in range(self.tasks)), strict=True)
-            self.support, self.query = torch.stack(support), torch.stack(query)
-        self.split = self.support[0].numel() if network.body else 0, self.query[0].numel() if network.body else 0
-        self.s = self._shared().requires_grad_()
+        self._encode()
 
-    def _features(self, task: int) -> tuple[Tensor, Tensor]:
-        support, query = self.batch.support_x[task], self.batch.query_x[task]
+    def _encode(self) -> None:
+        with self.clock.phase("features"):
+            self._encoded  # noqa: B018 - computed here, and once
+
+    @cached_property
+    def _encoded(self) -> tuple[Tensor, Tensor]:
+        pairs = zip(self.batch.support_x, self.batch.query_x, strict=True)
+        with torch.enable_grad():  # whoever asks first, phi_gradient will need the graph
+            support, query = zip(*(self._features(self.phi, *task) for task in pairs), strict=True)
+            return torch.stack(support), torch.stack(query)
+
+    @property
+    def support(self) -> Tensor:
+        """Features of the support sets ``[B, n, ...]``; the examples themselves where there is no body."""
+        return self._encoded[0]
+
+    @property
+    def query(self) -> Tensor:
+        """Features of the query sets."""
+        return self._encoded[1]
+
+    @cached_property
+    def split(self) -> tuple[int, int]:
+        """Entries of s that are features of the support and of the query."""
+        return (self.support[0].numel(), self.query[0].numel()) if self.network.body else (0, 0)
+
+    @cached_property
+    def s(self) -> Tensor:
+        """What the tasks share, ``[B, n_s]`` (see :mod:`harness.problem.oracle`)."""
+        tail_phi = self.network.tail_phi(self.phi).detach().expand(self.tasks, -1)
+        if self.network.body is None:
+            return tail_phi.clone().requires_grad_()
+        parts = (self.support.detach().flatten(1), self.query.detach().flatten(1), tail_phi)
+        return torch.cat(parts, 1).requires_grad_()
+
+    def _features(self, phi: Tensor, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one task's examples."""
         if self.network.body is None:
             return support, query
         if self.inner.norm_statistics == "joint":
-            both = self.network.features(self.phi, torch.cat([support, query]))
+            both = self.network.features(phi, torch.cat([support, query]))
             return both[: len(support)], both[len(support) :]
-        return self.network.features(self.phi, support), self.network.features(self.phi, query)
+        return self.network.features(phi, support), self.network.features(phi, query)
 
-    def _shared(self) -> Tensor:
-        tail_phi = self.network.tail_phi(self.phi).detach().expand(self.tasks, -1)
-        if self.network.body is None:
-            return tail_phi.clone()
-        return torch.cat([self.support.detach().flatten(1), self.query.detach().flatten(1), tail_phi], 1)
+    def _loss_at(self, w: Tensor, tail_phi: Tensor, h: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (without the inner regulariser) and predictions ``[S, out]`` of one task for its features ``h``."""
+        prediction = self.network.predict(w, tail_phi, h)
+        return task_loss(self.inner.loss, prediction, target), prediction
 
-    def _loss(self, task: int, w: Tensor, s: Tensor, query: bool) -> tuple[Tensor, Tensor]:
-        """Loss (without the inner regulariser) and predictions ``[S, out]`` of one task at ``w`` ``[n_w]``."""
+    def _regularised(self, w: Tensor, tail_phi: Tensor, h: Tensor, target: Tensor) -> Tensor:
+        """The inner objective of one task."""
+        loss = self._loss_at(w, tail_phi, h, target)[0]
+        return loss + self.inner.l2 / 2 * w.square().sum() if self.inner.l2 else loss
+
+    def _at(self, task: int, s: Tensor, query: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Shared parameters of the tail, features and targets of one task, the first two out of ``s`` ``[n_s]``."""
         a, b = self.split
         h, target = (self.query, self.batch.query_y) if query else (self.support, self.batch.support_y)
         # By split, here and in the network: the derivative of a slice would be all the rest in zeros.
@@ -68,12 +104,13 @@ class AutogradOracle(Oracle):
         features = h[task]
         if self.network.body is not None:
             features = (of_query if query else of_support).view(features.shape)
-        prediction = self.network.predict(w, tail_phi, features)
-        return task_loss(self.inner.loss, prediction, target[task]), prediction
+        return tail_phi, features, target[task]
+
+    def _loss(self, task: int, w: Tensor, s: Tensor, query: bool) -> tuple[Tensor, Tensor]:
+        return self._loss_at(w, *self._at(task, s, query))
 
     def _objective(self, task: int, w: Tensor, s: Tensor) -> Tensor:
-        loss = self._loss(task, w, s, query=False)[0]
-        return loss + self.inner.l2 / 2 * w.square().sum() if self.inner.l2 else loss
+        return self._regularised(w, *self._at(task, s, query=False))
 
     def _leaves(self, w: Tensor, shared: bool) -> Iterator[tuple[int, Tensor, Tensor]]:
         """One task after the other, so that only its graph is alive: w ``[n_w]`` and s ``[n_s]`` as leaves."""

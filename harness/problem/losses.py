@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.config import validate_as
 from harness.errors import InputError, unknown
+from harness.named import FORMS, is_named
 
 if TYPE_CHECKING:
-    from harness.config import RunConfig
+    from harness.config import ProblemConfig
     from harness.problem.benchmark import Benchmark
-    from harness.timing.config import TimeConfig
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -67,7 +67,7 @@ class Loss:
         """Complete the options; raises :class:`InputError` for a loss or an option that is not there."""
         if not self.own:
             if self.name not in LOSSES:
-                raise unknown("loss", self.name, [*LOSSES, "module:function", "FILE.py:function"])
+                raise unknown("loss", self.name, [*LOSSES, *FORMS.format("function").split(" or ")])
             checked = validate_as(LOSSES[self.name], self.options, None, f"option of loss {self.name}", "loss_options.")
             object.__setattr__(self, "options", checked.model_dump(mode="json"))
 
@@ -79,7 +79,7 @@ class Loss:
     @property
     def own(self) -> bool:
         """Whether it is a person's own function."""
-        return self.function is not None or ":" in self.name
+        return self.function is not None or is_named(self.name)
 
     @property
     def plain(self) -> bool:
@@ -97,7 +97,7 @@ class Loss:
         return not self.own
 
 
-def stated(benchmark: Benchmark | type[Benchmark], config: RunConfig | TimeConfig) -> Loss:
+def stated(benchmark: Benchmark, config: ProblemConfig) -> Loss:
     """The loss that ``config`` names, or else ``benchmark``, not loaded; raises :class:`InputError`."""
     name: object = config.loss or benchmark.loss
     if not isinstance(name, str):

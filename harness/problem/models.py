@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
+import copy
 import inspect
-import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
@@ -21,10 +15,12 @@ from torch import Tensor, nn
 from harness.config import validate_as
 from harness.errors import InputError, unknown
 from harness.foreign import one_line
+from harness.named import FORMS, found_beside, is_named, load_named
 from harness.strangers import blamed
 
 _MOST = 65_536
-ModelFactory = Callable[..., nn.Module]
+#: what makes a module, or a module itself, of which each user gets a copy
+ModelFactory = Callable[..., nn.Module] | nn.Module
 
 
 class CNNOptions(BaseModel):
@@ -140,77 +136,20 @@ MODELS: dict[str, tuple[ModelFactory, type[BaseModel]]] = {
 }
 
 
-_FORMS = "module:function or FILE.py:function"
-#: folders that modules of factories were found in, where Python would not have looked
-_BESIDE: dict[str, Path] = {}
-
-
 def load_factory(name: str) -> ModelFactory:
-    """The factory called ``name``: one of this module's, ``module:function``, or ``FILE.py:function``.
+    """The factory called ``name``: one of this module's, or a person's own (see :mod:`harness.named`), or a module.
 
-    A module is looked for where Python looks and last in the current folder; a file finds helpers beside it, likewise
-    last, so that nothing there can stand in for what is installed. Raises :class:`InputError`.
+    Raises :class:`InputError`.
     """
     if name in MODELS:
         return MODELS[name][0]
-    if ":" not in name:
-        raise unknown("model", one_line(name), [*MODELS, *_FORMS.split(" or ")])
-    return imported("model", name, "a function (input_shape, outputs) -> nn.Module")
-
-
-def imported(kind: str, name: str, signature: str) -> Callable[..., Any]:
-    """The function ``module:function`` or ``FILE.py:function``, which is to be a ``kind`` with this ``signature``."""
-    who = f"{kind} {one_line(name)!r}"
-    place, _, attribute = name.rpartition(":")
-    if not attribute.isidentifier() or not (place.endswith(".py") or all(map(str.isidentifier, place.split(".")))):
-        raise InputError(f"{who} cannot be imported: it names no function of a module; allowed: {_FORMS}")
-    with blamed(who):
-        try:
-            if place.endswith(".py"):
-                function = getattr(_module_of(Path(place)), attribute)
-            else:
-                with _searched(Path.cwd()) as folder:
-                    function = getattr(importlib.import_module(place), attribute)
-                    if str(folder) not in sys.path[:-1]:
-                        _BESIDE[place] = folder
-        except (ImportError, AttributeError, OSError) as error:
-            raise InputError(f"{who} cannot be imported: {one_line(error)}; allowed: {_FORMS}") from error
-    if not callable(function):
-        raise InputError(f"{who} is not callable; allowed: {signature}")
-    return function  # type: ignore[no-any-return]
-
-
-def _module_of(file: Path) -> ModuleType:
-    """The module in ``file``, under a name that no other module has."""
-    file = file.resolve()
-    if not file.is_file():  # a pipe would be waited for
-        raise FileNotFoundError(f"{file} is no file")
-    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:10]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    _BESIDE[name] = file.parent
-    try:
-        with _searched(file.parent):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-@contextmanager
-def _searched(folder: Path) -> Iterator[Path]:
-    """Inside, modules are looked for in ``folder`` too, after everywhere else."""
-    importlib.invalidate_caches()
-    sys.path.append(str(folder))
-    try:
-        yield folder
-    finally:
-        sys.path.reverse()
-        sys.path.remove(str(folder))
-        sys.path.reverse()
+    if not is_named(name):
+        raise unknown("model", one_line(name), [*MODELS, *FORMS.format("function").split(" or ")])
+    factory: ModelFactory = load_named("model", name, "function")
+    if not callable(factory):
+        shown = f"model {one_line(name)!r} is a {type(factory).__name__}"
+        raise InputError(f"{shown}; allowed: a function of input_shape and outputs that gives an nn.Module")
+    return factory
 
 
 def check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -225,25 +164,23 @@ def made_by(
 ) -> nn.Module:
     """The module that ``factory`` makes, with its own seeded initialisation: the same numbers on every device.
 
-    Raises :class:`InputError` for whatever it raises, and for what cannot be trained: anything but a module, and
-    parameters that are not there, not initialised, nowhere, or no real floating-point numbers.
+    ``factory`` may be a module itself, of which this is a copy. Raises :class:`InputError` for whatever it raises, and
+    for what cannot be trained: anything but a module, and parameters that are not there, not initialised, nowhere, or
+    no real floating-point numbers.
     """
-    who = f"model {one_line(getattr(factory, '__name__', factory))}"
-    own = inspect.getmodule(factory)
-    beside = _BESIDE.get(getattr(own, "__name__", ""))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            inspect.signature(factory).bind(input_shape, outputs, **options)
-        except TypeError as error:
-            raise InputError(f"{who}: {error}; it is called as (input_shape, outputs, **model_options)") from error
-        except ValueError:
-            pass  # written in C, without a signature: the call will tell
-        with (
-            blamed(who, file=getattr(own, "__file__", None)),
-            _searched(beside) if beside else nullcontext(),
-        ):
-            module = factory(input_shape, outputs, **options)
+    who = f"model {one_line(getattr(factory, '__name__', type(factory).__name__))}"
+    file = getattr(inspect.getmodule(factory), "__file__", None)
+    if isinstance(factory, nn.Module):
+        if options:
+            raise InputError(f"{who} is a module that is made already; allowed: no model_options, or a function")
+        with blamed(f"{who}, which is copied, ", file=file):
+            module = copy.deepcopy(factory)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            positional, named = _arguments(who, factory, input_shape, outputs, options)
+            with blamed(who, file=file), found_beside(factory):
+                module = factory(*positional, **named)
     if not isinstance(module, nn.Module):
         kind = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
         raise InputError(f"{who} gives {kind}; allowed: an nn.Module")
@@ -253,6 +190,40 @@ def made_by(
     if next(module.parameters(), None) is None:
         raise InputError(f"{who} has no parameters; allowed: an nn.Module with some to train")
     return module
+
+
+def _arguments(
+    who: str, factory: ModelFactory, input_shape: tuple[int, ...], outputs: int, options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What ``factory`` is called with: of ``input_shape`` and ``outputs`` those that its signature names.
+
+    Both, in this order, where it asks for two arguments of other names, or for any number. Raises :class:`InputError`.
+    """
+    known = {"input_shape": input_shape, "outputs": outputs}
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # written in C, without a signature: the call will tell
+        return (input_shape, outputs), options
+    kinds = {name: part.kind for name, part in signature.parameters.items()}
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    asked = [
+        name
+        for name, part in signature.parameters.items()
+        if part.kind in by_place and part.default is part.empty and name not in options
+    ]
+    positional: tuple[Any, ...] = ()
+    named = {name: value for name, value in known.items() if name in kinds}
+    any_number = inspect.Parameter.VAR_POSITIONAL in kinds.values() and not named
+    if (len(asked) == 2 and not set(asked) <= set(known)) or (not asked and any_number):
+        positional, named = (input_shape, outputs), {}
+    try:
+        signature.bind(*positional, **{**named, **options})
+    except TypeError as error:
+        raise InputError(
+            f"{who}: {error}; it is called as (input_shape, outputs, **model_options), without those of the first two "
+            f"that it does not name"
+        ) from error
+    return positional, {**named, **options}
 
 
 def _fault_of(parameter: nn.Parameter) -> str | None:
@@ -283,7 +254,8 @@ def build(
     A module that its owner keeps is lent: :func:`give_back` undoes all of it.
     """
     module = made_by(factory, input_shape, outputs, options, seed)
-    vars(module)["as_given"] = _AsGiven(module)
+    if "as_given" not in vars(module):  # a factory may give the same one each time
+        vars(module)["as_given"] = _AsGiven(module)
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):  # of batch and of instance
             layer.track_running_stats = False

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from harness.errors import InputError
 from harness.foreign import one_line
+from harness.named import load_named
 from harness.problem.losses import Loss
-from harness.problem.models import imported
 from harness.strangers import blamed
 
 #: by how much the probabilities of a soft label may miss 1
@@ -24,7 +24,9 @@ def loaded(loss: Loss) -> Loss:
     who = f"loss {one_line(loss.name)!r}"
     if not loss.own:
         return loss
-    function = loss.function or imported("loss", loss.name, "a function (prediction, target) -> one number")
+    function = load_named("loss", loss.name, "function") if loss.function is None else loss.function
+    if not callable(function):
+        raise InputError(f"{who} is not callable; allowed: a function (prediction, target) -> one number")
     try:
         inspect.signature(function).bind(None, None, **loss.options)
     except TypeError as error:
@@ -70,7 +72,8 @@ def label_weights(loss: Loss, target: Tensor, prediction: Tensor) -> Tensor:
         return (target * (1 - smoothing) + smoothing / classes) * weight / target.shape[-2]
     counted = _counted(loss, target)
     label = target.where(counted, 0)
-    each = F.one_hot(label, classes).to(weight.dtype) * (1 - smoothing) + smoothing / classes
+    one_hot = label[..., None] == torch.arange(classes, device=label.device)  # F.one_hot is none of vmap's
+    each = one_hot.to(weight.dtype) * (1 - smoothing) + smoothing / classes
     total = (weight[label] * counted).sum(-1)
     return each * weight * counted[..., None] / total[..., None, None]
 

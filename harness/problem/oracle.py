@@ -106,7 +106,7 @@ class Oracle(ABC):
     def __init__(self, counts: Counts | None = None, clock: Clock | None = None) -> None:
         self.counts = counts if counts is not None else Counts()
         self.clock = clock or NoClock()
-        #: how exact meta-gradients are computed: "unrolled", "recursion" or "checkpointed"
+        #: how exact meta-gradients are computed: "unrolled", "recursion", "checkpointed" or "vmapped"
         self.differentiation = "recursion"
         self.outcome: Outcome | None = None
         #: the kinds of evaluation that were asked for, as ``harness time`` names them
@@ -171,10 +171,25 @@ class Oracle(ABC):
         with self.clock.phase("second_order"):
             return self._pull_back(w, v)
 
+    def descent_gradient(self, inner_steps: int, inner_lr: float) -> MetaGradient:
+        """The exact meta-gradient of N steps of gradient descent in one evaluation; sets :attr:`outcome`.
+
+        Counted as the steps that it is made of. Only the oracle of strategy ``vmapped`` has it.
+        """
+        raise NotImplementedError
+
     def phi_gradient(self, g: Tensor) -> Tensor:
         """The gradient in phi, averaged over tasks, ``[n_phi]``, of a cotangent ``g`` of s."""
         with self.clock.phase("outer_gradient"):
             return self._phi_gradient(g)
+
+    def _count_descent(self, inner_steps: int) -> None:
+        for _ in range(inner_steps):
+            self.made.add("inner_gradient")
+            self.counts.gradient_entries += self.tasks * self.n_w
+            self._count_second_order()
+        self.made.add("outer_gradient")
+        self.counts.gradient_entries += self.tasks * (self.n_w + self.n_phi)
 
     def _count_second_order(self, hessian: bool = True, mixed: bool = True) -> None:
         if hessian:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -112,13 +113,13 @@ class Network:
     """A model cut into a shared body and an adapted tail, evaluated as a function of flat w and phi.
 
     Everything before the first adapted layer is the *body*: it depends on phi alone, so its features are computed
-    once per task, whatever N is. In an ``nn.Sequential`` these are the layers before; in any other model, what enters
-    the one layer that holds all of w, if that layer has the last word (whether it has, :mod:`harness.engines.agreement`
-    sees). Else the model is all tail, as is one with ``cut = False``. ``w`` and ``phi`` are flat vectors in the order
-    of ``named_parameters``; frozen parameters are in neither.
+    once per task, whatever N is. By ``cut`` these are, of an ``nn.Sequential``, its "layers" before; or, of any model,
+    all that comes before the one layer that holds w, its "head", which is right if that layer has the last word
+    (:mod:`harness.engines.agreement` looks). Else the model is all tail, as with "none". ``w`` and ``phi`` are flat
+    vectors in the order of ``named_parameters``; frozen parameters are in neither.
     """
 
-    def __init__(self, module: nn.Module, adapt: str, cut: bool = True) -> None:
+    def __init__(self, module: nn.Module, adapt: str, cut: str = "layers") -> None:
         names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         chosen = set(select(module, adapt))
         self.module, self.adapt, self.cut = module, adapt, cut
@@ -129,9 +130,8 @@ class Network:
         #: the name under which a flat vector holds a parameter, by every name that it goes by
         self.slot_names = {other: first for first, others in names_of(module).items() for other in others}
         named = {id(parameter): name for name, parameter in module.named_parameters()}
-        self.body, self.tail = (
-            _cut(module, {at for at, name in named.items() if name in chosen}) if cut else (None, module)
-        )
+        of_w = {at for at, name in named.items() if name in chosen}
+        self.body, self.tail = _CUTS[cut](module, of_w)
         self._in_tail = _places(self.tail, named)
         self._in_body = _places(self.body, named) if self.body else {}
         if isinstance(self.body, Headless):
@@ -140,9 +140,10 @@ class Network:
         self.tail_slots = tuple(slot for slot in self.phi_slots if slot.name not in self._in_body)
         self.n_tail_phi = sum(slot.shape.numel() for slot in self.tail_slots)
 
-    def whole(self) -> Network:
-        """The same partition of the same module, without a cut."""
-        return Network(self.module, self.adapt, cut=False)
+    def cuts(self) -> list[Network]:
+        """The same partition of the same module with every cut that it may have, the one that shares most first."""
+        ways = [Network(self.module, self.adapt, cut) for cut in _CUTS]
+        return [way for way in ways if way.body is not None or way.cut == "none"]
 
     def initial(self) -> tuple[Tensor, Tensor]:
         """The module's own parameters as flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``, detached."""
@@ -207,24 +208,39 @@ class Headless(nn.Module):
             layers[self.name] = head
 
 
-def _cut(module: nn.Module, w: set[int]) -> tuple[nn.Module | None, nn.Module]:
-    """Body and tail of ``module``; ``w``: the identities of the adapted parameters. No body where nothing is shared."""
-    if is_sequence(module):
-        children = children_of(module)
-        if at := _before(children, w):
-            return _sequence(children[:at]), _sequence(children[at:])
-        return None, module
+Parts = tuple[nn.Module | None, nn.Module]
+
+
+def _by_layers(module: nn.Module, w: set[int]) -> Parts:
+    """Body and tail of an ``nn.Sequential``; ``w``: the identities of the adapted parameters."""
+    children = children_of(module) if is_sequence(module) else []
+    if at := _before(children, w):
+        return _sequence(children[:at]), _sequence(children[at:])
+    return None, module
+
+
+def _by_head(module: nn.Module, w: set[int]) -> Parts:
+    """The module without its head, and the head: the smallest layer that holds all of ``w``."""
     name, head = "", module
     while inside := [(part, child) for part, child in children_of(head) if w <= _identities(child)]:
         part, head = inside[0]
         name = f"{name}.{part}" if name else part
-    elsewhere = _identities(module) - _identities(head)
-    outside = {
-        id(p) for layer in module.modules() if layer not in set(head.modules()) for p in layer._parameters.values()
-    }
-    if not elsewhere or _identities(head) & outside:
+    within = set(head.modules())
+    outside = {id(p) for layer in module.modules() if layer not in within for p in layer._parameters.values()}
+    if not _identities(module) - _identities(head) or _identities(head) & outside:
         return None, module
     return Headless(module, name), head
+
+
+def _not_at_all(module: nn.Module, w: set[int]) -> Parts:
+    return None, module
+
+
+_CUTS: dict[str, Callable[[nn.Module, set[int]], Parts]] = {
+    "layers": _by_layers,
+    "head": _by_head,
+    "none": _not_at_all,
+}
 
 
 def _identities(module: nn.Module) -> set[int]:

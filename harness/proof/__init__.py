@@ -5,16 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from harness.config import RunConfig
     from harness.engines.engine import Engine
+    from harness.problem.algorithm import Algorithm
+    from harness.problem.benchmark import Benchmark
+    from harness.problem.models import ModelFactory
+    from harness.proof.config import ProofConfig
 
 
 def verify(
-    algorithms: Sequence[str] | None = None,
+    algorithms: Sequence[str | type[Algorithm]] | None = None,
     engines: Sequence[str | type[Engine]] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    *,
+    config: RunConfig | ProofConfig | None = None,
+    model: ModelFactory | None = None,
+    benchmark: Benchmark | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Compare every algorithm, geometry, engine and strategy with its witnesses on small problems in float64.
 
@@ -24,14 +34,31 @@ def verify(
     central differences of L_D(adapt(w, phi), phi), where it claims to be exact with an inner loop of its own.
     In float32 (:mod:`harness.proof.float32`) on a few tasks of every benchmark whose data are there, initial and
     trained: the median over tasks of the error against the witness in float64 may be twice the best peer's.
-    ``algorithms`` and ``engines`` default to all that are registered and installed; an engine may also
+    ``algorithms`` and ``engines`` default to all that are registered and installed; either may also
     be given as a class.
 
     Returns ``{"ok": bool, "rows": [...]}`` with one row a comparison: ``algorithm``, ``geometry``,
     ``engine``, ``strategy``, ``problem``, ``witness``, ``relative_error``, ``tolerance``, ``ok``, ``dtype``,
     and in float32 the ``peer`` that set the tolerance (else None); and under ``"skipped"`` what has no implementation,
-    no data, or claims no exact derivative, with the reason. Raises InputError for unknown names.
+    no data, or claims no exact derivative, with the reason.
+
+    With ``config``, ``model`` or ``benchmark`` (as :func:`harness.run` takes them; ``config`` says nothing of the
+    algorithm) these are looked at instead, on the first training tasks at initialisation: in float64 against
+    ``own_forward`` and ``autograd`` at N = 1 and the configuration's N and alpha, and how far float32 is off there.
+    ``views`` then says for every algorithm and geometry how the model is seen: names of the parameters in ``w`` and
+    ``phi``, ``frozen`` and ``tied`` ones, ``buffers``, ``body`` (None: nothing is computed once a task) and ``head``,
+    the ``strategy`` that a run takes, whether its ``layers`` are "written out" or differentiated by "autograd", and
+    ``why``; ``warnings``, where float32 loses more than 1 %. What is refused is ``skipped``, and an InputError where
+    nothing is left.
+
+    Raises InputError for unknown names.
     """
     from harness.proof.table import rows_of
 
+    if config is not None or model is not None or benchmark is not None:
+        from harness.proof.config import ProofConfig
+        from harness.proof.own import own_rows
+
+        config = config or ProofConfig(seed=seed)
+        return own_rows(config, algorithms, engines, progress or (lambda line: None), model, benchmark, origins)
     return rows_of(algorithms, engines, seed, progress)

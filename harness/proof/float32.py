@@ -18,6 +18,7 @@ from harness.engines.engine import Engine, Problem
 from harness.engines.peer import PeerEngine
 from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.problem.algorithm import Algorithm
+from harness.problem.losses import Loss
 from harness.problem.models import build, load_factory
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
@@ -41,10 +42,15 @@ class Cut:
     """A few held-out tasks of a benchmark in float32, and its model, with few filters, at two points of training."""
 
     benchmark: str
-    loss: str
+    loss: Loss | str
     inner_lr: float
     points: dict[str, nn.Module]
     batch: TaskBatch
+    inner_steps: int = STEPS
+    adapt: str | None = None
+    #: how a run would go about it, see :mod:`harness.engines.agreement`
+    cut: str = "layers"
+    distrust: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,16 +109,17 @@ def errors(
     is left out. One task at a time: a kink (ReLU, max-pool) that rounding turns over moves the meta-gradient of one
     task by 1e-4 to 1, in any program, and what is left of the others' errors is rounding.
     """
-    inner = Inner(made.loss, STEPS, made.inner_lr, algorithm.l2)
+    inner = Inner(made.loss, made.inner_steps, made.inner_lr, algorithm.l2)
+    adapt = made.adapt or algorithm.geometries[geometry].adapt
     tasks = [made.batch.chunk(task, task + 1) for task in range(made.batch.tasks)]
-    network = Network(made.points[point], algorithm.geometries[geometry].adapt)
-    exactly = Network(copy.deepcopy(network.module).double(), algorithm.geometries[geometry].adapt)
-    expected = [plain(algorithm, exactly, inner, _double(task))[1] for task in tasks]
+    network = Network(made.points[point], adapt, made.cut)
+    exactly = Network(copy.deepcopy(network.module).double(), adapt)
+    expected = [plain(algorithm, exactly, inner, doubled(task))[1] for task in tasks]
     witness = plain(algorithm, network, inner, tasks[0])[0]
     found = {witness: ("unrolled", [plain(algorithm, network, inner, task)[1] for task in tasks])}
     for program in programs:
         try:
-            engine = program(Problem(algorithm, network, inner))
+            engine = program(Problem(algorithm, network, inner, made.distrust))
             gradients = [engine.meta_gradient(*network.initial(), task)[0] for task in tasks]
         except NotSupported:
             continue
@@ -126,7 +133,8 @@ def errors(
     }
 
 
-def _double(batch: TaskBatch) -> TaskBatch:
+def doubled(batch: TaskBatch) -> TaskBatch:
+    """The same tasks in float64, exactly."""
     return TaskBatch(*(part.double() if part.is_floating_point() else part for part in vars(batch).values()))
 
 
@@ -159,7 +167,7 @@ def float32_rows(
                 for point in made.points:
                     progress(f"float32 {algorithm.name} {geometry} on {name}, {point}")
                     try:
-                        yield from _compared(made, point, algorithm(geometry), geometry, own, peers)
+                        yield from compared(made, point, algorithm(geometry), geometry, own, peers)
                     except (AlgorithmFailed, InputError, NotSupported) as error:
                         where = {"engine": "*", "algorithm": algorithm.name, "geometry": geometry, "problem": name}
                         skipped.append({**where, "reason": str(error)})
@@ -176,7 +184,7 @@ def installed_peers() -> list[type[Engine]]:
     return found
 
 
-def _compared(
+def compared(
     made: Cut,
     point: str,
     algorithm: Algorithm,
@@ -184,6 +192,7 @@ def _compared(
     own: Sequence[type[Engine]],
     peers: Sequence[type[Engine]],
 ) -> Iterator[dict[str, Any]]:
+    """A row for each of ``own`` that supports the problem, see :func:`float32_rows`."""
     witness, found = errors(made, point, algorithm, geometry, [*own, *peers])
     of_peers = {name: found[name].typical for name in (witness, *(peer.name for peer in peers)) if name in found}
     best = min(of_peers, key=lambda name: of_peers[name])

@@ -8,18 +8,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.problem.losses import Loss
 from harness.problem.models import build, cnn, coupled, mlp
 from harness.problem.tasks import TaskBatch
 
 
 @dataclass(frozen=True)
 class SmallProblem:
-    """A model and a batch of random tasks for it, on the CPU in float64."""
+    """A model and a batch of tasks for it in float64; ``adapt`` is the geometry's where it is None."""
 
     name: str
-    loss: str
+    loss: Loss | str
     module: nn.Module
     batch: TaskBatch
+    inner_steps: tuple[int, ...] = (0, 1, 3)
+    inner_lr: float = 0.05
+    adapt: str | None = None
+    #: how a run would go about it, see :mod:`harness.engines.agreement`
+    cut: str = "layers"
+    distrust: str = ""
+    #: whether central differences say something: they do not where every step meets a kink
+    differences: bool = True
 
 
 def small_problems(seed: int, inputs: int = 8) -> list[SmallProblem]:

@@ -25,8 +25,6 @@ from harness.proof.witnesses import by_closed_form, by_finite_differences, by_pl
 from harness.registry import algorithms as registered_algorithms
 from harness.registry import engines as registered_engines
 
-STEPS = (0, 1, 3)
-INNER_LR = 0.05
 TOLERANCE = {
     "own_forward": 1e-9,
     "autograd": 1e-9,
@@ -38,17 +36,18 @@ TOLERANCE = {
 
 
 def rows_of(
-    algorithms: Sequence[str] | None,
+    algorithms: Sequence[str | type[Algorithm]] | None,
     engines: Sequence[str | type[Engine]] | None,
     seed: int,
     progress: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     """See :func:`harness.proof.verify`."""
-    chosen = [registered_algorithms().get(name) for name in algorithms or registered_algorithms().names()]
+    known = registered_algorithms()
+    chosen = [known.get(item) if isinstance(item, str) else item for item in algorithms or known.names()]
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     problems = small_problems(seed)
-    installed = list(_engines(engines, skipped))
+    installed = list(engines_of(engines, skipped))
     progress = progress or (lambda line: None)
     for engine in installed:
         for algorithm in chosen:
@@ -57,7 +56,7 @@ def rows_of(
                     progress(f"{engine.name} {algorithm.name} {geometry} on {problem.name}")
                     made = algorithm(geometry)
                     try:
-                        rows += _compare(engine, made, geometry, problem, seed)
+                        rows += compared(engine, made, geometry, problem, seed)
                     except (NotSupported, AlgorithmFailed) as error:
                         skipped.append(_skipped(engine.name, made, problem, str(error)))
     rows += float32_rows(chosen, installed, seed, skipped, progress)
@@ -70,7 +69,8 @@ def rows_of(
     return {"ok": all(row["ok"] for row in rows), "rows": rows, "skipped": skipped}
 
 
-def _engines(asked: Sequence[str | type[Engine]] | None, skipped: list[dict[str, str]]) -> Iterator[type[Engine]]:
+def engines_of(asked: Sequence[str | type[Engine]] | None, skipped: list[dict[str, str]]) -> Iterator[type[Engine]]:
+    """Those that were ``asked`` for, else all that are installed; the others are added to ``skipped``."""
     registry = registered_engines()
     for item in asked or registry.names():
         engine = registry.get(item) if isinstance(item, str) else item
@@ -84,24 +84,26 @@ def _engines(asked: Sequence[str | type[Engine]] | None, skipped: list[dict[str,
         yield engine
 
 
-def _compare(
+def compared(
     engine: type[Engine], algorithm: Algorithm, geometry: str, problem: SmallProblem, seed: int
 ) -> Iterator[dict[str, Any]]:
     """The rows of one engine, algorithm and problem: the worst error over N for each strategy and witness."""
-    network = Network(problem.module, algorithm.geometries[geometry].adapt)
+    adapt = problem.adapt or algorithm.geometries[geometry].adapt
+    network = Network(problem.module, adapt, problem.cut)
     # Without second-order terms all strategies are one.
     strategies = ("auto",) if algorithm.derivative == "first_order" else engine.strategies
     refusals = []
     for strategy in strategies:
         worst: dict[str, float] = {}
         try:
-            for steps in STEPS:
-                inner = Inner(problem.loss, steps, INNER_LR, algorithm.l2)
-                made = engine(Problem(algorithm, network, inner), strategy)
+            for steps in problem.inner_steps:
+                inner = Inner(problem.loss, steps, problem.inner_lr, algorithm.l2)
+                made = engine(Problem(algorithm, network, inner, problem.distrust), strategy)
                 gradient, _ = made.meta_gradient(*network.initial(), problem.batch)
                 for witness, error in _errors(algorithm, network, inner, problem, gradient.w, gradient.phi, seed):
                     worst[witness] = max(worst.get(witness, 0.0), error)
-            worst["own_forward"] = _from_own_forward(engine, strategy, Problem(algorithm, network, inner), problem)
+            of = Problem(algorithm, network, inner, problem.distrust)
+            worst["own_forward"] = _from_own_forward(engine, strategy, of, problem)
         except AlgorithmFailed:
             by_plain_oracle(
                 algorithm, network, inner, problem.batch
@@ -152,6 +154,8 @@ def _errors(
             yield "through_adapt", _off(algorithm, network, inner, problem, MetaGradient(w, phi))
         return
     first_order = algorithm.derivative == "first_order"
+    if not problem.differences:
+        return
     names = [slot.name for slot in network.w_slots]
     generator = torch.Generator().manual_seed(seed)
     directions = [found / found.norm().clamp_min(1e-30)]
@@ -183,7 +187,12 @@ def _unclaimed(algorithm: Algorithm, problems: Sequence[SmallProblem]) -> Iterat
     for problem in problems:
         network = Network(problem.module, algorithm.geometries[algorithm.geometry].adapt)
         try:
-            error = _off(algorithm, network, Inner(problem.loss, STEPS[-1], INNER_LR, algorithm.l2), problem)
+            error = _off(
+                algorithm,
+                network,
+                Inner(problem.loss, problem.inner_steps[-1], problem.inner_lr, algorithm.l2),
+                problem,
+            )
         except (NotSupported, AlgorithmFailed):
             continue  # the engines' entries say so
         if error > TOLERANCE["through_adapt"]:

@@ -25,6 +25,19 @@ class Math(str):
         return made
 
 
+class Ends(str):
+    """An interval as text that also knows its two numbers; NaN where one seed leaves them unknown."""
+
+    low: float
+    high: float
+
+    def __new__(cls, text: str, low: float, high: float) -> Ends:
+        """``text`` for people."""
+        made = super().__new__(cls, text)
+        made.low, made.high = low, high
+        return made
+
+
 @dataclass(frozen=True)
 class Table:
     """Columns name units where there are any; ``name`` is a file name; notes are sentences."""
@@ -62,7 +75,8 @@ def shown(cell: Cell) -> str:
     size = abs(cell)
     if size >= 1e6 or 0 < size < 1e-3:
         return f"{cell:.2e}"
-    return f"{cell:,.0f}" if size >= 1000 or cell == int(cell) else f"{cell:.3g}"
+    whole = abs(cell - round(cell)) <= 1e-12 * size
+    return f"{cell:,.0f}" if size >= 1000 or whole else f"{cell:#.3g}".removesuffix(".")
 
 
 def interval_text(interval: Interval | None) -> str:
@@ -72,15 +86,16 @@ def interval_text(interval: Interval | None) -> str:
     return f"{shown(interval.value)} ({ends_text(interval)})"
 
 
-def ends_text(interval: Interval | None) -> str | None:
+def ends_text(interval: Interval | None) -> Ends | None:
     """``0.44 to 0.46``; None where there is no interval."""
     if interval is None or interval.seeds == 0:
         return None
-    return "one seed" if math.isnan(interval.low) else f"{shown(interval.low)} to {shown(interval.high)}"
+    text = "one seed" if math.isnan(interval.low) else f"{shown(interval.low)} to {shown(interval.high)}"
+    return Ends(text, interval.low, interval.high)
 
 
 def _cell(cell: Cell) -> Cell:
-    if isinstance(cell, Math):
+    if isinstance(cell, Math | Ends):
         return cell
     if isinstance(cell, str):
         return one_line(cell)

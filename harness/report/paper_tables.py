@@ -21,6 +21,8 @@ _MEASURED = (
     "N",
     "settings",
     "(w, φ) of",
+    "accuracy",
+    "accuracy, 95 %",
     "gradient entries per task",
     "second-order entries per task",
     "target",
@@ -39,8 +41,6 @@ _MEASURED = (
     "second order, s",
     "outer update, s",
     "peak MiB",
-    "accuracy",
-    "accuracy, 95 %",
 )
 _GRADIENT = ("features", "inner_gradient", "outer_gradient")
 
@@ -121,15 +121,15 @@ def _row(result: GroupResult, block: str, costs: Mapping[Target, MedianCost], ta
     group, run = result.group, result.group.runs[0]
     entries: list[Cell] = [run.summary["counts_per_task"][f"{kind}_entries"] for kind in ("gradient", "second_order")]
     row: list[Cell] = [method_name(group.method), group.inner_steps, extra_of(group) or None]
-    row += [method_name(block) if block else None, *entries, str(target) if target else None]
+    accuracy = result.accuracy
+    row += [method_name(block) if block else None, None if accuracy is None else accuracy.value, ends_text(accuracy)]
+    row += [*entries, str(target) if target else None]
     cost = costs[target] if target else MedianCost({})
     counts: list[Cell] = [cost.reached, cost.seeds] if target else [None, len(group.by_seed)]
     every = group.setting.get("stationarity_every") or None
     row += [cost.median.iterations, ends_text(cost.iterations), every if target else None, *counts, *cost.state]
     row += [cost.median.gradient_entries, cost.median.second_order_entries, cost.median.seconds]
-    accuracy = result.accuracy
-    row += [*_split(result, cost), result.peak_memory_bytes / 2**20]
-    return [*row, None if accuracy is None else accuracy.value, ends_text(accuracy)]
+    return [*row, *_split(result, cost), result.peak_memory_bytes / 2**20]
 
 
 def _split(result: GroupResult, cost: MedianCost) -> list[Cell]:

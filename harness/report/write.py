@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.files import write
 from harness.report.against import compare_sets
 from harness.report.comparison import Comparison, compare_runs, nothing
 from harness.report.costs import Target
 from harness.report.figures import write_figures
+from harness.report.figures.width import inches
+from harness.report.for_paper import paper_table
 from harness.report.page import write_page
 from harness.report.runs import read_runs
 from harness.report.studies import read_studies, studies_found, studies_table, without_trials
@@ -25,6 +28,8 @@ def write_report(
     targets: Sequence[Target] | None = None,
     against: str | Path | None = None,
     mix: bool = False,
+    columns: Sequence[str] = (),
+    width: str = "neurips",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Compare the runs at or below ``paths`` and write tables, figures and ``report.html`` into ``out``.
@@ -35,6 +40,8 @@ def write_report(
         targets: what has to be reached; chosen from the data and said so by default.
         against: folder of other results; the report says which differences to them are beyond noise.
         mix: let runs of different machines share a timing table.
+        columns: of the table for a paper, see :data:`harness.report.for_paper.COLUMNS`; the usual ones by default.
+        width: of the figures, see :data:`harness.report.figures.width.WIDTHS`; or inches.
         say: is told what is being done.
 
     Returns:
@@ -43,6 +50,7 @@ def write_report(
     Raises:
         InputError: nothing to report, runs that do not belong in one table, or ``out`` cannot be written.
     """
+    wide = inches(width)
     say("reading runs")
     folders = [Path(path) for path in paths]
     runs, skipped = read_runs(folders)
@@ -50,6 +58,7 @@ def write_report(
     runs, skipped, notes = without_trials(runs, skipped, studies)
     say(f"comparing {len(runs)} runs")
     comparison = compare_runs(runs, targets, mix, skipped) if runs else nothing(skipped)
+    compact = paper_table(comparison, columns)
     comparison.findings.extend(studies_found(studies))
     comparison.warnings.extend([*left_out, *notes])
     tables = tables_of(comparison)
@@ -64,8 +73,11 @@ def write_report(
         tables.append(other.table)
     folder = _writable(Path(out))
     files = write_tables(tables, folder)
+    if comparison.results:
+        write(folder / "table.tex", compact.encode())
+        files.append(folder / "table.tex")
     say("drawing figures")
-    files += write_figures(comparison, folder / "figures")
+    files += write_figures(comparison, folder / "figures", wide)
     say("writing report.html")
     write_page(comparison, tables, folder / "report.html", studies, other.sentences if other else ())
     return {

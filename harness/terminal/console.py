@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
 
 from harness.foreign import one_line
+from harness.named import brief
+from harness.terminal.fitted import Fitted
 from harness.timing import KINDS
+
+#: how the origin of what comes with the project begins
+_OURS = "anil-vs-maml-harness"
 
 _stdout: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
@@ -57,21 +60,31 @@ def print_json(document: Any) -> None:
     out.flush()
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A plain table; numbers to the right."""
-    made = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
-    body = [[("" if cell is None else cell) for cell in row] for row in rows]
-    for index, column in enumerate(columns):
-        numbers = all(isinstance(row[index], int | float) or row[index] == "" for row in body) and bool(body)
-        made.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
-    for row in body:
-        made.add_row(*(Text(_cell(cell)) for cell in row))
-    return made
+def show(parts: Iterable[RenderableType], to_stderr: bool = False) -> None:
+    """Print tables and lines, one below the other; a line is the terminal's to break, so that a path stays whole."""
+    out = console(to_stderr)
+    for part in parts:
+        out.print(part, soft_wrap=isinstance(part, str))
 
 
-def run_table(summary: Mapping[str, Any]) -> Table:
+def is_live(out: Console) -> bool:
+    """Whether lines can be drawn anew on ``out``: not in a pipe, and not on a terminal that cannot move its cursor."""
+    return out.is_terminal and not out.is_dumb_terminal
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], keys: int = 1) -> Fitted:
+    """A plain table, numbers to the right; where it is too wide, in parts that each begin with ``keys`` columns."""
+    body = [["" if cell is None else cell for cell in row] for row in rows]
+    numbers = [
+        bool(body) and all(type(row[index]) in (int, float) or row[index] == "" for row in body)
+        for index in range(len(columns))
+    ]
+    return Fitted(title, list(columns), [[_cell(cell) for cell in row] for row in body], numbers, keys)
+
+
+def run_table(summary: Mapping[str, Any]) -> Fitted:
     """The result of one run: accuracy or loss, sizes, counts, seconds, memory."""
-    name = f"{summary['algorithm']} {summary['geometry']} on {summary['benchmark']}"
+    name = f"{summary['algorithm']} {summary['geometry']} on {brief(summary['benchmark'])}"
     task = f"{summary['ways']}-way {summary['shots']}-shot, N = {summary['inner_steps']}"
     counts, seconds = summary["counts"], summary["seconds"]
     per_task = summary["counts_per_task"]
@@ -113,9 +126,13 @@ def run_table(summary: Mapping[str, Any]) -> Table:
         ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
         ("engine", f"{summary['engine']} ({summary['strategy']}) on {summary['device']}"),
         *_route(summary["route"]),
-        ("run directory", str(summary["run_dir"])),
     ]
     return table(f"{name}, {task}", ("", ""), rows)
+
+
+def run_parts(summary: Mapping[str, Any]) -> list[Fitted | str]:
+    """The result of one run, and where it is."""
+    return [run_table(summary), "run directory:", f"  {summary['run_dir']}"]
 
 
 def _route(route: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -128,15 +145,14 @@ def _route(route: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def time_tables(document: Mapping[str, Any]) -> list[Table | Text]:
+def time_tables(document: Mapping[str, Any]) -> list[Fitted | str]:
     """The tables of ``harness time``: meta-gradients beside the peers, then each kind of evaluation."""
     rows = document["rows"]
     others = sorted({name for row in rows for name in row["ratio_to"]})
-    names = ("algorithm", "geometry", "N", "engine", "strategy")
-    keys = ("algorithm", "geometry", "inner_steps", "engine", "strategy")
+    names = ("algorithm", "N", "engine", "strategy")
     totals, kinds = [], []
     for row in rows:
-        name = [row[key] for key in keys]
+        name = [f"{row['algorithm']}:{row['geometry']}", *(row[key] for key in ("inner_steps", "engine", "strategy"))]
         if row["status"] != "ok":
             totals.append([*name, row["status"].partition(":")[0], *[""] * (5 + len(others))])
             continue
@@ -159,50 +175,63 @@ def time_tables(document: Mapping[str, Any]) -> list[Table | Text]:
                 kinds.append([*name, kind.replace("_", " "), *cells, f"{taken['entries_per_second']:.3g}"])
     columns = (*names, "median ms", "IQR", "first ms", "peak MiB", "GFLOP", "of ceiling")
     clocks = document["clocks"]
-    made: list[Table | Text] = [
+    made: list[Fitted | str] = [
         table(
             f"Meta-gradients on {document['device']} (clock: {clocks['meta_gradient']}): {document['tasks']}",
             (*columns, *(f"x {other}" for other in others)),
             totals,
+            keys=len(names),
         )
     ]
     if kinds:
         title = f"Evaluations of all tasks (clock: {clocks[KINDS[0]]})"
-        made.append(table(title, (*names, "evaluation", "median ms", "IQR", "entries/s"), kinds))
+        made.append(table(title, (*names, "evaluation", "median ms", "IQR", "entries/s"), kinds, keys=len(names) + 1))
     for line in [*document["warnings"], *(row["status"] for row in rows if ":" in row["status"])]:
-        made.append(Text(f"! {line}"))
+        made.append(f"! {line}")
     return made
 
 
-def listing_tables(listing: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Table]:
-    """The tables of ``harness list``."""
-    return [
-        table(
-            "Algorithms",
-            ("name", "geometries", "summary", "origin"),
-            [(a["name"], ", ".join(a["geometries"]), a["summary"], a["origin"]) for a in listing["algorithms"]],
+def listing_tables(listing: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Fitted]:
+    """The tables of ``harness list``; where a thing comes from is said of other people's alone."""
+    found: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
+        "Algorithms": (
+            ("name", "geometries", "summary"),
+            [(a["name"], ", ".join(a["geometries"]), a["summary"]) for a in listing["algorithms"]],
         ),
-        table(
-            "Benchmarks",
-            ("name", "data", "summary", "origin"),
+        "Benchmarks": (
+            ("name", "data", "summary"),
+            [(b["name"], "missing" if b["missing"] else "ready", b["summary"]) for b in listing["benchmarks"]],
+        ),
+        "Engines": (
+            ("name", "installed", "strategies", "summary"),
+            [(e["name"], e["installed"], ", ".join(e["strategies"]), e["summary"]) for e in listing["engines"]],
+        ),
+        "Suites": (
+            ("name", "runs", "seeds", "benchmarks", "title"),
             [
-                (b["name"], "missing" if b["missing"] else "ready", b["summary"], b["origin"])
-                for b in listing["benchmarks"]
+                (s["name"], s["runs"], _seeds(s["seeds"]), ", ".join(s["benchmarks"]), s["title"])
+                for s in listing["suites"]
             ],
         ),
-        table(
-            "Engines",
-            ("name", "installed", "strategies", "summary", "origin"),
-            [
-                (e["name"], e["installed"], ", ".join(e["strategies"]), e["summary"], e["origin"])
-                for e in listing["engines"]
-            ],
-        ),
-        table("Suites", ("name", "path"), [(s["name"], s["path"]) for s in listing["suites"]]),
-    ]
+    }
+    made = []
+    for title, (columns, rows) in found.items():
+        origins = [each.get("origin", _OURS) for each in listing[title.lower()]]
+        if any(not origin.startswith(_OURS) for origin in origins):
+            columns, rows = (*columns, "origin"), [(*row, origin) for row, origin in zip(rows, origins, strict=True)]
+        made.append(table(title, columns, rows))
+    return made
 
 
-def data_table(document: Any) -> Table:
+def _seeds(seeds: Sequence[int]) -> str:
+    """``0..4`` for seeds in a row, as ``--seeds`` takes them."""
+    first, last = seeds[0], seeds[-1]
+    if len(seeds) > 1 and list(seeds) == list(range(first, last + 1)):
+        return f"{first}..{last}"
+    return ",".join(map(str, seeds))
+
+
+def data_table(document: Any) -> Fitted:
     """The table of a ``harness data`` command: a row for each data set, or for each thing said about one."""
     if isinstance(document, list):
         columns = list(document[0]) if document else []
@@ -242,7 +271,11 @@ def _percent(mean: float, half: float | None) -> str:
 
 
 def _interval(mean: float, half: float | None) -> str:
-    return f"{mean:.4g}" + (f" ± {half:.2g}" if half is not None else "")
+    """Both with the decimals that two digits of the half width have; four digits where there is none."""
+    if not half or half < 1e-9 * abs(mean):
+        return f"{mean:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    return f"{mean:.{digits}f} ± {half:.{digits}f}" if digits < 10 else f"{mean:.4g} ± {half:.2g}"
 
 
 def _count(counts: Mapping[str, int | None], per_task: Mapping[str, int | None], name: str) -> str:

@@ -11,7 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.compare import FAILED, Entry, estimate
+from harness.named import brief
+from harness.terminal.console import table as fitted
+from harness.terminal.fitted import Fitted
 from harness.terminal.live import LiveView
+from harness.terminal.progress import clock
 
 _TITLES = ("method", "N", "seeds done", "accuracy", "now")
 
@@ -22,22 +26,28 @@ class GridView(LiveView):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._now: dict[int, str] = {}
+        self._began, self._expected, self._workers = time.monotonic(), dict[int, float | None](), 1
+        self._iterations: dict[int, int] = {}
 
     def __call__(self, entries: list[Entry], entry: Entry, event: dict[str, Any]) -> None:
         """See ``watch`` of :func:`harness.compare.compare`."""
         if event["event"] == "end":
             self._now.pop(id(entry), None)
+            self._expected.clear()  # there is one more to judge by
             if not self._live:
                 done = sum(other.state in ("cached", "failed") for other in entries)
-                line = f"{done}/{len(entries)}  {entry.directory.name}  {_end(entry.summary)}"
-                self._console.print(Text(line), soft_wrap=True)
+                lines = f"{done}/{len(entries)}  {_end(entry.summary)}; {self._clocks(entries)}", f"  {entry.directory}"
+                for line in lines:
+                    self._console.print(Text(line), soft_wrap=True)
         else:
             self._now[id(entry)] = _doing(entry, event)
+            self._iterations[id(entry)] = event.get("iteration", entry.config.iterations)
+            self._workers = max(self._workers, len(self._now))
         if self._live:
             self._live.update(self._table(entries))
 
     def _table(self, entries: list[Entry]) -> Table:
-        table = Table(*_TITLES, title=_progress(entries))
+        table = Table(*_TITLES, title=f"{_progress(entries)}, {self._clocks(entries)}")
         rows: dict[tuple[str, ...], list[Entry]] = {}
         for entry in entries:
             rows.setdefault(_setting(entry), []).append(entry)
@@ -53,13 +63,33 @@ class GridView(LiveView):
             table.add_row(Text(setting[0]), setting[1], done, mean, Text("  ".join(now)))
         return table
 
+    def _clocks(self, entries: list[Entry]) -> str:
+        """How long this has taken, and what the rest will, from finished runs like those to come."""
+        if not self._expected:
+            self._expected = {id(entry): seconds for entry, seconds in zip(entries, estimate(entries), strict=True)}
+        elapsed = f"{clock(time.monotonic() - self._began)} elapsed"
+        rest = [
+            None
+            if (seconds := self._expected[id(entry)]) is None
+            else seconds * (1 - min(1.0, self._iterations.get(id(entry), 0) / entry.config.iterations))
+            for entry in entries
+            if entry.state in ("new", "unfinished")
+        ]
+        known = [seconds for seconds in rest if seconds is not None]
+        if rest and not known:
+            return f"{elapsed}, time left unknown"
+        least = "at least " if len(known) < len(rest) else "about "
+        return f"{elapsed}, {least}{clock(sum(known) / self._workers)} left" if rest else elapsed
 
-def plan_table(entries: list[Entry]) -> tuple[Table, str]:
+
+def plan_table(entries: list[Entry]) -> tuple[Fitted, str]:
     """What a grid would do: its runs with their state and expected seconds, and the sum in words."""
-    table = Table("run", "state", "seconds")
     seconds = estimate(entries)
-    for entry, expected in zip(entries, seconds, strict=True):
-        table.add_row(Text(entry.directory.name), entry.state, "unknown" if expected is None else f"{expected:.0f}")
+    rows = [
+        (entry.state, "unknown" if expected is None else f"{expected:.0f}", entry.directory.name)
+        for entry, expected in zip(entries, seconds, strict=True)
+    ]
+    table = fitted("Runs", ("state", "seconds", "run"), rows)
     left = [expected for entry, expected in zip(entries, seconds, strict=True) if entry.state in ("new", "unfinished")]
     return table, f"{len(left)} of {len(entries)} runs to do{_expected(left)}"
 
@@ -82,7 +112,9 @@ def _expected(left: list[float | None]) -> str:
 def outcome_lines(entries: list[Entry]) -> list[str]:
     """How a grid ended: counts, and a line for every run that did not complete."""
     lines = [f"{sum(entry.state == 'cached' for entry in entries)} of {len(entries)} runs completed"]
-    lines += [f"{entry.directory}: {_end(entry.summary)}" for entry in entries if entry.state != "cached"]
+    for entry in entries:
+        if entry.state != "cached":
+            lines += [f"{_end(entry.summary)}:", f"  {entry.directory}"]
     return lines
 
 
@@ -113,12 +145,14 @@ def _found(summary: dict[str, Any], part: str, name: str) -> float | None:
 
 def _progress(entries: list[Entry]) -> str:
     done = sum(entry.state in ("cached", "failed") for entry in entries)
-    return f"{done} of {len(entries)} runs, {time.strftime('%H:%M:%S')}"
+    return f"{done} of {len(entries)} runs"
 
 
 def _setting(entry: Entry) -> tuple[str, ...]:
     c = entry.config
-    return f"{c.algo} {c.geometry} on {c.benchmark} {c.ways}w{c.shots}s, alpha {c.inner_lr:g}", str(c.inner_steps)
+    return f"{c.algo} {c.geometry} on {brief(c.benchmark)} {c.ways}w{c.shots}s, alpha {c.inner_lr:g}", str(
+        c.inner_steps
+    )
 
 
 def _doing(entry: Entry, event: dict[str, Any]) -> str:

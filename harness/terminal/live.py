@@ -9,13 +9,15 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 
+from harness.terminal.console import is_live
+
 
 class LiveView:
     """Whoever shows progress as a table on a terminal and as lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        self._live = Live(console=console, refresh_per_second=2) if is_live(console) else None
 
     @contextmanager
     def shown(self) -> Iterator[Self]:

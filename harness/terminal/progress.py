@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.named import brief
+from harness.terminal.console import is_live
+
 if TYPE_CHECKING:
     from harness.config import RunConfig
     from harness.progress import Measured
@@ -21,7 +24,7 @@ _LOG_SECONDS = 5.0
 @contextmanager
 def show_lines(console: Console) -> Iterator[Callable[[str], None]]:
     """A function that shows what is being done: a live line on a terminal, a line every few seconds elsewhere."""
-    if console.is_terminal:
+    if is_live(console):
         with console.status("") as status:
             yield lambda line: status.update(Text(line))
         return
@@ -41,14 +44,14 @@ class ConsoleProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if is_live(console) else None
         self._shown = 0.0
 
     def begin(self, config: RunConfig, done: int) -> None:
         """Training starts, or goes on after ``done`` iterations."""
         self._config, self._done, self._began = config, done, time.monotonic()
         self._shown = self._began
-        task = f"{config.benchmark}, {config.ways}-way {config.shots}-shot, N = {config.inner_steps}"
+        task = f"{brief(config.benchmark)}, {config.ways}-way {config.shots}-shot, N = {config.inner_steps}"
         where = f"engine {config.engine} on {config.device}"
         self._console.print(Text(f"{config.algo} {config.geometry}: {task}, {where}"))
         if done:
@@ -67,7 +70,7 @@ class ConsoleProgress:
         if record["accuracy"] is not None:
             parts.append(f"accuracy {100 * record['accuracy']:.1f} %")
         parts.append(f"{rate * config.meta_batch:.1f} tasks/s")
-        parts.append(f"{_clock((config.iterations - iteration) / rate)} left")
+        parts.append(f"{clock((config.iterations - iteration) / rate)} left")
         self._show("  ".join(parts), iteration == config.iterations)
 
     def evaluated(self, split: str, done: int, total: int) -> None:
@@ -91,7 +94,8 @@ class ConsoleProgress:
             self._console.print(Text(line))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

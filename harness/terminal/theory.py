@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from harness.named import brief
 from harness.terminal.console import table
+from harness.terminal.fitted import Fitted
 
 
-def theory_tables(document: Mapping[str, Any]) -> list[Table | Padding]:
+def theory_tables(document: Mapping[str, Any]) -> list[Fitted | Padding]:
     """Tables 1 and 2 and the theorems as formulas with their notes, then what they come to on this problem."""
     notes = document["notes"]
-    shown: list[Table | Padding] = [
+    shown: list[Fitted | Padding] = [
         table(
             "Table 1: ANIL under two geometries, ξ = μ²/L²",
             ("geometry", "convergence rate", "gradient complexity", "second-order complexity"),
@@ -54,9 +55,9 @@ def theory_tables(document: Mapping[str, Any]) -> list[Table | Padding]:
     return [*shown, *_smoothness(document["smoothness"])] if document["smoothness"] else shown
 
 
-def _constants(document: Mapping[str, Any]) -> Table:
+def _constants(document: Mapping[str, Any]) -> Fitted:
     constants = document["constants"]
-    name = f"{document['algorithm']} {document['geometry']} on {document['benchmark']}"
+    name = f"{document['algorithm']} {document['geometry']} on {brief(document['benchmark'])}"
     place = (
         f"{document['tasks']} tasks at initialisation, N = {document['inner_steps']}, alpha = {document['inner_lr']:g}"
     )
@@ -88,11 +89,11 @@ def _constants(document: Mapping[str, Any]) -> Table:
     return table(f"{name}, {place}", ("constant", "estimate", ""), rows)
 
 
-def _steps(document: Mapping[str, Any]) -> list[Table | Padding]:
+def _steps(document: Mapping[str, Any]) -> list[Fitted | Padding]:
     """The theorem's step sizes beside the run's, and whether the theorem is about such a run."""
     steps = document["steps"]
     found, over, run = steps["conditions"], steps["over_poly"], steps["run"]
-    shown: list[Table | Padding] = []
+    shown: list[Fitted | Padding] = []
     if found["theorem"] is not None:
         convex = found["theorem"] == 1
         alpha = "μ/L²" if convex else "1/(N L), for O(1/N)"
@@ -113,10 +114,10 @@ def _steps(document: Mapping[str, Any]) -> list[Table | Padding]:
     return [*shown, _notes([_sentence(sentence) for sentence in sentences])]
 
 
-def _predictions(document: Mapping[str, Any]) -> list[Table | Padding]:
+def _predictions(document: Mapping[str, Any]) -> list[Fitted | Padding]:
     """A table for each geometry of ANIL."""
     columns = ("N", "MAML ∇", "ANIL ∇", "MAML ∇²", "ANIL ∇²", "factor ∇", "factor ∇²")
-    shown: list[Table | Padding] = []
+    shown: list[Fitted | Padding] = []
     for geometry in dict.fromkeys(row["geometry"] for row in document["predictions"]):
         found = [row for row in document["predictions"] if row["geometry"] == geometry]
         rows = [
@@ -137,11 +138,11 @@ def _predictions(document: Mapping[str, Any]) -> list[Table | Padding]:
     return shown
 
 
-def _smoothness(found: Mapping[str, Any]) -> list[Table | Padding]:
+def _smoothness(found: Mapping[str, Any]) -> list[Fitted | Padding]:
     blocks, rows = ("w_w", "w_phi", "phi_phi"), found["rows"]
     columns = ("N", *blocks, "w", "phi")
     measured = [[str(row["inner_steps"]), *(_number(row[key]) for key in columns[1:])] for row in rows]
-    shown: list[Table | Padding] = [table("Smoothness of L_meta, a_b of the gradient in a along b", columns, measured)]
+    shown: list[Fitted | Padding] = [table("Smoothness of L_meta, a_b of the gradient in a along b", columns, measured)]
     bounds = [
         [str(row["inner_steps"]), *(_number(row["bound"][key], "∞") for key in blocks)] for row in rows if row["bound"]
     ]

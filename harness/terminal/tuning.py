@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.terminal.live import LiveView
+from harness.terminal.progress import clock
 
 _SHOWN = 15
 
@@ -20,7 +21,7 @@ class TuneView(LiveView):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._name, self._asked = "", 0
+        self._name, self._asked, self._began, self._there = "", 0, time.monotonic(), 0
         self._rows: dict[int, dict[str, Any]] = {}
         self._at: dict[int, int] = {}
 
@@ -50,6 +51,7 @@ class TuneView(LiveView):
             }
             for trial in trials
         }
+        self._began, self._there = time.monotonic(), self._done()
         if trials:
             self._console.print(Text(f"{self._name}: {self._done()} of {self._asked} trials were there already"))
 
@@ -66,7 +68,7 @@ class TuneView(LiveView):
             row |= {"state": event["outcome"], "values": event["values"] or row.get("values"), "now": ""}
             row["message"] = event["message"]
             if not self._live:
-                self._console.print(Text(f"{self._done()}/{self._asked}  {_line(number, row)}"), soft_wrap=True)
+                self._console.print(Text(f"{self._title()}: {_line(number, row)}"), soft_wrap=True)
 
     def _done(self) -> int:
         return sum(row["state"] not in ("running", "lost", "interrupted", "duplicate") for row in self._rows.values())
@@ -79,7 +81,11 @@ class TuneView(LiveView):
         return table
 
     def _title(self) -> str:
-        return f"{self._done()} of {self._asked} trials, {time.strftime('%H:%M:%S')}"
+        """How many trials are done, how long they have taken, and how long the rest will at that rate."""
+        done, elapsed = self._done(), time.monotonic() - self._began
+        here = done - self._there
+        left = f"about {clock(elapsed / here * max(0, self._asked - done))}" if here else "time"
+        return f"{done} of {self._asked} trials, {clock(elapsed)} elapsed, {left} left{'' if here else ' unknown'}"
 
 
 def tune_lines(results: list[dict[str, Any]]) -> Iterator[str]:
@@ -109,7 +115,8 @@ def tune_lines(results: list[dict[str, Any]]) -> Iterator[str]:
             yield f"  what {part} depends on, from {completed} completed trials: " + ", ".join(
                 f"{name} {share:.0%}" for name, share in shares.items()
             )
-        yield f"  {result['best_yaml']}, {result['plots']}"
+        yield f"  {result['best_yaml']}"
+        yield f"  {result['plots']}"
 
 
 def _line(number: int, row: Mapping[str, Any]) -> str:

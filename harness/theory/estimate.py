@@ -14,7 +14,9 @@ from harness import registry
 from harness.config import RunConfig
 from harness.draw import draw
 from harness.errors import InputError
+from harness.problem.benchmark import Benchmark
 from harness.problem.meta_gradient import exact
+from harness.problem.models import ModelFactory
 from harness.problem.oracle import MetaGradient, Oracle
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -34,18 +36,26 @@ from harness.theory.smoothness import smoothness
 INNER_STEPS = (1, 3, 5, 10)
 
 
-def estimate(config: RunConfig, *, smooth: bool = False, origins: Mapping[str, str] | None = None) -> dict[str, Any]:
+def estimate(
+    config: RunConfig,
+    *,
+    smooth: bool = False,
+    model: ModelFactory | None = None,
+    benchmark: Benchmark | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Constants at the initialisation on the first B = ``config.meta_batch`` training tasks, and what follows.
 
     The problem is built as a run builds it, in float64 unless ``config`` sets ``dtype``. L and mu are extremes over
     tasks and over both ends of the inner loop, of the inner objective with its regulariser; M, rho and tau are sampled
     lower bounds around them. ``L_all`` is the L of all parameters, MAML's, and ``kappa_L`` that times kappa = alpha.
     ``steps`` sets the theorem's step sizes beside the configuration's. With ``smooth``, the smoothness of L_meta for
-    every N, its decay and the proposition's bound, which takes hundreds of meta-gradients each.
+    every N, its decay and the proposition's bound, which takes hundreds of meta-gradients each. ``model`` and
+    ``benchmark`` are objects in place of those that ``config`` names, as :func:`harness.run` takes them.
 
     Returns a document for JSON, None standing for what is not finite. Raises :class:`InputError`.
     """
-    resolved = _resolved(config, origins)
+    resolved = _resolved(config, model, benchmark, origins)
     with resolved.blamed():
         return _estimate(resolved, smooth)
 
@@ -56,7 +66,7 @@ def _estimate(resolved: Resolved, smooth: bool) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(config.seed)
     floor = _floor(resolved, setup, batch, generator)
     inner, lipschitz = _constants(setup, batch, generator, floor)
-    L_all = inner.L.value if not setup.problem.network.n_phi else _maml(config, generator).L.value
+    L_all = inner.L.value if not setup.problem.network.n_phi else _maml(resolved, config, generator).L.value
     kappa_L = config.inner_lr * L_all
     steps = sorted({*INNER_STEPS, config.inner_steps})
     network = setup.problem.network
@@ -96,10 +106,15 @@ def _estimate(resolved: Resolved, smooth: bool) -> dict[str, Any]:
     return cleaned
 
 
-def _resolved(config: RunConfig, origins: Mapping[str, str] | None = None) -> Resolved:
+def _resolved(
+    config: RunConfig,
+    model: ModelFactory | None,
+    benchmark: Benchmark | None,
+    origins: Mapping[str, str] | None = None,
+) -> Resolved:
     if "dtype" not in config.model_fields_set:
         config = config.model_copy(update={"dtype": "float64"})
-    return resolve(config, origins=origins)
+    return resolve(config, model=model, benchmark=benchmark, origins=origins)
 
 
 def _prepared(resolved: Resolved) -> tuple[Setup, TaskBatch]:
@@ -160,7 +175,7 @@ def _adapted(setup: Setup, oracle: Oracle) -> Tensor:
     return setup.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)[0].detach()
 
 
-def _maml(config: RunConfig, generator: torch.Generator) -> InnerConstants:
+def _maml(resolved: Resolved, config: RunConfig, generator: torch.Generator) -> InnerConstants:
     """L over all parameters at the initialisation, on the same model and tasks."""
     changes: dict[str, Any] = {
         "algo": "maml",
@@ -169,7 +184,8 @@ def _maml(config: RunConfig, generator: torch.Generator) -> InnerConstants:
         "algo_options": {},
         "norm_statistics": "separate",
     }
-    setup, batch = _prepared(_resolved(config.model_copy(update=changes)))
+    benchmark = resolved.benchmark if "benchmark" in resolved.objects else None
+    setup, batch = _prepared(_resolved(config.model_copy(update=changes), resolved.factory, benchmark))
     seen = []
     for task in range(batch.tasks):
         oracle = setup.evaluator.oracle(setup.w, setup.phi, batch.chunk(task, task + 1))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from harness.problem.benchmark import Benchmark
+    from harness.problem.models import ModelFactory
     from harness.timing.config import TimeConfig
 
 #: part of what a timing means; raise it when the protocol changes
@@ -16,7 +18,14 @@ PROTOCOL = 4
 KINDS = ("inner_gradient", "outer_gradient", "hessian_vector_product", "mixed_product")
 
 
-def time_meta_gradients(config: TimeConfig, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+def time_meta_gradients(
+    config: TimeConfig,
+    progress: Callable[[str], None] | None = None,
+    *,
+    model: ModelFactory | None = None,
+    benchmark: Benchmark | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Time every algorithm x N x engine of ``config`` in interleaved rounds.
 
     A cell's figure is the wall time of a meta-gradient, in a block of them as long as a warm one asks for, median
@@ -32,8 +41,10 @@ def time_meta_gradients(config: TimeConfig, progress: Callable[[str], None] | No
     ``peak_memory_bytes`` (of a meta-gradient, above its parameters and tasks), ``flops``, ``share_of_ceiling``
     (None where no convolution fitted), ``task_chunk`` (tasks evaluated at once) and ``ratio_to`` (this engine's
     time over each other engine's).
-    Raises InputError for names that are not there.
+    ``model`` and ``benchmark`` are objects in place of those that ``config`` names, as :func:`harness.run` takes them;
+    ``origins`` says where keys of ``config`` were given. A partition that a model does not have is "not_supported" in
+    its row. Raises InputError for names that are not there, and where no cell is left.
     """
     from harness.timing.session import run_session
 
-    return run_session(config, progress)
+    return run_session(config, progress, model, benchmark, origins)

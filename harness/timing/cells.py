@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,24 +11,23 @@ import torch
 from torch import Tensor
 
 from harness import registry
+from harness.config import TaskChunk, validate
 from harness.draw import draw
 from harness.engines.agreement import examined
 from harness.engines.chunks import TaskChunks
-from harness.engines.engine import Engine, Problem, blamed
+from harness.engines.engine import Engine, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
 from harness.problem.benchmark import Benchmark
-from harness.problem.losses import stated
-from harness.problem.models import build, check_options, load_factory
-from harness.problem.objective import loaded
-from harness.problem.oracle import Inner
+from harness.problem.models import ModelFactory, build
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
-from harness.setup import DTYPES
+from harness.resolve import Resolved, given_for, resolve
+from harness.setup import DTYPES, check_joint, complete, problem_of
 from harness.timing.config import TimeConfig
 
-#: what was found of the models that were examined in this process
-_SEEN: dict[tuple[object, ...], tuple[bool, str]] = {}
+#: of a model that was examined: how its network is cut, and why its layers are not written out, if they are not
+Seen = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Cell:
     phi: Tensor
     batch: TaskBatch
     chunks: TaskChunks
-    #: whether its network is cut, and why its layers are not written out, if they are not
-    seen: tuple[bool, str]
+    resolved: Resolved
+    seen: Seen
 
     def meta_gradient(self) -> None:
         """Evaluate once."""
@@ -95,49 +94,64 @@ def names(config: TimeConfig) -> list[Name]:
     return result
 
 
-def make_cell(
+def resolved_of(
     name: Name,
     config: TimeConfig,
-    benchmark: Benchmark,
+    model: ModelFactory | None = None,
+    benchmark: Benchmark | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> Resolved:
+    """The cell called ``name`` as a run has it, with the benchmark's defaults where ``config`` sets nothing.
+
+    Of the options of an algorithm it gets those that it has. Data may be missing. Raises :class:`InputError`.
+    """
+    given = given_for(registry.algorithms().get(name.algorithm), config) | {"benchmark": config.benchmark}
+    given |= {"geometry": name.geometry, "inner_steps": name.inner_steps}
+    given |= {"engine": name.engine, "strategy": name.strategy}
+    return resolve(validate(given, origins), model=model, benchmark=benchmark, origins=origins, check=False)
+
+
+def about(name: Name) -> Name:
+    """Which cells are of the same model, partition and route as ``name``: N has no part in it."""
+    return dataclasses.replace(name, inner_steps=1)
+
+
+def make_cell(
+    name: Name,
+    resolved: Resolved,
     batch: TaskBatch,
     device: torch.device,
-    seen: tuple[bool, str] | None = None,
+    task_chunk: TaskChunk | None = None,
+    seen: dict[Name, Seen] | None = None,
 ) -> Cell:
-    """Build the cell called ``name``; raises :class:`NotSupported` where its engine cannot.
+    """Build the cell called ``name``; raises :class:`InputError` where its model or engine cannot.
 
-    ``seen``: what was found when its model was examined, where it was.
+    ``seen``: what was found when models were examined, by :func:`about`; added to.
     """
-    algorithm = registry.algorithms().get(name.algorithm)(name.geometry)
-    options = check_options(benchmark.model, {**benchmark.model_options, **config.model_options})
-    module = build(
-        load_factory(benchmark.model),
-        benchmark.input_shape,
-        benchmark.outputs(config.ways),
-        options,
-        seed=config.seed,
-        device=device,
-        dtype=batch.support_x.dtype,
-    )
-    network = Network(module, algorithm.geometries[name.geometry].adapt)
-    inner = Inner(loaded(stated(benchmark, config)), name.inner_steps, config.inner_lr, algorithm.l2)
-    kind = registry.engines().get(name.engine)
+    seen = {} if seen is None else seen
+    resolved, factory = complete(resolved)
+    config, benchmark, kind = resolved.config, resolved.benchmark, resolved.engine
     kind.require()
-    problem = Problem(algorithm, network, inner)
-    if seen is None:  # N has no part in it
-        about = (dataclasses.replace(name, inner_steps=1), config.model_dump_json(exclude={"inner_steps"}), str(device))
-        if about not in _SEEN:
-            outputs, second_order = benchmark.outputs(config.ways), algorithm.derivative != "first_order"
-            route = examined(problem, kind, name.strategy, batch.chunk(0, 2), outputs, second_order, benchmark.model)
-            _SEEN[about] = route.problem.network.cut, route.problem.distrust
-        seen = _SEEN[about]
-    problem = dataclasses.replace(problem, network=network if seen[0] else network.whole(), distrust=seen[1])
+    shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
+    dtype = batch.support_x.dtype
+    module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
+    problem = problem_of(resolved, module)
+    if about(name) not in seen:
+        second_order = resolved.algorithm.derivative != "first_order"
+        model = config.model or benchmark.model
+        route = examined(problem, kind, name.strategy, batch.chunk(0, 2), outputs, second_order, model)
+        seen[about(name)] = route.problem.network.cut, route.problem.distrust
+    cut, distrust = seen[about(name)]
+    problem = dataclasses.replace(problem, network=Network(module, problem.network.adapt, cut), distrust=distrust)
+    check_joint(resolved, problem.network)
     engine = kind(problem, name.strategy)
-    chunks = TaskChunks(config.task_chunk, batch.tasks, engine.tasks_at_once(batch.tasks, device))
-    return Cell(name, engine, *network.initial(), batch, chunks, seen)
+    chunks = TaskChunks(task_chunk, batch.tasks, engine.tasks_at_once(batch.tasks, device))
+    return Cell(name, engine, *problem.network.initial(), batch, chunks, resolved, (cut, distrust))
 
 
-def fixed_tasks(config: TimeConfig, benchmark: Benchmark, device: torch.device) -> tuple[TaskBatch, str]:
+def fixed_tasks(resolved: Resolved, device: torch.device) -> tuple[TaskBatch, str]:
     """The tasks that every cell gets, and whether they are the benchmark's own or random of its shape."""
+    config, benchmark = resolved.config, resolved.benchmark
     dtype = DTYPES[config.dtype]
     missing = getattr(benchmark, "missing", lambda: None)()
     if missing is None:

@@ -20,8 +20,8 @@ def evaluations(cell: Cell, batch: TaskBatch) -> Iterator[tuple[str, Callable[[]
     if not isinstance(cell.engine, Native):
         return
     oracle = cell.engine.oracle(cell.w, cell.phi, batch)
-    if oracle.differentiation == "unrolled":
-        return  # the reverse pass through the recorded loop has no separate kinds
+    if oracle.differentiation in ("unrolled", "vmapped"):
+        return  # the reverse pass through the loop has no separate kinds
     w = oracle.initial()
     n_w, n_phi, tasks = oracle.n_w, oracle.n_phi, oracle.tasks
     oracle.inner_gradient(w, linearise=True)

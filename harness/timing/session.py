@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from harness import registry
-from harness.errors import AlgorithmFailed, NotSupported
+from harness.config import TaskChunk, WorkConfig
+from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.measure.ceiling import Ceiling
 from harness.measure.clocks import device_seconds_of, make_clock, seconds_of
 from harness.measure.environment import environment
@@ -19,9 +20,13 @@ from harness.measure.flops import flops_of
 from harness.measure.memory import free_memory, freed_memory_kept, is_out_of_memory
 from harness.measure.nvml import read_gpu
 from harness.precision import check_tf32, tf32
+from harness.problem.benchmark import Benchmark
+from harness.problem.models import ModelFactory, give_back
+from harness.problem.tasks import TaskBatch
+from harness.resolve import Resolved, check_algo_options
 from harness.setup import pick_device
 from harness.timing import KINDS, PROTOCOL
-from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names
+from harness.timing.cells import Cell, Name, Seen, fixed_tasks, make_cell, names, resolved_of
 from harness.timing.config import TimeConfig
 from harness.timing.kinds import evaluations
 from harness.timing.memory import peak_of_cell
@@ -35,52 +40,77 @@ _BLOCK = {"cuda": (0.2, 50), "cpu": (2.0, 5)}
 _KIND = {"cuda": (0.05, 50), "cpu": (0.0, 1)}
 
 
-def run_session(config: TimeConfig, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+def run_session(
+    config: TimeConfig,
+    progress: Callable[[str], None] | None = None,
+    model: ModelFactory | None = None,
+    benchmark: Benchmark | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """See :func:`harness.timing.time_meta_gradients`."""
+    cell_names = names(config)
+    check_algo_options([registry.algorithms().get(name.algorithm) for name in cell_names], config, origins)
+    cells = [(name, resolved_of(name, config, model, benchmark, origins)) for name in cell_names]
+    _, first = cells[0]
     device = pick_device(config.device)
     check_tf32(config.tf32, device, "tf32")
-    with tf32(config.tf32), freed_memory_kept():
-        return _session(config, device, progress)
+    with tf32(config.tf32), freed_memory_kept(), first.blamed():
+        return _session(config, cells, device, progress)
 
 
-def _session(config: TimeConfig, device: torch.device, progress: Callable[[str], None] | None) -> dict[str, Any]:
+def _session(
+    config: TimeConfig,
+    asked: list[tuple[Name, Resolved]],
+    device: torch.device,
+    progress: Callable[[str], None] | None,
+) -> dict[str, Any]:
     say = progress or (lambda _: None)
-    cell_names = names(config)
-    benchmark = registry.benchmarks().get(config.benchmark)()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    batch, tasks = fixed_tasks(config, benchmark, device)
+    batch, tasks = fixed_tasks(asked[0][1], device)
     before = _gpu_state(device)
     rows: list[dict[str, Any]] = []
     cells: list[tuple[dict[str, Any], Cell]] = []
-    for name in cell_names:
+    seen: dict[Name, Seen] = {}
+    refused: list[InputError] = []
+    for name, resolved in asked:
         row = {**vars(name), "meta_gradient": None, **dict.fromkeys(KINDS), "peak_memory_bytes": None}
         row |= {"flops": None, "share_of_ceiling": None, "ratio_to": {}, "first_seconds": None, "task_chunk": None}
         row["status"] = "ok"
         rows.append(row)
         say(f"first step: {_label(name)}")
-        with _attempting(row):
-            cells.append((row, _first(name, config, benchmark, batch, device, row)))
+        with _attempting(row, refused):
+            cells.append((row, _first(name, resolved, batch, device, row, seen, config.task_chunk)))
+    if refused and not cells:
+        raise refused[0]
+    left_out: list[str] = []
     best, reached = _rounds(config, cells, device, batch.support_x.dtype, say)
     for row, cell in cells:
         if row["status"] == "ok":
             say(f"FLOPs and memory: {_label(cell.name)}")
             with _attempting(row):
-                _separate_passes(row, cell, config, device, best)
+                left_out += _separate_passes(row, cell, config, device, best)
         row["task_chunk"] = cell.chunks.size
+        give_back(cell.engine.problem.network.module)
     _ratios(rows)
     return {
         "protocol": PROTOCOL,
         "clocks": {"meta_gradient": "wall", **dict.fromkeys(KINDS, make_clock(device).name)},
         "environment": environment(device),
         "gpu_before_and_after": [before, _gpu_state(device)],
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json") | _filled(asked[0][1]),
         "device": str(device),
         "tasks": tasks,
         "ceiling": reached,
         "rows": rows,
-        "warnings": _warnings(rows),
+        "warnings": [*_warnings(rows), *left_out],
     }
+
+
+def _filled(resolved: Resolved) -> dict[str, Any]:
+    """The settings that all cells share, the benchmark's defaults filled in."""
+    shared = set(WorkConfig.model_fields) - {"adapt", "algo_options"}
+    return resolved.config.model_dump(mode="json", include=shared)
 
 
 def _gpu_state(device: torch.device) -> dict[str, Any] | None:
@@ -89,12 +119,14 @@ def _gpu_state(device: torch.device) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _attempting(row: dict[str, Any]) -> Iterator[None]:
-    """What cannot be done marks its row, and the others go on."""
+def _attempting(row: dict[str, Any], refused: list[InputError] | None = None) -> Iterator[None]:
+    """What cannot be done marks its row, and the others go on; ``refused`` collects what nobody could do."""
     try:
         yield
-    except (NotSupported, AlgorithmFailed) as error:
+    except (InputError, AlgorithmFailed) as error:
         row["status"] = f"not_supported: {error}"
+        if refused is not None and isinstance(error, InputError) and not isinstance(error, NotSupported):
+            refused.append(error)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -103,8 +135,16 @@ def _attempting(row: dict[str, Any]) -> Iterator[None]:
         free_memory()
 
 
-def _first(name: Name, config: TimeConfig, benchmark: Any, batch: Any, device: torch.device, row: Any) -> Cell:
-    cell = make_cell(name, config, benchmark, batch, device)
+def _first(
+    name: Name,
+    resolved: Resolved,
+    batch: TaskBatch,
+    device: torch.device,
+    row: dict[str, Any],
+    seen: dict[Name, Seen],
+    task_chunk: TaskChunk | None,
+) -> Cell:
+    cell = make_cell(name, resolved, batch, device, task_chunk, seen)
     row["strategy"] = cell.engine.strategy
     row["first_seconds"] = seconds_of(cell.meta_gradient, device)
     return cell
@@ -171,12 +211,17 @@ def summary(samples: list[float]) -> dict[str, Any]:
 
 def _separate_passes(
     row: dict[str, Any], cell: Cell, config: TimeConfig, device: torch.device, ceiling: float | None
-) -> None:
+) -> list[str]:
+    """Fill in FLOPs and memory; returns what was left out, and why."""
     row["flops"] = flops_of(cell.meta_gradient)
     if ceiling is not None:
         row["share_of_ceiling"] = row["flops"] / row["meta_gradient"]["median"] / ceiling
     if config.memory:
-        row["peak_memory_bytes"] = peak_of_cell(cell, config, device)
+        try:
+            row["peak_memory_bytes"] = peak_of_cell(cell, device)
+        except NotSupported as error:
+            return [f"{_label(cell.name)}: its memory is not measured: {error}"]
+    return []
 
 
 def _ratios(rows: list[dict[str, Any]]) -> None:

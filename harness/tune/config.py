@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.config import RunConfig
 
@@ -51,6 +51,12 @@ class TuneConfig(RunConfig):
     )
     workers: int = Field(default=1, ge=1, description="processes here: one a GPU, or equal shares of the cores")
     test_seeds: int = Field(default=3, ge=0, description="fresh seeds to run the best setting with, for test figures")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_geometry(cls, values: Any) -> Any:
+        """Several algorithms, each with a geometry of its own."""
+        return values
 
 
 #: fields of TuneConfig that are no settings of a run

@@ -122,14 +122,12 @@ def _study(
     if not space:
         raise InputError("--space: every parameter is fixed; allowed: at least one range or choice")
     if "accuracy" in str(objective) and run.loss.regression:
-        raise InputError(
-            f"--objective {objective}: {run.config.benchmark} is regression; allowed: loss, seconds@loss=1"
-        )
+        raise InputError(f"--objective {objective}: {run.benchmark.name} is regression; allowed: loss, seconds@loss=1")
     base = put(run.config.model_dump(mode="json"), fixed)
     c = run.config
     default = {name: lookup(base, name) for name in space}
     inside = all(part.holds(default[name]) for name, part in space.items())
-    name = f"{c.algo}-{c.geometry}_{c.benchmark}_{c.ways}w{c.shots}s_s{c.seed}"
+    name = f"{c.algo}-{c.geometry}_{run.benchmark.name}_{c.ways}w{c.shots}s_s{c.seed}"
     if config.study:
         name = config.study if studies == 1 else f"{config.study}-{c.algo}-{c.geometry}"
     along = _FINE if any(part.target for part in objective.parts) else _RUNGS if pruner != "none" else 1

@@ -66,7 +66,7 @@ def engines(part: Part) -> None:
                 medians = {engine: statistics.median(taken) for engine, taken in row["wall_ms"].items()}
                 row["ratio"] = medians[PEER] / medians["native"] if PEER in medians else None
                 if bench.device.type == "cuda":  # on a CPU it takes a process of its own
-                    row["peak_bytes"] = {engine: peak_of_cell(cells[engine], config, bench.device) for engine in cells}
+                    row["peak_bytes"] = {engine: peak_of_cell(cells[engine], bench.device) for engine in cells}
                 row |= _kernels(bench, cells["native"])
 
 

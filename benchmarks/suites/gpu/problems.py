@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from harness import registry
-from harness.engines.engine import Problem
-from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names
+from harness.timing.cells import Cell, Name, Seen, fixed_tasks, make_cell, names, resolved_of
 from harness.timing.config import TimeConfig
 
 if TYPE_CHECKING:
     from benchmarks.suites.gpu.bench import Bench
+
+#: what was found of the models that were examined
+_SEEN: defaultdict[str, dict[Name, Seen]] = defaultdict(dict)
 
 
 def configuration(bench: Bench, **settings: Any) -> TimeConfig:
@@ -34,13 +36,9 @@ def cases(config: TimeConfig) -> Iterator[tuple[Name, str]]:
 
 def cell_on(device: torch.device, name: Name, config: TimeConfig, statistics: str = "separate") -> Cell:
     """The cell called ``name``, with the same parameters and tasks on every device."""
-    benchmark = registry.benchmarks().get(config.benchmark)()
-    batch, _ = fixed_tasks(config, benchmark, device)
-    cell = make_cell(name, config, benchmark, batch, device)
-    problem = cell.engine.problem
-    inner = replace(problem.inner, norm_statistics=statistics)
-    cell.engine = type(cell.engine)(Problem(problem.algorithm, problem.network, inner), name.strategy)
-    return cell
+    resolved = resolved_of(name, config.model_copy(update={"norm_statistics": statistics}))
+    seen = _SEEN[f"{device} {resolved.config.model_dump_json(exclude={'inner_steps'})}"]
+    return make_cell(name, resolved, fixed_tasks(resolved, device)[0], device, config.task_chunk, seen)
 
 
 def gradient_of(cell: Cell) -> tuple[Tensor, Tensor]:

@@ -23,13 +23,14 @@ class Native(Engine):
     - ``recursion``: the same, keeping only the N iterates and linearising again
     - ``checkpointed``: the same, keeping about 2 sqrt(N) iterates and computing the others again (least memory)
     - ``unrolled``: the inner loop differentiated by autograd (any model, the plain oracle)
+    - ``vmapped``: the same for all tasks at once, where ``torch.func.vmap`` knows the model (small ones, recurrence)
 
     ``auto`` takes ``linearised`` where every layer is known, else ``unrolled``.
     """
 
     name = "native"
     summary = "this project's oracles: Proposition 1 by recursion, or the unrolled inner loop"
-    strategies = ("linearised", "recursion", "checkpointed", "unrolled")
+    strategies = ("linearised", "recursion", "checkpointed", "unrolled", "vmapped")
 
     def __init__(self, problem: Problem, strategy: str = "auto") -> None:
         from harness.engines.native.stack import Stack
@@ -37,7 +38,7 @@ class Native(Engine):
         super().__init__(problem, strategy)
         self.stack: Stack | None = None
         #: why the layers are differentiated by autograd; empty where they are written out
-        self.why = problem.distrust or ("it was asked for" if strategy == "unrolled" else "")
+        self.why = problem.distrust or ("it was asked for" if strategy in ("unrolled", "vmapped") else "")
         if not self.why:
             try:
                 self.stack = Stack.of(problem.network)
@@ -46,9 +47,9 @@ class Native(Engine):
         if self.stack is None:
             if strategy == "linearised":
                 raise NotSupported(
-                    f"strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, ReLU and "
-                    f"flatten, with every parameter behind the first adapted layer adapted; {self.why}; "
-                    f"allowed: recursion, checkpointed, unrolled"
+                    f"strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, norms, pools, "
+                    f"activations and flatten, with every parameter behind the first adapted layer adapted; "
+                    f"{self.why}; allowed: recursion, checkpointed, unrolled, vmapped"
                 )
             if strategy == "auto":
                 self.strategy = "unrolled"
@@ -77,6 +78,10 @@ class Native(Engine):
             from harness.engines.native.oracle import LayerOracle
 
             return LayerOracle(self.stack, inner, w, phi, batch, keep=self.strategy == "linearised", **common)
+        if self.strategy == "vmapped":
+            from harness.engines.native.vmapped import VmappedOracle
+
+            return VmappedOracle(network, inner, w, phi, batch, **common | {"clock": None})
         from harness.problem.autograd_oracle import AutogradOracle
 
         return AutogradOracle(network, inner, w, phi, batch, **common)

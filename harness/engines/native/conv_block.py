@@ -1,4 +1,4 @@
-"""Convolution, batch norm, ReLU and max-pool as one layer, with its first and second derivative written out."""
+"""Convolution, batch norm, activation and max-pool as one layer, with its first and second derivative written out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.engines.native.activations import Elementwise
 from harness.engines.native.layers import Layer, Parameters, State, channels_last
 
 
@@ -24,33 +25,33 @@ class Cotangent:
 
 
 class ConvBlock(Layer):
-    """Convolution, batch norm with the group's own statistics, ReLU and 2x2 max-pool.
+    """Convolution, batch norm with the group's own statistics, an activation f, and max-pool where f is increasing.
 
     Three identities save passes over full-size memory:
 
     - batch norm subtracts the mean, so the convolution's bias has no effect and a gradient of zero;
     - with |gamma| in place of gamma and its sign moved into the convolution's weights, the affine map is
-      increasing, so pooling comes first and everything after it is a quarter of the size;
+      increasing, as f is, so pooling comes first and everything after it is a quarter of the size;
     - a cotangent behind the pool has one entry a window, so the sums in batch norm's derivative run over
       a quarter of the entries, and its full-size part is one multiply-add and a scatter.
 
     Symbols: z = conv(x, W), inv = 1 / sqrt(var z + eps), xhat = inv (z - mean z), p = xhat where the pool
-    takes it, y = |gamma| p + beta, out = max(y, 0); gp the cotangent of y, q = |gamma| gp that of p; means
+    takes it, y = |gamma| p + beta, out = f(y); gp the cotangent of y, q = |gamma| gp that of p; means
     are over the M = n H W positions of a group. Then gz = inv (scatter(q) - mean q - xhat mean(q p)).
 
     Groups with parameters of their own lie side by side in the channels: one convolution serves them all, and
     batch norm, which is by channel, need not know. ``sets`` are the sets of parameters, ``groups`` the groups
-    that lie one behind the other; one of the two numbers is 1.
+    that lie one behind the other; one of the two numbers is 1. A ``pool`` of 1 is none.
     """
 
     merged_input = True
 
-    def __init__(self, names: list[str], conv: nn.Conv2d, eps: float, pool: int) -> None:
+    def __init__(self, names: list[str], conv: nn.Conv2d, eps: float, act: Elementwise, pool: int) -> None:
         """``names``: weight, bias (or none) of the convolution, gamma and beta, as in the module."""
         super().__init__(*names)
         assert not isinstance(conv.padding, str)
         self.geometry = [list(part) for part in (conv.stride, conv.padding, conv.dilation)]
-        self.eps, self.pool = eps, pool
+        self.eps, self.act, self.pool = eps, act, pool
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
         weight, gamma, beta = p[0], p[-2].reshape(1, 1, -1), p[-1].reshape(1, 1, -1)
@@ -59,11 +60,11 @@ class ConvBlock(Layer):
         state.weight_sign = sign.view(-1, 1, 1, 1)
         state.weight = _packed(weight.flatten(0, 1) * state.weight_sign)
         state.p = self._normalised_pool(state)
-        state.out = torch.addcmul(beta, state.p, state.scale).clamp_min_(0)
-        return images(state.out, state.pooled_shape), state
+        out, state.act = self.act.value(torch.addcmul(beta, state.p, state.scale))
+        return images(out, state.pooled_shape), state
 
     def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
-        state.gp = gp = _where_positive(rows(gy, state.groups), state.out)
+        state.gp = gp = self.act.pulled(state.act, rows(gy, state.groups))
         state.g_beta, state.g_gamma = gp.sum(1, keepdim=True), (gp * state.p).sum(1, keepdim=True)
         inv, by_mean = state.inv, state.scale / state.size
         state.m1, state.m2 = state.g_beta * by_mean, state.g_gamma * by_mean
@@ -77,12 +78,13 @@ class ConvBlock(Layer):
         state.p_dot = state.inv * (taken - z_mean - state.p * state.z_xhat)
         state.scale_dot = p_dot[-2].reshape(1, 1, -1) * state.sign
         y_dot = torch.addcmul(p_dot[-1].reshape(1, 1, -1), state.scale, state.p_dot).addcmul_(state.scale_dot, state.p)
-        return images(_where_positive(y_dot, state.out), state.pooled_shape)
+        state.y_dot = y_dot
+        return images(self.act.pushed(state.act, y_dot), state.pooled_shape)
 
     def backward_tangent(
         self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
     ) -> tuple[Tensor | None, Parameters]:
-        gp, gp_dot = state.gp, _where_positive(rows(gy_dot, state.groups), state.out)
+        gp, gp_dot = state.gp, self.act.pulled_dot(state.act, state.y_dot, rows(gy_dot, state.groups))
         g_beta_dot = gp_dot.sum(1, keepdim=True)
         g_gamma_dot = (gp_dot * state.p).addcmul_(gp, state.p_dot).sum(1, keepdim=True)
         by_mean, by_mean_dot = state.scale / state.size, state.scale_dot / state.size
@@ -106,9 +108,9 @@ class ConvBlock(Layer):
         state.centred = rows(z, state.groups)
         state.centred -= state.centred.mean(1, keepdim=True)
         state.inv = torch.rsqrt((state.centred * state.centred).mean(1, keepdim=True) + self.eps)
-        pooled, index = F.max_pool2d(images(state.centred, z.shape), self.pool, return_indices=True)
+        pooled, index = self._pooled(images(state.centred, z.shape))
         state.shape, state.size, state.pooled_shape = z.shape, state.centred.shape[1], pooled.shape
-        state.index = positions(index)
+        state.index = None if index is None else positions(index)
         xhat: Tensor = rows(pooled, state.groups) * state.inv
         return xhat
 
@@ -119,7 +121,9 @@ class ConvBlock(Layer):
             z_dot += self._convolve(x_dot, state.weight, state.sets)
         state.z_dot = rows(z_dot, state.groups)
         state.z_mean = state.z_dot.mean(1, keepdim=True)
-        taken = positions(z_dot).gather(1, state.index).view(state.p.shape)
+        taken = state.z_dot
+        if state.index is not None:
+            taken = positions(z_dot).gather(1, state.index).view(state.p.shape)
         return taken, state.z_mean, (state.z_dot * state.centred).mean(1, keepdim=True) * state.inv
 
     def _through_convolution(
@@ -149,6 +153,10 @@ class ConvBlock(Layer):
             gx_dot, g_weight_dot = _sum(gx_dot, gx_more), _sum(g_weight_dot, g_more)
         return gx_dot, g_weight_dot
 
+    def _pooled(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``z`` where it is largest in every window, and where that is; None stands for everywhere."""
+        return F.max_pool2d(z, self.pool, return_indices=True) if self.pool > 1 else (z, None)
+
     def _convolve(self, x: Tensor, weight: Tensor, sets: int) -> Tensor:
         """Convolution with ``sets`` sets of weights ``[sets out, in, k, k]``, each on its own channels."""
         stride, padding, dilation = self.geometry
@@ -167,6 +175,8 @@ class ConvBlock(Layer):
 
     def _scatter_add(self, state: State, dense: Tensor, sparse: Tensor) -> Tensor:
         """``dense`` plus ``sparse`` at the positions the pool took, as images; in place."""
+        if state.index is None:
+            return images(dense.add_(sparse), state.shape)
         count, channels = state.index.shape[0], state.index.shape[2]
         dense.view(count, -1, channels).scatter_add_(1, state.index, sparse.view(count, -1, channels))
         return images(dense, state.shape)
@@ -176,11 +186,6 @@ class ConvBlock(Layer):
         g_gamma, g_beta = (g.sum(0).view(state.sets, -1) for g in (g_gamma * state.sign, g_beta))
         bias = [torch.zeros_like(g_beta)] if len(self.names) == 4 else []
         return [(g_weight * state.weight_sign).unflatten(0, (state.sets, -1)), *bias, g_gamma, g_beta]
-
-
-def _where_positive(g: Tensor, y: Tensor) -> Tensor:
-    """``g`` where ``y`` > 0, else 0: the derivative of ReLU, without a mask to store or convert."""
-    return torch.ops.aten.threshold_backward(g, y, 0)  # type: ignore[no-any-return]
 
 
 def _packed(weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.engines.native.activations import Elementwise
 from harness.engines.native.conv_block import ConvBlock, Cotangent, images, positions, rows
 from harness.engines.native.layers import State, channels_last
 from harness.precision import tf32
@@ -38,8 +39,8 @@ class FirstBlock(ConvBlock):
     patches are those of centred images throughout: no mean of theirs is subtracted later, and loses digits.
     """
 
-    def __init__(self, names: list[str], conv: nn.Conv2d, eps: float, pool: int) -> None:
-        super().__init__(names, conv, eps, pool)
+    def __init__(self, names: list[str], conv: nn.Conv2d, eps: float, act: Elementwise, pool: int) -> None:
+        super().__init__(names, conv, eps, act, pool)
         stride, self.padding, dilation = self.geometry
         self.geometry = [stride, [0, 0], dilation]
 
@@ -52,7 +53,7 @@ class FirstBlock(ConvBlock):
         state.inv = torch.rsqrt(variance + self.eps)
         pooled, state.index = [], []
         for x, own in self._parts(state, state.weight):
-            taken, index = F.max_pool2d(self._convolve(x, own, 1), self.pool, return_indices=True)
+            taken, index = self._pooled(self._convolve(x, own, 1))
             pooled.append(taken)
             state.index.append(index)
         taken = self._together(state, pooled)
@@ -65,8 +66,10 @@ class FirstBlock(ConvBlock):
         z_centred = self._by_channel(state, (state.weight_dot_s * weight).sum(2))
         pooled = []
         for (x, own_dot), index in zip(self._parts(state, state.weight_dot), state.index, strict=True):
-            z_dot = positions(self._convolve(x, own_dot, 1))
-            pooled.append(images(z_dot.gather(1, positions(index)), index.shape))
+            z_dot = self._convolve(x, own_dot, 1)
+            if index is not None:
+                z_dot = images(positions(z_dot).gather(1, positions(index)), index.shape)
+            pooled.append(z_dot)
         return rows(self._together(state, pooled), state.groups), z_mean, z_centred * state.inv
 
     def _through_convolution(
@@ -95,7 +98,9 @@ class FirstBlock(ConvBlock):
         gradients = []
         parts = values.chunk(state.sets, 1) if state.sets > 1 else values.split(self._count(state))
         for (x, own), part, index in zip(self._parts(state, state.weight), parts, state.index, strict=True):
-            full = F.max_unpool2d(part, index, [self.pool] * 2, output_size=state.full)
+            full = part
+            if index is not None:
+                full = F.max_unpool2d(part, index, [self.pool] * 2, output_size=state.full)
             gradient = self._cotangents(1, full, x, own, need_input=False)[1]
             assert gradient is not None
             gradients.append(gradient)

@@ -2,7 +2,7 @@
 
 A layer works on G groups at once, a group being the n examples that share batch statistics and one set
 of parameters. Parameters have a leading axis of G (one set a group) or 1 (shared by all groups). Vectors are
-``[G, n, features]``. Images are in channels-last memory: ``[G n, C, H, W]``, one group behind the other, where
+``[G, n, ..., features]``. Images are in channels-last memory: ``[G n, C, H, W]``, one group behind the other, where
 parameters are shared, and ``[n, G C, H, W]``, side by side, where each group has its own. Four passes:
 
     forward            y = f(x, p)
@@ -93,56 +93,38 @@ class SideBySide(Rearrangement):
 
 
 class Flatten(Rearrangement):
-    """Images to ``[G, n, features]`` in the module's own order of features."""
+    """Everything but groups and examples in one axis, ``[G, n, features]``, in the module's own order of features."""
 
-    def __init__(self, side_by_side: bool) -> None:
+    def __init__(self, images: bool, side_by_side: bool) -> None:
+        """``images``: examples of all groups come in one axis, or ``side_by_side``; else ``[G, n, ...]`` comes."""
         super().__init__()
-        self.side_by_side = side_by_side
+        self.merged_input, self.side_by_side = images, side_by_side
 
     def _arranged(self, x: Tensor, groups: int) -> Tensor:
         if self.side_by_side:
             return x.reshape(len(x), groups, -1).transpose(0, 1)
-        return x.reshape(groups, len(x) // groups, -1)
+        return x.reshape(groups, len(x) // groups, -1) if self.merged_input else x.flatten(2)
 
     def _restored(self, gy: Tensor, state: State) -> Tensor:
         gx: Tensor = (gy.transpose(0, 1) if self.side_by_side else gy).reshape(state.shape)
         return gx
 
 
-class ReLU(Layer):
-    """max(x, 0) on vectors."""
-
-    def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
-        return x.clamp_min(0), State(mask=x > 0)
-
-    def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
-        return gy * state.mask, []
-
-    def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
-        return None if x_dot is None else x_dot * state.mask
-
-    def backward_tangent(
-        self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
-    ) -> tuple[Tensor | None, Parameters]:
-        return gy_dot * state.mask, []
-
-
 class Linear(Layer):
-    """x W^T + b as batched matrix products; W ``[G or 1, out, in]``, b ``[G or 1, out]``."""
-
-    def __init__(self, weight: str, bias: str | None) -> None:
-        super().__init__(weight, *([bias] if bias else []))
+    """x W^T + b on the last axis, as batched matrix products; W ``[G or 1, out, in]``, b ``[G or 1, out]``."""
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
-        return self._apply(x, p), State(x=x, weight=p[0], gy=None)
+        inside, x = x.shape[1:-1], x.flatten(1, -2)
+        return self._apply(x, p).unflatten(1, inside), State(x=x, weight=p[0], gy=None, inside=inside)
 
     def _apply(self, x: Tensor, p: Parameters) -> Tensor:
         y = x @ p[0].mT
         return y + p[1][:, None] if len(p) > 1 else y
 
     def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
-        state.gy = gy
-        return (gy @ state.weight if need_input else None), self._parameters(state, gy.mT @ state.x, gy)
+        state.gy = gy = gy.flatten(1, -2)
+        gx = (gy @ state.weight).unflatten(1, state.inside) if need_input else None
+        return gx, self._parameters(state, gy.mT @ state.x, gy)
 
     def _parameters(self, state: State, g_weight: Tensor, gy: Tensor) -> Parameters:
         gradients = [g_weight, gy.sum(1)][: len(self.names)]
@@ -150,15 +132,18 @@ class Linear(Layer):
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
         y_dot = self._apply(state.x, p_dot)
-        return y_dot if x_dot is None else y_dot + x_dot @ state.weight.mT
+        if x_dot is not None:
+            y_dot = y_dot + x_dot.flatten(1, -2) @ state.weight.mT
+        return y_dot.view(y_dot.shape[:1] + state.inside + y_dot.shape[-1:])
 
     def backward_tangent(
         self, state: State, x_dot: Tensor | None, p_dot: Parameters, gy_dot: Tensor, need_input: bool
     ) -> tuple[Tensor | None, Parameters]:
-        gx_dot = gy_dot @ state.weight + state.gy @ p_dot[0] if need_input else None
+        gy_dot = gy_dot.flatten(1, -2)
+        gx_dot = (gy_dot @ state.weight + state.gy @ p_dot[0]).unflatten(1, state.inside) if need_input else None
         g_weight = gy_dot.mT @ state.x
         if x_dot is not None:
-            g_weight = g_weight + state.gy.mT @ x_dot
+            g_weight = g_weight + state.gy.mT @ x_dot.flatten(1, -2)
         return gx_dot, self._parameters(state, g_weight, gy_dot)
 
 

@@ -85,7 +85,7 @@ class LayerOracle(Oracle):
             groups = tasks.stop - tasks.start
             y, states = body.forward(_enter(body, x[tasks]), self.phi[None], groups)
             self.body_passes[-1].append((tasks, states))
-            features.append(y if y.dim() == 3 else y.unflatten(0, (groups, -1)))
+            features.append(y.unflatten(0, (groups, -1)) if body.gives_images else y)
         return torch.cat(features)
 
     def _linearise(self, w: Tensor, query: bool) -> tuple[Tensor, Tensor, list[Linearisation], Tensor]:
@@ -151,7 +151,7 @@ class LayerOracle(Oracle):
         for cotangent, chunks in zip(cotangents, self.body_passes, strict=True):
             for tasks, states in chunks:
                 part = cotangent[tasks]
-                part = channels_last(part.flatten(0, 1)) if part.dim() == 5 else part
+                part = channels_last(part.flatten(0, 1)) if self.stack.body.gives_images else part
                 self.stack.body.backward(states, part, result[None], need_input=False)
         return result / self.tasks
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from harness.engines.native.activations import Elementwise, activation
 from harness.engines.native.conv_block import ConvBlock
 from harness.engines.native.first_block import FirstBlock
-from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, ReLU, SideBySide, State
+from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, SideBySide, State
+from harness.engines.native.norms import Norm
+from harness.engines.native.pools import Pool, pool_layer
 from harness.errors import NotSupported
 from harness.problem.partition import Network, Slot, children_of, hooked, is_sequence
 
@@ -20,6 +23,12 @@ class Part:
 
     layers: tuple[Layer, ...]
     slots: tuple[tuple[Slot, ...], ...]
+
+    @property
+    def gives_images(self) -> bool:
+        """Whether its output is images, of all groups in one axis."""
+        others = (layer for layer in reversed(self.layers) if not isinstance(layer, Elementwise))
+        return isinstance(next(others, None), ConvBlock | Pool)
 
     @property
     def convolves(self) -> bool:
@@ -109,8 +118,6 @@ class Stack:
             raise NotSupported(f"{shared!r} is shared and lies behind, or is tied to, adapted parameters")
         body = _parse(network.body, network, True, False) if network.body is not None else []
         tail = _parse(network.tail, network, network.body is None, True)
-        if not (body + tail) or not (body + tail)[0].merged_input:
-            raise NotSupported("it begins with a layer that takes no batch of images")
         return cls(_part(body, network.phi_slots), _part(tail, network.w_slots), network.n_w, network.n_phi)
 
 
@@ -141,49 +148,79 @@ def _parse(module: nn.Module, network: Network, sees_data: bool, own: bool) -> l
         if any(not parameter.requires_grad for parameter in leaf.parameters()):
             raise NotSupported(f"layer {name!r} has frozen parameters")
     layers: list[Layer] = []
+    images = beside = False
     while leaves:
         name, leaf = leaves[0]
+        used = 1
         # Exact types: a subclass may compute something else.
-        if type(leaf) is nn.Conv2d:
+        if type(leaf) is nn.Conv2d and (images or not layers):
             first = sees_data and not layers
-            block = _conv_block(leaves[:4], network.slot_names, FirstBlock if first else ConvBlock)
-            layers += [SideBySide(), block] if own and not (first or layers) else [block]
-            leaves = leaves[4:]
-            continue
-        after_block = any(isinstance(layer, ConvBlock) for layer in layers[-1:])
-        if type(leaf) is nn.Flatten and leaf.start_dim == 1 and leaf.end_dim == -1:
-            layers.append(Flatten(own and after_block))
-        elif type(leaf) is nn.ReLU:
-            layers.append(ReLU())
-        elif type(leaf) is nn.Linear and not after_block:
-            names = [network.slot_names.get(f"{name}.{part}") for part in ("weight", "bias")]
-            if names[0] is None:
-                raise NotSupported(f"layer {name!r} has no parameter of its own called weight")
-            layers.append(Linear(names[0], names[1]))
-        else:
+            block, used = _conv_block(leaves, network.slot_names, FirstBlock if first else ConvBlock)
+            layers += [SideBySide(), block] if own and not (first or beside) else [block]
+            images, beside = True, own
+        elif type(leaf) is nn.Flatten and leaf.start_dim == 1 and leaf.end_dim == -1:
+            layers.append(Flatten(images, beside))
+            images = beside = False
+        elif function := activation(leaf):
+            layers.append(function)
+        elif images and (pool := pool_layer(leaf)):
+            layers.append(pool)
+        elif not images and (layer := _on_vectors(leaf, name, network.slot_names)):
+            layers.append(layer)
+        elif type(leaf) is not nn.Identity:
             raise NotSupported(f"layer {name!r} ({type(leaf).__name__}) has no written-out derivatives")
-        leaves = leaves[1:]
+        leaves = leaves[used:]
     return layers
 
 
-def _conv_block(leaves: list[tuple[str, nn.Module]], names: Mapping[str, str], kind: type[ConvBlock]) -> ConvBlock:
-    if [type(leaf) for _, leaf in leaves] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]:
-        raise NotSupported(f"layer {leaves[0][0]!r} is no convolution followed by batch norm, ReLU and max-pool")
-    (conv_name, conv), (norm_name, norm), _, (pool_name, pool) = leaves
-    assert isinstance(conv, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    assert isinstance(pool, nn.MaxPool2d)
+def _on_vectors(leaf: nn.Module, name: str, names: Mapping[str, str]) -> Layer | None:
+    """A linear layer or a norm; None for anything else. Its parameters are those it has under its own names."""
+    kind = type(leaf)
+    own = [part for part in ("weight", "bias") if getattr(leaf, part, None) is not None]
+    if kind in (nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d) and not all(
+        f"{name}.{part}" in names for part in own
+    ):
+        raise NotSupported(f"layer {name!r} has no parameters of its own called {' and '.join(own)}")
+    slots = [names[f"{name}.{part}"] for part in own if f"{name}.{part}" in names]
+    if kind is nn.Linear:
+        return Linear(*slots)
+    if isinstance(leaf, nn.LayerNorm) and kind is nn.LayerNorm and len(leaf.normalized_shape) == 1:
+        return Norm(slots, leaf.eps, over=-1)
+    if isinstance(leaf, nn.GroupNorm) and kind is nn.GroupNorm:
+        return Norm(slots, leaf.eps, over=-1, parts=leaf.num_groups)
+    if isinstance(leaf, nn.BatchNorm1d) and kind is nn.BatchNorm1d and not leaf.track_running_stats:
+        return Norm(slots, leaf.eps, over=1)
+    return None
+
+
+def _conv_block(
+    leaves: list[tuple[str, nn.Module]], names: Mapping[str, str], kind: type[ConvBlock]
+) -> tuple[ConvBlock, int]:
+    """Convolution, batch norm and activation, with the max-pool behind them where it can be taken first.
+
+    Also how many of ``leaves`` that is.
+    """
+    (conv_name, conv), (norm_name, norm), (_, act) = [*leaves, *[("", nn.Identity())] * 2][:3]
+    function = activation(act)
+    if not isinstance(conv, nn.Conv2d) or type(norm) is not nn.BatchNorm2d or function is None:
+        raise NotSupported(f"layer {conv_name!r} is no convolution followed by batch norm and an activation")
     plain_conv = conv.groups == 1 and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    plain_norm = norm.affine and not norm.track_running_stats
-    size = pool.kernel_size
-    plain_pool = isinstance(size, int) and pool.stride == size and not (pool.padding or pool.ceil_mode)
-    if not (plain_conv and plain_norm and plain_pool and pool.dilation == 1 and isinstance(size, int)):
+    if not (plain_conv and norm.affine and not norm.track_running_stats):
         raise NotSupported(
-            f"layers {conv_name!r} to {pool_name!r} have options (groups, padding, running statistics, stride of the "
-            f"pool) without written-out derivatives"
+            f"layers {conv_name!r} and {norm_name!r} have options (groups, padding, no scale, running statistics) "
+            f"without written-out derivatives"
         )
     bias = [f"{conv_name}.bias"] if conv.bias is not None else []
     own = [f"{conv_name}.weight", *bias, f"{norm_name}.weight", f"{norm_name}.bias"]
     if not all(name in names for name in own):
         raise NotSupported(f"layer {conv_name!r} has no parameters of its own")
-    return kind([names[name] for name in own], conv, norm.eps, size)
+    size = _disjoint_windows(leaves[3][1]) if function.increasing and len(leaves) > 3 else 1
+    return kind([names[name] for name in own], conv, norm.eps, function, size), 3 + (size > 1)
+
+
+def _disjoint_windows(pool: nn.Module) -> int:
+    """The size of a max-pool's windows, if they are squares that do not overlap; else 1."""
+    if type(pool) is not nn.MaxPool2d or pool.return_indices:
+        return 1
+    size, plain = pool.kernel_size, not (pool.padding or pool.ceil_mode) and pool.dilation == 1
+    return size if isinstance(size, int) and pool.stride == size and plain else 1

@@ -7,19 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from harness.report.charts.chart import Line, Panel, steps_axis, wide
-from harness.report.charts.style import COLOURS, method_styles
+from harness.report.charts.style import apart, method_styles
 from harness.report.charts.view import Bar, Series
 from harness.report.results import GroupResult
 
 
 def looks_of(series: Series) -> dict[str, int]:
-    """A style for each series: its method's, moved on for further series of the same method."""
+    """A style for each series: its method's, or for further series of the same method another."""
     methods = [members[0].group.method for members in series.values()]
     look = method_styles(methods)
-    return {
-        name: look[method] + COLOURS * methods[:index].count(method)
-        for index, (name, method) in enumerate(zip(series, methods, strict=True))
-    }
+    return dict(zip(series, apart([look[method] for method in methods]), strict=True))
 
 
 def panel_of(

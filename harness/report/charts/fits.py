@@ -24,7 +24,7 @@ _MEASURES: tuple[Measure, ...] = ("iterations", "gradient_entries", "second_orde
 class Prediction:
     """A fitted K(N) ``[points]`` on a fine grid of N, and what one iteration costs there, by measure.
 
-    Without points where nothing could be fitted; ``reason`` says why, or why the fit does not hold.
+    Without points where nothing could be fitted; ``reason`` says which form it has, and why it does not hold.
     """
 
     name: str
@@ -42,13 +42,15 @@ def prediction(name: str, members: Sequence[GroupResult], target: Target) -> Pre
     steps = [member.group.inner_steps for member in members]
     fit = form(steps, [view.cost(member, target, "iterations").value for member in members])
     verdict = f"R² = {fit.r_squared:.2f}" if fit.holds else "does not hold"
-    reason = "" if fit.holds else f"Theory does not hold for {name}: {fit.reason}."
+    reason = f"Theory for {name}: K = {fit.form}." if fit.parameters else ""
+    if not fit.holds:
+        reason = f"{reason} Theory does not hold for {name}: {fit.reason}.".strip()
     reached = [member for member in members if math.isfinite(view.cost(member, target, "iterations").value)]
     usable = [member.group.inner_steps for member in reached] if fit.parameters else []
     grid = np.linspace(min(usable), max(usable), _POINTS) if usable else np.empty(0)
     each = {measure: [_each(member, measure) for member in reached] for measure in _MEASURES}
     return Prediction(
-        f"theory, {name}: {fit.form} ({verdict})",
+        f"theory, {name} ({verdict})",
         reason,
         grid,
         np.array([fit.predict(n) for n in grid]),

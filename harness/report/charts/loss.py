@@ -11,7 +11,7 @@ import numpy as np
 from harness.report.charts import view
 from harness.report.charts.chart import Chart, Line, Panel, listed, wide
 from harness.report.charts.curves import average, loss_of, thin
-from harness.report.charts.style import COLOURS, method_styles
+from harness.report.charts.style import apart, method_styles
 from harness.report.comparison import Comparison
 from harness.report.groups import Group
 from harness.report.names import method_name
@@ -64,12 +64,10 @@ def _method_charts(groups: list[Group], problem: str) -> list[Chart]:
 
 def _methods_chart(groups: list[Group], problem: str, variant: str, on_paper: bool) -> Chart:
     look = method_styles([group.method for group in groups])
-    seen: Counter[str] = Counter()
-    members = []
-    for group in groups:
-        name = f"{method_name(group.method)}, N = {group.inner_steps}{view.extras(group)}{_stopped(group)}"
-        members.append(_Member(group, look[group.method] + COLOURS * seen[group.method], name))
-        seen[group.method] += 1
+    members = [
+        _Member(group, at, f"{method_name(group.method)}, N = {group.inner_steps}{view.extras(group)}{_stopped(group)}")
+        for group, at in zip(groups, apart([look[group.method] for group in groups]), strict=True)
+    ]
     return replace(_chart("loss-methods", "Methods side by side", problem, members), variant=variant, on_paper=on_paper)
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from harness.files import write
+from harness.foreign import one_line
 from harness.report.charts import Chart, charts_of
 from harness.report.comparison import Comparison
 from harness.report.figures.draw import draw
 from harness.report.figures.look import SETTINGS
+from harness.report.figures.width import WIDTHS
 
 __all__ = ["FORMATS", "draw", "write_figures"]
 
@@ -26,16 +29,18 @@ FORMATS: dict[str, dict[str, Any]] = {
 _DPI = 200
 
 
-def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write every chart of ``comparison`` into ``folder`` (made if need be); returns the files written.
+def write_figures(comparison: Comparison, folder: Path, width: float = WIDTHS["neurips"]) -> list[Path]:
+    """Write every chart of ``comparison`` into ``folder`` (made if need be), ``width`` inches wide; returns the files.
 
     Files are called ``FAMILY[-PROBLEM][-VARIANT].{pdf,png,svg}``: ``figure1.pdf``, or
-    ``figure1-fc100.pdf`` where there are several problems.
+    ``figure1-fc100.pdf`` where there are several problems. What each shows, and what its lines mean, is in
+    ``captions.txt``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     charts = [chart for chart in charts_of(comparison) if chart.on_paper]
     several = len({chart.problem for chart in charts}) > 1
     written: list[Path] = []
+    captions: list[str] = []
     stems: set[str] = set()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # whatever a person's own matplotlibrc says: TeX, other fonts, other sizes
@@ -44,8 +49,18 @@ def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for chart in charts:
             stem = _free(_stem(chart, several), stems)
-            written += _write(draw(chart), folder, stem)
+            written += _write(draw(chart, width), folder, stem)
+            captions.append(_caption(stem, chart))
+    if captions:
+        write(folder / "captions.txt", "\n".join(captions).encode())
+        written.append(folder / "captions.txt")
     return written
+
+
+def _caption(stem: str, chart: Chart) -> str:
+    """A paragraph about one figure, its file's name before it."""
+    variant = "" if not chart.variant or chart.variant in chart.title else f", {chart.variant}"
+    return one_line(f"{stem}: {chart.title}{variant} ({chart.problem}). {chart.statistic}") + "\n"
 
 
 def _write(figure: Figure, folder: Path, stem: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A chart as a matplotlib figure: panels side by side, below them the legend and what the lines mean."""
+"""A chart as a matplotlib figure: panels side by side where there is room, and below them the legend, nothing else."""
 
 from __future__ import annotations
 
@@ -7,55 +7,66 @@ import textwrap
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 
 from harness.report.charts import Chart, Line, Panel
 from harness.report.charts.chart import Array
 from harness.report.figures.look import look, marks, plain
+from harness.report.figures.ticks import set_ticks, thin_ticks
+from harness.report.figures.width import WIDTHS
 
-# inches
-_WIDTH, _PANEL, _TITLE, _ROW, _CAPTION = 7.2, 2.5, 0.32, 0.165, 0.13
-_LETTERS_A_LINE = 140
+# inches: a panel that is narrower than that has no neighbour; a row of the legend; its handles and gaps
+_NARROW, _ROW, _HANDLE = 2.0, 0.165, 0.5
+# letters of the legend's font in an inch
+_LETTERS = 17.0
+_DODGE = 4.5  # points between lines that share their x
+_FONT = 8.0
 
 
-def draw(chart: Chart) -> Figure:
-    """The figure of ``chart``, 7.2 inches wide (two columns of print); four panels stand two by two."""
+def draw(chart: Chart, width: float = WIDTHS["neurips"]) -> Figure:
+    """The figure of ``chart``, ``width`` inches wide; its title and what its lines mean belong in a caption."""
+    beside = min(len(chart.panels), max(1, int(width / _NARROW)), 2)
+    rows = math.ceil(len(chart.panels) / beside)
     handles = _handles(chart)
-    names = [plain(name) for name in handles]
-    columns = _legend_columns(names)
-    caption = textwrap.wrap(chart.statistic, _LETTERS_A_LINE)
-    rows = math.ceil(len(chart.panels) / 2)
-    below = _CAPTION * len(caption) + _ROW * math.ceil(len(names) / columns) + 0.15
-    height = rows * _PANEL + _TITLE + below
-    figure = Figure(figsize=(_WIDTH, height), layout=_layout(below / height, 1 - _TITLE / height))
+    room = int((width - _HANDLE) * _LETTERS * 0.9)
+    names = ["\n".join(textwrap.wrap(plain(name), room)) for name in handles]
+    columns = _legend_columns(names, width)
+    below = _ROW * sum(max(name.count("\n") + 1 for name in row) for row in _rows(names, columns)) + 0.1
+    height = rows * min(2.4, 0.72 * width / beside) + below
+    figure = Figure(figsize=(width, height), layout=_layout(below / height))
     FigureCanvasAgg(figure)
-    for panel, axes in zip(chart.panels, figure.subplots(rows, 2, squeeze=False).flat, strict=True):
+    for panel, axes in zip(chart.panels, figure.subplots(rows, beside, squeeze=False).flat, strict=True):
         _draw_panel(axes, panel)
-    variant = "" if chart.variant in chart.title else f", {chart.variant}"
-    title = plain(f"{chart.title}{variant} ({chart.problem})")
-    figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=10)
-    foot = _CAPTION * len(caption) + 0.06
-    anchor = (0.5, foot / height)
     figure.legend(
-        list(handles.values()), names, loc="lower center", bbox_to_anchor=anchor, ncols=columns, handlelength=3
+        list(handles.values()),
+        names,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=columns,
+        handlelength=2.4,
+        columnspacing=1.0,
+        labelspacing=0.3,
+        borderpad=0.2,
+        borderaxespad=0.2,
     )
-    figure.text(0.5, 0.06 / height, "\n".join(caption), ha="center", va="bottom", fontsize=6.8, color="#444444")
     figure.draw_without_rendering()
     figure.set_layout_engine(None)  # laid out once, for all three formats: with an engine each would be drawn twice
-    for axes in figure.axes:  # the solver's last digits differ from time to time, and a file's names come from them
-        left, bottom, width, height = (round(edge, 6) for edge in axes.get_position().bounds)
-        axes.set_position((left, bottom, width, height))
+    for panel, axes in zip(chart.panels, figure.axes, strict=True):
+        # the solver's last digits differ from time to time, and a file's names come from them
+        left, bottom, wide, high = (round(edge, 6) for edge in axes.get_position().bounds)
+        axes.set_position((left, bottom, wide, high))
+        thin_ticks(axes, figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        _label_points(axes, panel)
     return figure
 
 
-def _layout(bottom: float, top: float) -> ConstrainedLayoutEngine:
-    return ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, rect=(0, bottom, 1, top - bottom))
+def _layout(bottom: float) -> ConstrainedLayoutEngine:
+    return ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, rect=(0, bottom, 1, 1 - bottom))
 
 
 def _handles(chart: Chart) -> dict[str, Line2D]:
@@ -70,10 +81,16 @@ def _handles(chart: Chart) -> dict[str, Line2D]:
     }
 
 
-def _legend_columns(names: list[str]) -> int:
+def _legend_columns(names: list[str], width: float) -> int:
     """As many columns as fit."""
-    longest = max(map(len, names), default=1)
-    return max(1, min(5, len(names), 130 // (longest + 9)))
+    longest = max((len(line) for name in names for line in name.split("\n")), default=1)
+    return max(1, min(5, len(names), int(width / (_HANDLE + longest / _LETTERS))))
+
+
+def _rows(names: list[str], columns: int) -> list[list[str]]:
+    """The names as a legend sets them, column by column."""
+    rows = math.ceil(len(names) / columns)
+    return [names[row::rows] for row in range(rows)]
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -86,28 +103,11 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.set_xlim(*panel.x_limits)
     for line in panel.lines:
         _draw_line(axes, panel, line)
-    axes.xaxis.set_major_formatter(_short)
+    set_ticks(axes.xaxis, panel.x_log, None, False)
     if panel.ticks:
         axes.xaxis.set_major_locator(FixedLocator(panel.ticks))
         axes.xaxis.set_minor_locator(NullLocator())
-    if panel.y_log:
-        _logarithmic_ticks(axes.yaxis, panel.y_limits)
-    elif panel.y_label.startswith("accuracy"):
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-
-
-def _logarithmic_ticks(axis: YAxis, limits: tuple[float, float]) -> None:
-    """Powers of ten; on less than two decades 1, 2, 5 and their tenfold as plain numbers, if they are short."""
-    decades = math.log10(limits[1] / limits[0])
-    if decades < 2:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(_short)
-        axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _short(value: float, _: object) -> str:
-    return f"{value:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+    set_ticks(axes.yaxis, panel.y_log, panel.y_limits, panel.y_label.startswith("accuracy"))
 
 
 def _draw_line(axes: Axes, panel: Panel, line: Line) -> None:
@@ -116,36 +116,68 @@ def _draw_line(axes: Axes, panel: Panel, line: Line) -> None:
     if line.kind == "front":
         axes.step(line.x, y, where="post", zorder=1, **how)
         return
-    axes.plot(line.x, y, markevery=marks(line), **how)
+    across = _dodged(axes, panel, line) if line.kind == "points" else axes.transData
+    axes.plot(line.x, y, markevery=marks(line), transform=across, **how)
     if line.kind == "stopped" and len(y):
         axes.plot(line.x[-1:], y[-1:], marker="x", markersize=6.5, markeredgewidth=1.6, color=how["color"], zorder=4)
     if line.low is not None and line.high is not None:
-        _draw_spread(axes, panel, line, line.low, line.high, how["color"])
-    for x, height, label in zip(line.x, y, line.labels, strict=False):
-        axes.annotate(plain(label), (x, height), (4, 4), textcoords="offset points", fontsize=6.5, color="#444444")
+        _draw_spread(axes, panel, line, line.low, line.high, how["color"], across)
     _draw_edges(axes, panel, line, how["color"])
 
 
-def _draw_edges(axes: Axes, panel: Panel, line: Line, colour: str) -> None:
-    """Triangles at the top edge for what was never reached, at the bottom edge for zero on a logarithmic axis.
-
-    Those of several lines stand side by side.
-    """
+def _dodged(axes: Axes, panel: Panel, line: Line, base: Transform | None = None) -> Transform:
+    """``base`` moved aside, so that lines of equal x, or equal values, stand beside each other."""
     measured = [other for other in panel.lines if other.kind != "fit"]
-    points = 5 * (measured.index(line) - (len(measured) - 1) / 2) if line in measured else 0.0
+    points = _DODGE * (measured.index(line) - (len(measured) - 1) / 2) if line in measured else 0.0
     figure = axes.figure
     assert figure is not None
-    aside = axes.get_xaxis_transform() + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+    return (base or axes.transData) + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+
+
+def _draw_edges(axes: Axes, panel: Panel, line: Line, colour: str) -> None:
+    """Triangles at the top edge for what was never reached, at the bottom edge for zero on a logarithmic axis."""
+    aside = _dodged(axes, panel, line, axes.get_xaxis_transform())
     for places, edge, marker in ((line.unreached, 1.0, "^"), (panel.zeros(line), 0.0, "v")):
         if len(places):
             heights = np.full(len(places), edge)
-            axes.scatter(places, heights, s=32, marker=marker, color=colour, transform=aside, clip_on=False, zorder=4)
+            axes.scatter(places, heights, s=22, marker=marker, color=colour, transform=aside, clip_on=False, zorder=4)
 
 
-def _draw_spread(axes: Axes, panel: Panel, line: Line, low: Array, high: Array, colour: str) -> None:
+def _draw_spread(axes: Axes, panel: Panel, line: Line, low: Array, high: Array, colour: str, across: Transform) -> None:
     if line.kind == "curve":
         axes.fill_between(line.x, low, high, color=colour, alpha=0.18, linewidth=0)
         return
     bottom, top = panel.y_limits
     beyond = np.where(np.isinf(high), top * 10, high)  # a bar without end leaves the panel
-    axes.vlines(line.x, np.clip(low, bottom, None), beyond, color=colour, linewidth=1, alpha=0.7)
+    bars = axes.vlines(line.x, np.clip(low, bottom, None), beyond, color=colour, linewidth=1, alpha=0.7)
+    bars.set_transform(across)
+
+
+def _label_points(axes: Axes, panel: Panel) -> None:
+    """A label beside each point that has one, on the first side where nothing stands; none where all are taken."""
+    figure = axes.figure
+    assert figure is not None
+    scale = figure.dpi / 72
+    points = [
+        (axes.transData.transform((x, y)), plain(label))
+        for line in panel.lines
+        for x, y, label in zip(line.x, line.y, line.labels, strict=False)
+    ]
+    taken = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for (x, y), _ in points]
+    frame = axes.get_window_extent()
+    for place, text in points:
+        wide, high = 0.65 * _FONT * len(text) + 2, 0.8 * _FONT
+        for right, up in ((5, 3), (5, -3 - high), (-5 - wide, 3), (-5 - wide, -3 - high), (-wide / 2, 6)):
+            x, y = place[0] + right * scale, place[1] + up * scale
+            box = Bbox.from_bounds(x, y, wide * scale, high * scale)
+            if box.count_overlaps(taken) == 0 and frame.x0 <= box.x0 and box.x1 <= frame.x1 + 6 * scale:
+                anchor = axes.transData.inverted().transform(place)
+                axes.annotate(
+                    text,
+                    (float(anchor[0]), float(anchor[1])),
+                    (right, up),
+                    textcoords="offset points",
+                    color="#444444",
+                )
+                taken.append(box)
+                break

@@ -24,7 +24,7 @@ SETTINGS: Any = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "legend.frameon": False,
-    "legend.fontsize": 7.5,
+    "legend.fontsize": 8,
     "lines.linewidth": 1.4,
 }
 

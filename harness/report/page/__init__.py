@@ -26,7 +26,9 @@ from harness.report.studies import Study
 __all__ = ["write_page"]
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("drawing.js", "plots.js", "runs.js")
+_SCRIPTS = ("drawing.js", "plots.js", "tables.js", "runs.js")
+#: kinds of traces that plotly's basic bundle draws, a quarter of the whole
+_BASIC = {"scatter", "bar", "pie"}
 
 
 def write_page(
@@ -44,7 +46,7 @@ def write_page(
     but these; whatever came from a file is escaped as text.
     """
     found = cards(charts_of(comparison))
-    plotly = get_plotlyjs()
+    plotly = _plotly(studies)
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     page = (
         _environment()
@@ -65,6 +67,12 @@ def write_page(
         )
     )
     write(path, page.encode("utf-8", errors="replace"))
+
+
+def _plotly(studies: Sequence[Study]) -> str:
+    """The smallest bundle that draws the plots of ``studies`` and the report's own lines."""
+    kinds = {trace.get("type", "scatter") for study in studies for figure in study.figures for trace in figure.data}
+    return (_HERE / "plotly-basic.min.js").read_text(encoding="utf-8") if kinds <= _BASIC else get_plotlyjs()
 
 
 def _environment() -> jinja2.Environment:

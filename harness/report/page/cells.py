@@ -26,7 +26,7 @@ def cell(value: Cell) -> Shown:
     if not isinstance(value, float):
         return Shown(text)
     exact = repr(value) if math.isfinite(value) else "never reached"
-    return Shown(text, "" if exact.removesuffix(".0") == text else exact)
+    return Shown(text, "" if math.isfinite(value) and float(text.replace(",", "")) == value else exact)
 
 
 def body(rows: Sequence[Sequence[Cell]]) -> Iterator[list[Shown]]:

@@ -27,6 +27,9 @@
     return [[name, typeof value === "string" ? value : JSON.stringify(value)]];
   }
 
+  // of what was measured six digits; settings as they are
+  const short = (key, value) => (typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value);
+
   function facet(title, values) {
     const box = element("div");
     const terms = element("dl");
@@ -38,7 +41,7 @@
   function details(run) {
     const box = element("div", "facets");
     box.append(
-      facet("Result", { ...run.result, directory: run.path }),
+      facet("Result", JSON.parse(JSON.stringify({ ...run.result, directory: run.path }, short))),
       facet("Configuration", { ...common, ...run.config }),
       facet("Environment", environments[run.environment]),
     );
