@@ -56,7 +56,6 @@ def run(
     from harness.experiment import run as run_experiment
     from harness.terminal.console import console, print_json, run_parts, show
     from harness.terminal.progress import ConsoleProgress
-    from harness.terminal.several import several_document, several_parts
 
     progress = ConsoleProgress(console(to_stderr=True))
     summaries: list[dict[str, Any]] = []
@@ -66,10 +65,16 @@ def run(
         )
         if summaries[-1]["status"] == "interrupted":
             break
-    summary, several = summaries[-1], seeds is not None
+    summary = summaries[-1]
+    if seeds is None:
+        document, parts = summary, run_parts(summary)
+    else:  # scipy, for Student's t, takes a second to import
+        from harness.terminal.several import several_document, several_parts
+
+        document, parts = several_document(summaries), several_parts(summaries)
     if json:
-        print_json(several_document(summaries) if several else summary)
-    show(several_parts(summaries) if several else run_parts(summary), to_stderr=json)
+        print_json(document)
+    show(parts, to_stderr=json)
     following.after_runs(summaries)
     if summary["status"] == "interrupted":
         return INTERRUPTED

@@ -11,7 +11,7 @@ from harness.files import write
 from harness.foreign import open_plain
 from harness.setup import Setup
 from harness.start import place_of
-from harness.store import RunDirectory, outcome
+from harness.store import RunDirectory, changed
 
 log = logging.getLogger("harness")
 #: the checkpoint last: whatever ends this in between, without it nothing has begun
@@ -56,13 +56,16 @@ def _shorter(path: Path, setup: Setup) -> list[tuple[int, Path]]:
     name = path.name.rpartition("-")[0]
     for folder in path.parent.glob(f"{glob.escape(name)}-*"):
         run = RunDirectory(folder)
-        summary = outcome(folder) or {}
+        summary = run.summary() or {}
         done = summary.get("iterations")
         if summary.get("status") != "completed" or not isinstance(done, int) or done >= setup.config.iterations:
             continue
         if folder.name != f"{name}-{setup.key_after(done)}" or not run.checkpoint_path.exists():
             continue
-        if place_of(folder, setup.start)[0] == folder:
+        edited = changed(folder, summary)
+        if edited or edited is None:
+            log.info("%s: %s changed after it ended: this run starts anew", folder, ", ".join(edited or ["its files"]))
+        elif place_of(folder, setup.start)[0] == folder:
             found.append((done, folder))
     return sorted(found, reverse=True)
 

@@ -225,6 +225,7 @@ def _summary(config: dict[str, Any], extra: dict[str, Any], done: int, folder: P
         "key": "0" * 10,
         "algorithm": config["algo"],
         "strategy": "linearised",
+        "route": {"layers": "written out", "why": None, "shared_body": True, "relative_error": 1e-15},
         **{name: config[name] for name in (*same, "meta_batch", "iterations", "seed", "device", "dtype")},
         "iterations_done": done,
         "n_w": n_w,

@@ -152,5 +152,5 @@ def test_a_study_is_a_folder_of_its_out(name, tmp_path, capsys):
     assert main(["tune", "--study", name, "--benchmark", "sinusoid", "--out", str(tmp_path / "out")]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: --study: ")
-    assert "no slash" in line
+    assert "no slash" in line or "not readable as YAML" in line
     assert not list(tmp_path.iterdir())
