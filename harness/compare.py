@@ -58,10 +58,12 @@ class Entry:
 
 
 def _may_change_unseen(resolved: Resolved) -> bool:
-    """Whether model or tasks are other people's, so that what they read is in no key."""
+    """Whether model, loss or tasks are other people's, so that what they read is in no key."""
     from harness.sources import OWN
 
-    return is_named(resolved.config.model or "") or type(resolved.benchmark).__module__.partition(".")[0] not in OWN
+    if any(is_named(name or "") for name in (resolved.config.model, resolved.config.loss)):
+        return True
+    return type(resolved.benchmark).__module__.partition(".")[0] not in OWN
 
 
 def _at_its_start(path: Path, resolved: Resolved) -> Path:

@@ -62,6 +62,13 @@ class ProblemConfig(Settings):
         default=None, min_length=1, description="parameters in w: all, last:K or a regex; unset: the geometry's"
     )
     algo_options: dict[str, Any] = Field(default={}, description="options of the algorithm, as {l2: 0.01}")
+    loss: str | None = Field(
+        default=None,
+        min_length=1,
+        description="cross_entropy, mse, l1, huber, bce, or module:function, FILE.py:function of (prediction, target); "
+        "unset: the benchmark's",
+    )
+    loss_options: dict[str, Any] = Field(default={}, description="options of the loss, as {label_smoothing: 0.1}")
     ways: int = Field(default=5, ge=1, le=MOST, description="classes in a task")
     shots: int = Field(default=5, ge=1, le=MOST, description="support examples of each class")
     queries: int = Field(default=5, ge=1, le=MOST, description="query examples of each class")

@@ -27,6 +27,7 @@ def draw(
 
     Checked as they enter; on CUDA every number of the first ones of a split alone, as looking waits for the device.
     """
+    from harness.problem.losses import stated
     from harness.problem.tasks import checked
 
     with blamed(f"benchmark {benchmark.name!r}"):
@@ -44,4 +45,4 @@ def draw(
         shape, outputs = tuple(benchmark.input_shape), benchmark.outputs(config.ways)
     where = f"benchmark {benchmark.name!r}, {split} tasks from {first}"
     values = device.type == "cpu" or first == 0
-    return checked(batch, where, shape, outputs, benchmark.loss, tasks, dtype, device, values)
+    return checked(batch, where, shape, outputs, stated(benchmark, config), tasks, dtype, device, values)

@@ -36,29 +36,38 @@ def evaluate(
     """
 
     def outcomes(first: int, stop: int) -> Tensor:
-        """Loss and accuracy, before and after, of each task: ``[4, stop - first]``."""
+        """Loss, accuracy and other metrics, before and after, of each task: ``[2 (2 + metrics), stop - first]``."""
         oracle = engine.oracle(w, phi, draw(benchmark, config, split, first, stop - first, w.device, w.dtype))
         before = oracle.evaluate(oracle.initial().detach())
         with blamed(engine.problem.algorithm):
             adapted = engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)
         after = oracle.evaluate(adapted.detach())
-        return torch.stack([part.double() for part in (before.loss, before.accuracy, after.loss, after.accuracy)])
+        names[:] = after.metrics
+        rows = [row for one in (before, after) for row in (one.loss, one.accuracy, *one.metrics.values())]
+        return torch.stack([row.double() for row in rows])
 
+    names: list[str] = []
     found, done = [], 0
     for tasks, part in chunks.over(config.eval_tasks, outcomes):
         found.append(part)
         done += tasks
         on_progress(done, config.eval_tasks)
-    loss_before, accuracy_before, loss_after, accuracy_after = torch.cat(found, 1).cpu()
+    before, after = torch.cat(found, 1).cpu().chunk(2)
     result: dict[str, Any] = {"split": split, "tasks": config.eval_tasks}
-    for name, values in (
-        ("loss", loss_after),
-        ("loss_before_adaptation", loss_before),
-        ("accuracy", accuracy_after),
-        ("accuracy_before_adaptation", accuracy_before),
-    ):
-        result[name], result[f"{name}_ci95"] = mean_ci95(values)
-    return result
+    metrics: dict[str, dict[str, float | None]] = {}
+    for name, was, values in zip(("loss", "accuracy", *names), before, after, strict=True):
+        (mean, ci95), (mean_before, ci95_before) = mean_ci95(values), mean_ci95(was)
+        if name in names:
+            metrics[name] = {
+                "mean": mean,
+                "ci95": ci95,
+                "before_adaptation": mean_before,
+                "before_adaptation_ci95": ci95_before,
+            }
+        else:
+            result[name], result[f"{name}_ci95"] = mean, ci95
+            result[f"{name}_before_adaptation"], result[f"{name}_before_adaptation_ci95"] = mean_before, ci95_before
+    return {**result, "metrics": metrics} if metrics else result
 
 
 def mean_ci95(values: Tensor) -> tuple[float | None, float | None]:

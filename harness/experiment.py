@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ def run(
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
     algorithm: type[Algorithm] | None = None,
+    loss: Callable[..., Any] | None = None,
     progress: Progress | None = None,
     origins: Mapping[str, str] | None = None,
     trial: bool = False,
@@ -63,6 +64,7 @@ def run(
         model: ``(input_shape, outputs, **model_options) -> nn.Module``, instead of ``config.model``.
         benchmark: a benchmark object, instead of ``config.benchmark``.
         algorithm: an algorithm class, instead of ``config.algo``.
+        loss: ``(prediction, target, **loss_options)`` -> one number a task, instead of ``config.loss``.
         progress: is told about every iteration; nobody is, by default.
         origins: where keys of ``config`` were given, for error messages.
         trial: a study chooses among such runs: test tasks are left alone, and no report counts it as a result.
@@ -82,7 +84,9 @@ def run(
     >>> summary = harness.run(harness.RunConfig(algo="anil", inner_steps=3))  # doctest: +SKIP
     >>> summary["accuracy"]["mean"]  # doctest: +SKIP
     """
-    resolved = resolve(config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, origins=origins)
+    resolved = resolve(
+        config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, loss=loss, origins=origins
+    )
     complete(resolved)  # imports the model: what that sets in torch is no part of the run
     with _threads(resolved.config.threads), settled(resolved.config.tf32), freed_memory_kept(), ExitStack() as after:
         setup = _set_up(resolved)

@@ -64,9 +64,11 @@ def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") ->
 def code(resolved: Resolved, factory: ModelFactory) -> dict[str, Any]:
     """What a run executes: its modules, its packages, and what it was given as objects."""
     described = Description()
-    named = [resolved.config.benchmark, *([resolved.config.model or ""] if resolved.factory is None else [])]
+    names = {"benchmark": resolved.config.benchmark, "model": resolved.config.model, "loss": resolved.config.loss}
+    named = [name for kind, name in names.items() if name and kind not in resolved.objects]
     described.modules |= {module_of(name): None for name in named if is_named(name)}
-    for thing in (type(resolved.algorithm), type(resolved.benchmark), resolved.engine, factory):
+    loss = [resolved.loss.function] if resolved.loss.function else []
+    for thing in (type(resolved.algorithm), type(resolved.benchmark), resolved.engine, factory, *loss):
         described.add(thing)
     for kind in dict.fromkeys(described.unknown):
         log.warning("nobody can tell one %s from another: this run will not be found again by its key", kind)

@@ -1,4 +1,4 @@
-"""A person's own models and benchmarks by name: ``module:name`` or ``FILE.py:name``. Free of torch."""
+"""A person's own models, losses and benchmarks by name: ``module:name`` or ``FILE.py:name``. Free of torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_named(name: str) -> bool:
 
 
 def load_named(kind: str, name: str, what: str) -> Any:
-    """The object that ``name`` says is a ``kind`` (model, benchmark), ``what`` it has to be, in a word for messages.
+    """The object that ``name`` says is a ``kind`` (model, loss, benchmark), ``what`` it has to be, in a word.
 
     A module is looked for where Python looks and last in the current folder; a file finds helpers beside it, likewise
     last, so that nothing there can stand in for what is installed. Raises :class:`InputError`.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from harness.config import ProblemConfig, RunConfig, WorkConfig, origin, validat
 from harness.errors import HarnessError, InputError, unknown
 from harness.foreign import one_line
 from harness.named import absolute, is_named
+from harness.problem.losses import Loss, stated
 from harness.strangers import blamed, strange
 from harness.yaml_core import MOST_BYTES, dumped
 
@@ -33,6 +34,7 @@ class Resolved:
     algorithm: Algorithm
     benchmark: Benchmark
     engine: type[Engine]
+    loss: Loss
     #: given as a Python object; None: ``config.model`` names it
     factory: ModelFactory | None = None
     #: names of what was given as Python objects instead of by name
@@ -53,6 +55,7 @@ class Resolved:
         """
         model = self.config.model or self.benchmark.model
         own = [f"model {one_line(model)!r}"] if self.factory is not None or is_named(model) else []
+        own += [f"loss {one_line(self.loss.name)!r}"] if self.loss.own else []
         plugins: dict[str, Any] = {
             "benchmark": type(self.benchmark),
             "algorithm": type(self.algorithm),
@@ -68,16 +71,17 @@ def resolve(
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
     algorithm: type[Algorithm] | None = None,
+    loss: Callable[..., Any] | None = None,
     origins: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> Resolved:
     """Look up the plugins of ``config``, check it against them, and fill in what it leaves open.
 
-    ``model``, ``benchmark`` and ``algorithm`` replace what ``config`` names. Without ``check`` nobody asks whether the
-    benchmark has data for such tasks. Raises :class:`InputError`; ``origins`` says where a key was given (see
-    :func:`harness.config.validate`).
+    ``model``, ``benchmark``, ``algorithm`` and ``loss`` replace what ``config`` names. Without ``check`` nobody asks
+    whether the benchmark has data for such tasks. Raises :class:`InputError`; ``origins`` says where a key was given
+    (see :func:`harness.config.validate`).
     """
-    given = {"model": model, "benchmark": benchmark, "algorithm": algorithm}
+    given = {"model": model, "benchmark": benchmark, "algorithm": algorithm, "loss": loss}
     objects = tuple(name for name, value in given.items() if value is not None)
     with blame("algo", origins):
         algorithm_type = algorithm or registry.algorithms().get(config.algo)
@@ -90,7 +94,7 @@ def resolve(
     with blame("model", origins):
         own = absolute("model", benchmark_type.model, "function")
         asked = absolute("model", config.model, "function") if config.model else own
-        named = asked if model is None else _model_name(model)
+        named = asked if model is None else _name_of(model)
     own_model = named == own
     values = _with_defaults(config, benchmark_type, algorithm_type, own_model)
     values |= {"algo": algorithm_type.name, "benchmark": tasks or benchmark_type.name, "model": named}
@@ -114,6 +118,8 @@ def resolve(
         benchmark = made or benchmark_type(options)
         values["benchmark_options"] = benchmark.options.model_dump(mode="json")
         own_options = dict(benchmark.model_options)
+        judged = _loss_of(config, benchmark, loss, origins)
+    values |= {"loss": judged.name, "loss_options": dict(judged.options)}
     if made and config.benchmark_options not in ({}, values["benchmark_options"]):
         where = origin("benchmark_options", origins)
         raise InputError(f"{where}: benchmark {benchmark.name!r} is made already; allowed: its own, or its class")
@@ -129,7 +135,23 @@ def resolve(
             str(benchmark.version)  # of our own it may take long, and raises nothing
     with blamed(f"algorithm {algorithm_type.name!r}"):
         rule = algorithm_type(geometry, algo_options)
-    return Resolved(filled, rule, benchmark, engine_type, model, objects, origins or {})
+    return Resolved(filled, rule, benchmark, engine_type, judged, model, objects, origins or {})
+
+
+def _loss_of(
+    config: RunConfig,
+    benchmark: Benchmark,
+    function: Callable[..., Any] | None,
+    origins: Mapping[str, str] | None,
+) -> Loss:
+    """The loss with all its options, a person's own not imported yet."""
+    if function is not None:
+        return Loss(_name_of(function), config.loss_options, function)
+    with blame("loss", origins):
+        name = stated(benchmark, config.model_copy(update={"loss_options": {}})).name
+        name = absolute("loss", name, "function")
+    with blame("loss_options", origins):
+        return replace(stated(benchmark, config), name=name)
 
 
 def _with_defaults(
@@ -144,7 +166,7 @@ def _with_defaults(
         if name not in RunConfig.model_fields:
             raise HarnessError(f"benchmark {benchmark.name!r} has a default for {name!r}, which is no key of RunConfig")
         if isinstance(default, Mapping):
-            if name == "model_options" and not own_model:
+            if name == "loss_options" or (name == "model_options" and not own_model):
                 continue
             if name == "algo_options":
                 default = {key: part for key, part in default.items() if key in algorithm.Options.model_fields}
@@ -225,6 +247,6 @@ def _check_name(benchmark: type[Benchmark]) -> None:
         )
 
 
-def _model_name(factory: ModelFactory) -> str:
-    name = getattr(factory, "__qualname__", type(factory).__qualname__)
-    return f"{getattr(factory, '__module__', '?')}:{name}"
+def _name_of(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '?')}:{name}"

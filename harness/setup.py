@@ -16,11 +16,13 @@ from harness.engines.agreement import Route, examined
 from harness.engines.engine import Engine, Problem, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
+from harness.foreign import one_line
 from harness.key import run_key
 from harness.precision import check_tf32
 from harness.problem.benchmark import SPLITS, Benchmark
 from harness.problem.meta_loss import adapts_plainly, not_the_gradient
 from harness.problem.models import ModelFactory, build, check_options, give_back, load_factory
+from harness.problem.objective import loaded
 from harness.problem.oracle import Inner, Oracle
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -46,7 +48,7 @@ class Setup:
     #: see :func:`harness.start.start_of`
     start: dict[str, Any]
     #: what will not be known of this run, and why: ``definition_1`` where it was asked for; whether others see the
-    #: same tasks, ``task_stream``
+    #: same tasks, ``task_stream``; whether the inner loop is convex, ``convexity``
     unknown: dict[str, str]
 
     @property
@@ -66,7 +68,7 @@ class Setup:
 
 
 def complete(resolved: Resolved) -> tuple[Resolved, ModelFactory]:
-    """``resolved`` with the device and all options of the model, and what builds that model.
+    """``resolved`` with the device, all options of the model and the loss itself, and what builds that model.
 
     With them the key of a run given by names alone is known before anything is built.
     """
@@ -81,8 +83,10 @@ def complete(resolved: Resolved) -> tuple[Resolved, ModelFactory]:
     if resolved.factory is None:
         with blame("model_options", origins):
             options = check_options(model, options)
+    with blame("loss_options" if config.loss_options else "loss", origins):
+        loss = loaded(resolved.loss)
     config = config.model_copy(update={"device": str(device), "model_options": _plain(options)})
-    return dataclasses.replace(resolved, config=config), factory
+    return dataclasses.replace(resolved, config=config, loss=loss), factory
 
 
 def set_up(resolved: Resolved) -> Setup:
@@ -117,7 +121,7 @@ def _set_up(
     network = route.problem.network
     check_joint(resolved, network)
     w, phi = network.initial()
-    start = start_of(network, w, phi, first_tasks, benchmark.loss)
+    start = start_of(network, w, phi, first_tasks, resolved.loss)
     fingerprint = digest(start) if resolved.objects else ""
 
     def key_after(iterations: int) -> str:
@@ -126,16 +130,20 @@ def _set_up(
 
     own_loop = config.stationarity_every and not adapts_plainly(algorithm)
     why = _not_the_gradient(config, route.evaluator, benchmark, w, phi) if own_loop else None
-    unknown = {name: reason for name, reason in {"definition_1": why, "task_stream": other_tasks}.items() if reason}
+    convexity = None
+    if config.geometry == "convex" and not resolved.loss.convex:
+        convexity = f"whether {one_line(resolved.loss.name)!r} is convex in the prediction, and L_S with it in w"
+    found = {"definition_1": why, "task_stream": other_tasks, "convexity": convexity}
+    unknown = {name: reason for name, reason in found.items() if reason}
     return Setup(config, route, w, phi, device, key_after, start, unknown)
 
 
 def problem_of(resolved: Resolved, module: nn.Module) -> Problem:
     """What ``resolved`` asks of ``module``, before anybody has looked whether it can be done."""
-    config, benchmark, algorithm = resolved.config, resolved.benchmark, resolved.algorithm
+    config, algorithm = resolved.config, resolved.algorithm
     with blame("adapt", resolved.origins):
         network = Network(module, config.adapt or "all")  # resolve() has filled it
-    inner = Inner(benchmark.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+    inner = Inner(resolved.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
     return Problem(algorithm, network, inner)
 
 

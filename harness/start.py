@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.evaluate import finite
 from harness.machines import START
+from harness.problem.losses import Loss
 from harness.problem.objective import task_loss
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -29,7 +30,7 @@ _AT_ONCE = 1 << 20
 _TASKS = frozenset(TaskBatch.__dataclass_fields__)
 
 
-def start_of(network: Network, w: Tensor, phi: Tensor, batches: Iterable[TaskBatch], loss: str) -> dict[str, Any]:
+def start_of(network: Network, w: Tensor, phi: Tensor, batches: Iterable[TaskBatch], loss: Loss) -> dict[str, Any]:
     """``model``, a hash of names, shapes and layers; sizes and directions of ``given`` tensors; ``computed`` numbers.
 
     What is computed is the module's own prediction for the support set of the first task in ``batches``.

@@ -30,7 +30,8 @@ def summarise(
     logging and checkpoints in it too. Phases stay None for engines on other libraries, whose inside
     no clock can see. ``resumed_elsewhere`` says what was different where the run went on (a version, a GPU):
     its seconds and memory are then those of no one machine. ``unknown`` says why ``counts`` or Definition 1
-    (``definition_1``) are not known, where they were asked for and are not. ``trial``: a study chose among such runs.
+    (``definition_1``) are not known, where they were asked for and are not, and what is not known of the inner loop
+    (``convexity``) or the tasks. ``trial``: a study chose among such runs.
     ``route``: whether the oracles' layers are written out (and why not), whether features of a shared body are computed
     once a task, and how far that was from the model's own forward before the first iteration.
     ``files``: digests of what it belongs to, see :func:`harness.store.changed`.
@@ -53,6 +54,8 @@ def summarise(
         "benchmark": config.benchmark,
         "model": config.model,
         "adapt": config.adapt,
+        "loss_function": config.loss,
+        "loss_options": config.loss_options,
         "ways": config.ways,
         "shots": config.shots,
         "queries": config.queries,
@@ -86,6 +89,7 @@ def summarise(
             "before_adaptation": seen.get("loss_before_adaptation"),
             "before_adaptation_ci95": seen.get("loss_before_adaptation_ci95"),
         },
+        "metrics": seen.get("metrics", {}),
         "diverged": trainer.divergence,
         "unknown": trainer.unknown,
         "resumed_elsewhere": resumed_elsewhere,

@@ -47,7 +47,7 @@ def check_benchmark(
     def drawn(
         split: str = "train", first: int = 0, tasks: int = 4, seed: int = seed, dtype: torch.dtype = torch.float64
     ) -> TaskBatch:
-        config: Any = SimpleNamespace(seed=seed, **shape)
+        config: Any = SimpleNamespace(seed=seed, loss=None, loss_options={}, **shape)
         return draw(benchmark, config, split, first, tasks, cpu, dtype)
 
     who = f"benchmark {benchmark.name!r}"

@@ -407,7 +407,7 @@ def plain_loop(
     module: nn.Module,
     w_names: list[str],
     phi_names: list[str],
-    loss: str,
+    loss: str | Callable[[Tensor, Tensor], Tensor],
     steps: int,
     alpha: float,
     l2: float,
@@ -423,6 +423,8 @@ def plain_loop(
             return module(x)
 
     def loss_of(prediction: Tensor, y: Tensor) -> Tensor:
+        if callable(loss):
+            return loss(prediction, y)
         return F.cross_entropy(prediction, y) if loss == "cross_entropy" else F.mse_loss(prediction, y)
 
     losses, totals = [], [torch.zeros_like(part) for part in start.values()]

@@ -515,7 +515,7 @@ def test_a_module_loaded_by_its_path_has_one_key_wherever_it_lies_and_its_helper
     # its name is in the configuration, as that of every model
     configured = {"model": "mine_x:net"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.resolve._model_name", lambda factory: configured["model"])
+        patch.setattr("harness.resolve._name_of", lambda factory: configured["model"])
         assert key_in("here", 2) == key_in("there", 2) != key_in("here", 3)
 
 

@@ -133,9 +133,11 @@ def test_a_strangers_rule_that_differentiates_nothing_records_nothing():
 
 def test_an_unknown_loss_is_refused_before_anything_is_written(tmp_path):
     class Huber(benchmarks().get("sinusoid")):
-        loss = "huber"
+        loss = "hubert"
 
-    with pytest.raises(InputError, match="unknown benchmark loss 'huber': allowed: cross_entropy, mse"):
+    with pytest.raises(
+        InputError, match=r"unknown loss 'hubert': did you mean 'huber'\? allowed: .*bce, cross_entropy"
+    ):
         harness.run(RunConfig(iterations=1, eval_tasks=2), benchmark=Huber(), results=tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -17,7 +17,9 @@ from harness.engines.native import Native
 from harness.errors import InputError, NotSupported
 from harness.measure.memory import first_sentence, is_out_of_memory, return_freed_memory
 from harness.problem.behaviour import check_behaviour
+from harness.problem.losses import Loss
 from harness.problem.meta_loss import adapts_plainly
+from harness.problem.objective import check_loss
 from harness.problem.own_forward import OwnForward, own_forward
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -69,7 +71,10 @@ def examined(
         with _blamed(name, batch):
             for x in (batch.support_x[0], batch.query_x[0]):
                 check_behaviour(module, x, outputs)
-            _check_targets(problem.inner.loss, batch, outputs)
+        with torch.no_grad():
+            predictions = [module(x) for x in (batch.support_x[0], batch.query_x[0])]
+        for prediction, target in zip(predictions, (batch.support_y[0], batch.query_y[0]), strict=True):
+            check_loss(Loss.of(problem.inner.loss), prediction, target, second_order)
         with _blamed(name, batch):
             try:
                 with _in_float64(module, dtype):
@@ -101,12 +106,6 @@ def _blamed(name: str, batch: TaskBatch) -> Iterator[None]:
             raise
         shape, reason = list(batch.support_x.shape[1:]), first_sentence(error)
         raise InputError(f"model {name!r} fails on examples of shape {shape}: {reason}") from error
-
-
-def _check_targets(loss: str, batch: TaskBatch, outputs: int) -> None:
-    if loss == "mse" and batch.support_y.shape[2:] != (outputs,):
-        found = list(batch.support_y.shape[1:])
-        raise InputError(f"has targets of shape {found}; allowed: [{found[0]}, {outputs}], one for each output")
 
 
 def _double(batch: TaskBatch) -> TaskBatch:

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.problem.objective import accuracy, task_loss
+from harness.problem.objective import accuracy, metrics, task_loss
 from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -148,7 +148,10 @@ class AutogradOracle(Oracle):
         for task, of_w, of_s in self._leaves(w, shared=mixed):
             gradient = torch.autograd.grad(self._objective(task, of_w, of_s), of_w, create_graph=True)[0]
             inputs = (of_w, of_s) if mixed else (of_w,)
-            rows.append(torch.autograd.grad(gradient, inputs, u[task], allow_unused=True, materialize_grads=True))
+            if gradient.requires_grad:
+                rows.append(torch.autograd.grad(gradient, inputs, u[task], allow_unused=True, materialize_grads=True))
+            else:  # an objective that is linear in w
+                rows.append(tuple(torch.zeros_like(part) for part in inputs))
         hessian_u, *mixed_u = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return hessian_u, mixed_u[0] if mixed else torch.zeros_like(self.s)
 
@@ -180,4 +183,5 @@ class AutogradOracle(Oracle):
             return self._outcome(losses, predictions)
 
     def _outcome(self, losses: Tensor, predictions: Tensor) -> Outcome:
-        return Outcome(losses.detach(), accuracy(self.inner.loss, predictions.detach(), self.batch.query_y))
+        found = self.inner.loss, predictions.detach(), self.batch.query_y
+        return Outcome(losses.detach(), accuracy(*found), metrics(*found))

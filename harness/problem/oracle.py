@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from harness.errors import unknown
+from harness.problem.losses import Loss
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("harness")
 
-#: kinds of loss that a benchmark may name
-LOSSES = ("cross_entropy", "mse")
 PHASES = ("features", "inner_gradient", "outer_gradient", "second_order")
 
 
@@ -87,10 +86,14 @@ class MetaGradient:
 
 @dataclass
 class Outcome:
-    """How w did on the query sets: ``loss`` and ``accuracy``, each ``[B]`` (accuracy NaN in regression)."""
+    """How w did on the query sets: ``loss`` and ``accuracy``, each ``[B]`` (accuracy NaN in regression).
+
+    ``metrics``: other figures, likewise, by name (see :func:`harness.problem.objective.metrics`).
+    """
 
     loss: Tensor
     accuracy: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Oracle(ABC):
@@ -228,7 +231,7 @@ class Oracle(ABC):
 class Inner:
     """The inner loop's objective and length: L_S + (l2 / 2) |w|^2, N steps of size alpha."""
 
-    loss: str
+    loss: Loss | str
     inner_steps: int
     inner_lr: float
     l2: float = 0.0
@@ -236,5 +239,4 @@ class Inner:
     norm_statistics: str = field(default="separate")
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown("benchmark loss", self.loss, LOSSES)
+        self.loss = Loss.of(self.loss)

@@ -9,13 +9,14 @@ its user would; nothing is cut, called as a function of other parameters, or wri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError
+from harness.problem.losses import Loss
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
@@ -56,11 +57,29 @@ def own_forward(network: Network, inner: Inner, batch: TaskBatch, second_order: 
         network.load(w, phi)
 
 
-def own_loss(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
+def own_loss(loss: Loss | str, prediction: Tensor, target: Tensor) -> Tensor:
     """The loss of one task in torch's own words."""
-    if kind == "cross_entropy":
-        return nn.functional.cross_entropy(prediction, target)
-    return nn.functional.mse_loss(prediction, target)
+    loss = Loss.of(loss)
+    if loss.function is not None:
+        value: Tensor = loss.function(prediction, target, **loss.options)
+        return value
+    if loss.name == "cross_entropy":
+        weights, ignored = loss.options["class_weights"], loss.options["ignore_index"]
+        return nn.functional.cross_entropy(
+            prediction,
+            target,
+            weight=None if weights is None else torch.tensor(weights, dtype=prediction.dtype, device=prediction.device),
+            ignore_index=-100 if ignored is None else ignored,
+            label_smoothing=loss.options["label_smoothing"],
+        )
+    if loss.name == "huber":
+        return nn.functional.huber_loss(prediction, target, delta=loss.options["delta"])
+    words: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "mse": nn.functional.mse_loss,
+        "l1": nn.functional.l1_loss,
+        "bce": nn.functional.binary_cross_entropy_with_logits,
+    }
+    return words[loss.name](prediction, target)
 
 
 def _tasks(
@@ -136,8 +155,8 @@ def _second_order(
             raise
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"has no second derivative ({reason}); allowed: --algo fomaml, or another layer (attention has one under "
-            f"torch.nn.attention.sdpa_kernel(SDPBackend.MATH))"
+            f"has no second derivative ({reason}); allowed: --algo fomaml, or another layer or loss (attention has one "
+            f"under torch.nn.attention.sdpa_kernel(SDPBackend.MATH))"
         ) from error
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
+from harness.problem.losses import Loss
+from harness.problem.objective import target_fault
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class TaskBatch:
     """B tasks drawn together, all tensors on one device.
 
     ``support_x`` has shape ``[B, S, *input]`` and ``query_x`` ``[B, Q, *input]``; labels are
-    ``[B, S]`` and ``[B, Q]`` class indices, or ``[B, S, out]`` and ``[B, Q, out]`` targets.
+    ``[B, S]`` and ``[B, Q]`` class indices, ``[B, S, out]`` and ``[B, Q, out]`` targets, or what a person's own
+    loss takes for each example.
     """
 
     support_x: Tensor
@@ -39,7 +42,7 @@ def checked(
     who: str,
     shape: tuple[int, ...],
     outputs: int,
-    loss: str,
+    loss: Loss | str,
     tasks: int,
     dtype: torch.dtype,
     device: torch.device,
@@ -62,25 +65,19 @@ def checked(
             raise refuse(name, f"is a {type(part).__name__} of several sizes or none", "a dense tensor")
         if part.device != device:
             raise refuse(name, f"is on {part.device}", str(device))
-        classes = name.endswith("_y") and loss == "cross_entropy"
-        whole = part.dtype in (torch.int64, torch.int32) and name.endswith("_x")  # of tokens
-        if classes and part.dtype != torch.int64:
-            raise refuse(name, f"has type {_short(part.dtype)}", "classes as int64")
-        if not (classes or whole or part.dtype.is_floating_point):
+        whole = part.dtype in (torch.int64, torch.int32)  # of tokens
+        if name.endswith("_x") and not (whole or part.dtype.is_floating_point):
             raise refuse(name, f"has type {_short(part.dtype)}", _short(dtype))
         made[name] = part.to(dtype) if part.dtype.is_floating_point else part
     for x_name, y_name in (("support_x", "support_y"), ("query_x", "query_y")):
-        x, y = made[x_name], made[y_name]
+        x = made[x_name]
         if x.ndim < 2 or x.shape[0] != tasks or x.shape[1] == 0 or x.shape[2:] != shape:
             raise refuse(x_name, f"has shape {list(x.shape)}", f"[{', '.join(map(str, [tasks, 'examples', *shape]))}]")
-        target = (*x.shape[:2], *(() if loss == "cross_entropy" else (outputs,)))
-        if y.shape != target:
-            raise refuse(y_name, f"has shape {list(y.shape)}", str(list(target)))
+        if fault := target_fault(Loss.of(loss), made[y_name], (x.shape[0], x.shape[1]), outputs, values):
+            raise refuse(y_name, *fault)
     for name, part in made.items() if values else ():
         if part.dtype.is_floating_point and not part.sum().isfinite() and not part.isfinite().all():
             raise refuse(name, "has numbers that are not finite", "finite ones")
-        if name.endswith("_y") and loss == "cross_entropy" and (part.min() < 0 or part.max() >= outputs):
-            raise refuse(name, f"has classes from {int(part.min())} to {int(part.max())}", f"0 to {outputs - 1}")
     return replace(batch, **made)
 
 

@@ -18,6 +18,7 @@ from harness.engines.engine import Engine, Problem
 from harness.engines.peer import PeerEngine
 from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.problem.algorithm import Algorithm
+from harness.problem.losses import Loss
 from harness.problem.models import build, load_factory
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
@@ -41,7 +42,7 @@ class Cut:
     """A few held-out tasks of a benchmark in float32, and its model, with few filters, at two points of training."""
 
     benchmark: str
-    loss: str
+    loss: Loss | str
     inner_lr: float
     points: dict[str, nn.Module]
     batch: TaskBatch

@@ -142,7 +142,7 @@ def _exact(run: Resolved, route: Route, batch: TaskBatch) -> SmallProblem:
     config, problem = run.config, route.problem
     return SmallProblem(
         run.benchmark.name,
-        run.benchmark.loss,
+        run.loss,
         copy.deepcopy(problem.network.module).double(),
         batch,
         tuple(sorted({1, config.inner_steps})),
@@ -160,7 +160,7 @@ def _float32(run: Resolved, route: Route, batch: TaskBatch, own: Sequence[type[E
     points = {"initial": problem.network.module}
     made = Cut(
         run.benchmark.name,
-        run.benchmark.loss,
+        run.loss,
         config.inner_lr,
         points,
         batch,

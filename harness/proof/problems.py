@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.problem.losses import Loss
 from harness.problem.models import build, cnn, coupled, mlp
 from harness.problem.tasks import TaskBatch
 
@@ -17,7 +18,7 @@ class SmallProblem:
     """A model and a batch of tasks for it in float64; ``adapt`` is the geometry's where it is None."""
 
     name: str
-    loss: str
+    loss: Loss | str
     module: nn.Module
     batch: TaskBatch
     inner_steps: tuple[int, ...] = (0, 1, 3)

@@ -10,16 +10,11 @@ from harness.problem.algorithm import Algorithm
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.meta_loss import adapts_plainly, central_difference
 from harness.problem.oracle import Inner
+from harness.problem.own_forward import own_loss
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 
 Gradient = tuple[Tensor, Tensor]
-
-
-def _loss(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
-    if kind == "cross_entropy":
-        return nn.functional.cross_entropy(prediction, target)
-    return ((prediction - target) ** 2).mean()
 
 
 def _adapted(
@@ -28,7 +23,7 @@ def _adapted(
     """w_N of one task: N gradient steps on the whole model."""
     for _ in range(inner.inner_steps):
         prediction = torch.func.functional_call(module, {**phi, **w}, (x,))
-        objective = _loss(inner.loss, prediction, y)
+        objective = own_loss(inner.loss, prediction, y)
         objective = objective + inner.l2 / 2 * sum(part.pow(2).sum() for part in w.values())
         gradients = torch.autograd.grad(objective, list(w.values()), create_graph=graph)
         w = {name: part - inner.inner_lr * g for (name, part), g in zip(w.items(), gradients, strict=True)}
@@ -47,7 +42,7 @@ def by_autograd(module: nn.Module, w_names: list[str], inner: Inner, batch: Task
         if first_order:
             adapted = {name: p.detach().requires_grad_() for name, p in adapted.items()}
         prediction = torch.func.functional_call(module, {**phi, **adapted}, (batch.query_x[task],))
-        loss = _loss(inner.loss, prediction, batch.query_y[task])
+        loss = own_loss(inner.loss, prediction, batch.query_y[task])
         at = {**phi, **(adapted if first_order else w)}
         gradients = torch.autograd.grad(loss, list(at.values()))
         for name, gradient in zip(at, gradients, strict=True):
@@ -99,7 +94,7 @@ def by_finite_differences(
         for task in range(batch.tasks):
             w_n = adapted(at, task) if fixed is None else {name: fixed[task][name] + shift[name] for name in w_names}
             prediction = torch.func.functional_call(module, {**at, **w_n}, (batch.query_x[task],))
-            total = total + _loss(inner.loss, prediction, batch.query_y[task]).detach()
+            total = total + own_loss(inner.loss, prediction, batch.query_y[task]).detach()
         return total / batch.tasks
 
     slopes = []

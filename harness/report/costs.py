@@ -227,9 +227,10 @@ def course(run: Run, kind: Literal["loss", "fall", "accuracy"]) -> NDArray[np.fl
 
 
 def chance(run: Run, kind: Literal["loss", "accuracy"]) -> float:
-    """What knowing nothing gives: ln(ways) and 1/ways; NaN in regression, which has no such level."""
-    ways = run.config.get("ways")
-    if not isinstance(ways, int) or ways < 2 or not _has(run, "accuracy"):
+    """What knowing nothing gives: ln(ways) and 1/ways; NaN in regression and of labels that are not one of the ways."""
+    ways, loss = run.config.get("ways"), run.config.get("loss", "cross_entropy")
+    of_classes = loss == "cross_entropy" or (kind == "accuracy" and ":" in str(loss))
+    if not isinstance(ways, int) or ways < 2 or not of_classes or not _has(run, "accuracy"):
         return math.nan
     return math.log(ways) if kind == "loss" else 1 / ways
 

@@ -108,6 +108,9 @@ def run_table(summary: Mapping[str, Any]) -> Fitted:
             (f"loss, {held_out} held-out tasks", _interval(loss["mean"], loss["ci95"])),
             ("  before adaptation", _interval(loss["before_adaptation"], loss["before_adaptation_ci95"])),
         ]
+    for name, found in summary["metrics"].items():
+        if found["mean"] is not None:
+            rows.append((f"{name}, {held_out} held-out tasks", _interval(found["mean"], found["ci95"])))
     rows += [
         ("n_w, n_phi", f"{summary['n_w']:,}, {summary['n_phi']:,}"),
         ("gradient entries", _count(counts, per_task, "gradient_entries")),

@@ -128,9 +128,9 @@ def _prepared(resolved: Resolved) -> tuple[Setup, TaskBatch]:
 def _floor(resolved: Resolved, setup: Setup, batch: TaskBatch, generator: torch.Generator) -> float | None:
     """lambda, which mu is at least where L_S is convex in w; None where that is not known.
 
-    Both losses are convex in the predictions, so it is where these are affine in w: seen at a random pair of points.
+    A loss that is convex in the predictions is so in w where these are affine in it: seen at a random pair of points.
     """
-    if resolved.benchmark.loss not in ("cross_entropy", "mse"):
+    if not resolved.loss.convex:
         return None
     network, tail = setup.problem.network, setup.problem.network.tail_phi(setup.phi)
     h = network.features(setup.phi, batch.support_x[0])

@@ -121,7 +121,7 @@ def _study(
     space, fixed = narrowed(declared, own)
     if not space:
         raise InputError("--space: every parameter is fixed; allowed: at least one range or choice")
-    if "accuracy" in str(objective) and run.benchmark.loss == "mse":
+    if "accuracy" in str(objective) and run.loss.regression:
         raise InputError(f"--objective {objective}: {run.benchmark.name} is regression; allowed: loss, seconds@loss=1")
     base = put(run.config.model_dump(mode="json"), fixed)
     c = run.config

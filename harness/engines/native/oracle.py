@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.engines.native.layers import State, channels_last
 from harness.engines.native.losses import LossGradient
 from harness.engines.native.stack import Part, Stack
-from harness.problem.objective import accuracy, task_loss
+from harness.problem.objective import accuracy, metrics, task_loss
 from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
 from harness.problem.tasks import TaskBatch
 
@@ -169,7 +169,8 @@ class LayerOracle(Oracle):
         targets = self.batch.query_y
         pairs = zip(prediction, targets, strict=True)
         losses = torch.stack([task_loss(self.inner.loss, one, target) for one, target in pairs])
-        return Outcome(losses, accuracy(self.inner.loss, prediction, targets))
+        loss = self.inner.loss
+        return Outcome(losses, accuracy(loss, prediction, targets), metrics(loss, prediction, targets))
 
 
 def _enter(part: Part, x: Tensor) -> Tensor:
