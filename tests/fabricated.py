@@ -94,6 +94,8 @@ def _config(settings: dict[str, Any]) -> dict[str, Any]:
         "benchmark": "fc100",
         "model": "cnn",
         "model_options": {"filters": 8},
+        "loss": "cross_entropy",
+        "loss_options": {},
         "algo_options": {"l2": 0.001} if algo == "anil" else {},
         "benchmark_options": {},
         "ways": 5,
@@ -225,6 +227,12 @@ def _summary(config: dict[str, Any], extra: dict[str, Any], done: int, folder: P
         "key": "0" * 10,
         "algorithm": config["algo"],
         "strategy": "linearised",
+        "loss_function": "cross_entropy",
+        "loss_options": {},
+        "metrics": {
+            name: dict.fromkeys(("mean", "ci95", "before_adaptation", "before_adaptation_ci95"))
+            for name in ("rmse", "r2")
+        },
         "route": {"layers": "written out", "why": None, "shared_body": True, "relative_error": 1e-15},
         **{name: config[name] for name in (*same, "meta_batch", "iterations", "seed", "device", "dtype")},
         "iterations_done": done,
