@@ -81,12 +81,6 @@ def code(resolved: Resolved, factory: ModelFactory) -> dict[str, Any]:
     return {"modules": modules, "packages": versions, "objects": described.digest()}
 
 
-def own_code() -> str:
-    """A hash of the project's own code that every run executes."""
-    modules, _ = closure(ROOTS, _bookkeeping)
-    return hashlib.sha256(json.dumps(modules, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _bookkeeping(name: str) -> bool:
     return name in BOOKKEEPING
 

@@ -69,10 +69,7 @@ def examined(
     network, distrust, error = problem.network, "", None
     try:
         with _blamed(name, batch):
-            for x in (batch.support_x[0], batch.query_x[0]):
-                check_behaviour(module, x, outputs)
-        with torch.no_grad():
-            predictions = [module(x) for x in (batch.support_x[0], batch.query_x[0])]
+            predictions = [check_behaviour(module, x, outputs) for x in (batch.support_x[0], batch.query_x[0])]
         for prediction, target in zip(predictions, (batch.support_y[0], batch.query_y[0]), strict=True):
             check_loss(Loss.of(problem.inner.loss), prediction, target, second_order)
         with _blamed(name, batch):

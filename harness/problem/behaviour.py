@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from harness.errors import InputError
 
 
-def check_behaviour(module: nn.Module, x: Tensor, outputs: int) -> None:
-    """Raise :class:`InputError`, which names the layer, unless ``module`` maps ``x`` ``[n, ...]`` to finite
-    ``[n, outputs]``, twice the same, and leaves parameters, buffers, ``x`` and all generators as they were.
+def check_behaviour(module: nn.Module, x: Tensor, outputs: int) -> Tensor:
+    """The prediction for ``x``. Raises :class:`InputError`, which names the layer, unless ``module`` maps ``x``
+    ``[n, ...]`` to finite ``[n, outputs]``, twice the same, and leaves parameters, buffers, ``x`` and all generators
+    as they were.
     """
     shape, wanted = list(x.shape), f"[{len(x)}, {outputs}]"
     before = {name: part.detach().clone() for name, part in _tensors(module).items()}
@@ -45,6 +46,7 @@ def check_behaviour(module: nn.Module, x: Tensor, outputs: int) -> None:
         again = module(x)
     if not torch.allclose(again, prediction, rtol=1e-10, atol=1e-10):
         raise InputError("gives another prediction when it is called again; allowed: layers without state")
+    return prediction
 
 
 def _layer_that_changes(module: nn.Module, x: Tensor, look: Callable[[Any], Any]) -> str:
