@@ -15,7 +15,7 @@ import harness
 from harness.errors import HarnessError
 from harness.foreign import one_line
 from harness.interrupts import INTERRUPTED, terminable
-from harness.streams import leave_pipe, standard
+from harness.streams import leave, standard
 from harness.terminal import following
 from harness.terminal.encoding import show_anything
 
@@ -157,7 +157,7 @@ def _main(argv: Sequence[str] | None) -> int:
         following.after_interrupt()
         return INTERRUPTED
     except BrokenPipeError:
-        leave_pipe()
+        leave(sys.stdout)
         return 1
     except OSError as error:  # a full disk, a folder that is gone: the machine's fault, not the program's
         return _fail(str(error), 1)

@@ -43,9 +43,16 @@ def standard() -> Iterator[None]:
     nowhere = open(os.devnull, "w")  # noqa: SIM115  (the logging handler keeps it)
     with redirect_stdout(sys.stdout or nowhere), redirect_stderr(cast(TextIO, _Lenient(sys.stderr or nowhere))):
         yield
+    try:
+        (sys.stderr or nowhere).flush()
+    except (OSError, ValueError):
+        leave(sys.stderr)
 
 
-def leave_pipe() -> None:
-    """Nobody reads stdout any more: what is still to be written at the end of this process leads nowhere."""
+def leave(stream: TextIO) -> None:
+    """Nobody can read of this any more: what is still to be written at the end of this process leads nowhere.
+
+    Python itself ends with 120 where it cannot flush a standard stream.
+    """
     with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
