@@ -16,10 +16,10 @@ from harness.datasets.splits import published
 from harness.datasets.store import stamp, stored
 from harness.datasets.zips import MAX_MEMBER_BYTES, read_zip
 from harness.errors import InputError
-from harness.foreign import read_plain
 from harness.problem.benchmark import SPLITS
 from harness.problem.class_images import ClassImages
 from harness.problem.images import ImageBenchmark, ImageOptions
+from harness.store.foreign import read_plain
 
 PARTS = ("background", "evaluation")
 # The five background alphabets that the Vinyals split validates on, so that the two splits validate alike.

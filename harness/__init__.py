@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.config import RunConfig
     from harness.errors import HarnessError, InputError, NotSupported
-    from harness.experiment import run
+    from harness.experiment.run import run
     from harness.problem.algorithm import Algorithm, Geometry
     from harness.problem.benchmark import Benchmark, RegressionBenchmark
     from harness.problem.images import ClassImages, ImageBenchmark
     from harness.problem.tasks import TaskBatch
     from harness.proof import verify
-    from harness.store import load_parameters
+    from harness.settings.config import RunConfig
+    from harness.store.directory import load_parameters
     from harness.theory.estimate import estimate
     from harness.timing import time_meta_gradients
     from harness.timing.config import TimeConfig
@@ -32,12 +32,12 @@ _HOMES = {
     "InputError": "harness.errors",
     "NotSupported": "harness.errors",
     "RegressionBenchmark": "harness.problem.benchmark",
-    "RunConfig": "harness.config",
+    "RunConfig": "harness.settings.config",
     "TaskBatch": "harness.problem.tasks",
     "TimeConfig": "harness.timing.config",
     "estimate": "harness.theory.estimate",
-    "load_parameters": "harness.store",
-    "run": "harness.experiment",
+    "load_parameters": "harness.store.directory",
+    "run": "harness.experiment.run",
     "time_meta_gradients": "harness.timing",
     "verify": "harness.proof",
 }

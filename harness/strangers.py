@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, NotSupported
-from harness.foreign import one_line
+from harness.store.foreign import one_line
 
 _INSTALLED = [*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()]
 _LONGEST = 300

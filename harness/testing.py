@@ -35,7 +35,7 @@ def check_benchmark(
     """
     import torch
 
-    from harness.draw import draw
+    from harness.experiment.draw import draw
     from harness.problem.models import build, check_options, load_factory
 
     _imports_no_torch(type(benchmark))
@@ -113,7 +113,7 @@ def check_engine(engine: type[Engine]) -> None:
     from harness.problem.partition import Network
     from harness.proof import verify
     from harness.proof.problems import small_problems
-    from harness.registry import algorithms
+    from harness.settings.registry import algorithms
 
     _imports_no_torch(engine)
     who = f"engine {engine.name!r}"

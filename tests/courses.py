@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from fabricated import _config, _each, _summary
 
-from harness.report.columns import Log
-from harness.report.runs import Run
+from harness.report.reading.columns import Log
+from harness.report.reading.runs import Run
 
 GROUPS, DIMENSIONS = 16, 60
 

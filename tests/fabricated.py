@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness.store import digests
+from harness.store.directory import digests
 
 # n = 100 parameters in three layers; ANIL convex adapts the last, ANIL nonconvex the last two.
 SIZES = {"block1.weight": 60, "block2.weight": 30, "head.weight": 10}

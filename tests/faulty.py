@@ -147,7 +147,7 @@ def start(target: Callable[..., None], *args: Any) -> Any:
 
 def signalled_at(iteration: int, *signals: int) -> ExitStack:
     """In it, a run sends itself these signals in this meta-iteration."""
-    from harness.train import Trainer
+    from harness.experiment.train import Trainer
 
     original = Trainer._iterate
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from fabricated import write_run
 
-from harness.report.comparison import Comparison, compare_runs
-from harness.report.costs import Target
-from harness.report.runs import read_runs
+from harness.report.findings.comparison import Comparison, compare_runs
+from harness.report.findings.costs import Target
+from harness.report.reading.runs import read_runs
 
 METHODS = (("anil", "convex"), ("anil", "nonconvex"), ("maml", "nonconvex"), ("fomaml", "nonconvex"))
 SECONDS = {"anil": 0.05, "maml": 0.12, "fomaml": 0.08}

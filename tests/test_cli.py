@@ -99,7 +99,7 @@ def test_without_threads_it_is_one_line(tmp_path, monkeypatch, capsys):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("threading.Thread.start", none_left)
-    monkeypatch.setattr("harness.experiment.run", lambda *_, **__: threading.Thread().start())
+    monkeypatch.setattr("harness.experiment.run.run", lambda *_, **__: threading.Thread().start())
     assert main([*SMALL, "--results", str(tmp_path)]) == 1
     error = "error: can't start new thread: the system allows this user no more threads or processes\n"
     assert capsys.readouterr().err == error

@@ -14,14 +14,14 @@ import pytest
 import yaml
 from fabricated import seal
 
-from harness.child import Place
 from harness.cli import main
-from harness.compare import compare, estimate, grid, places
-from harness.config import RunConfig
 from harness.errors import InputError
-from harness.pool import Job, Pool
-from harness.resolve import resolve
-from harness.suites import plan
+from harness.grid.child import Place
+from harness.grid.compare import compare, estimate, grid, places
+from harness.grid.pool import Job, Pool
+from harness.settings.config import RunConfig
+from harness.settings.resolve import resolve
+from harness.settings.suites import plan
 
 BASE = {"benchmark": "sinusoid", "iterations": 4, "meta_batch": 2, "eval_tasks": 4, "threads": 1}
 TWO = {"algo": "anil", "geometry": ["convex", "nonconvex"], "inner_steps": 1}
@@ -138,7 +138,7 @@ def test_runs_of_another_torch_are_not_mixed_in_unless_told(tmp_path):
 
 
 def test_cores_are_shared_out_among_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.compare.usable_cores", lambda: 8)
+    monkeypatch.setattr("harness.grid.compare.usable_cores", lambda: 8)
     [entry] = grid(suite(tmp_path, {"algo": "anil"}), tmp_path)
     assert [place.threads for place in places([entry], None)] == [1] * 8  # the suite asks for one thread
     assert [place.threads for place in places([entry], 2)] == [4, 4]

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from harness.config import RunConfig
 from harness.errors import InputError
-from harness.resolve import resolve
-from harness.settings import gather
+from harness.settings.config import RunConfig
+from harness.settings.layers import gather
+from harness.settings.resolve import resolve
 
 
 def write(path: Path, text: str) -> Path:

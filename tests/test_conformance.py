@@ -11,7 +11,7 @@ from harness.errors import MissingData, NotSupported
 from harness.problem.algorithm import Algorithm, Geometry, MetaGradient, Range, first_order
 from harness.problem.tasks import TaskBatch
 from harness.proof import table
-from harness.registry import algorithms, benchmarks, engines
+from harness.settings.registry import algorithms, benchmarks, engines
 from harness.testing import check_algorithm, check_benchmark, check_engine
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.report.statistics import bootstrap, generator, mean, paired_difference, paired_ratio
+from harness.report.findings.statistics import bootstrap, generator, mean, paired_difference, paired_ratio
 
 pytestmark = pytest.mark.slow
 _TRIALS, _RATIOS = 8_000, 2_000

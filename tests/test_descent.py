@@ -10,8 +10,8 @@ import pytest
 from fabricated import write_run
 from scipy.stats import mannwhitneyu
 
-from harness.report.descent import _mann_whitney, descent
-from harness.report.runs import read_runs
+from harness.report.findings.descent import _mann_whitney, descent
+from harness.report.reading.runs import read_runs
 
 CHANCE = math.log(5)
 

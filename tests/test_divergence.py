@@ -14,7 +14,7 @@ from harness import RunConfig
 from harness.cli import main
 from harness.engines.native import Native
 from harness.problem.oracle import MetaGradient, Outcome
-from harness.store import load_parameters
+from harness.store.directory import load_parameters
 
 SMALL = {
     "benchmark": "sinusoid",
@@ -152,7 +152,7 @@ def test_numbers_on_held_out_and_fixed_tasks_that_are_not_finite_are_written_as_
     tmp_path, monkeypatch
 ):
     """Only what training itself computes diverges; Lanczos meets NaN there too."""
-    monkeypatch.setattr("harness.stationarity._FIRST_FIXED_TASK", 10**6)
+    monkeypatch.setattr("harness.experiment.stationarity._FIRST_FIXED_TASK", 10**6)
     from benchmarks.sinusoid import Sinusoid
 
     draw = Sinusoid.draw

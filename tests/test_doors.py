@@ -15,16 +15,16 @@ from search import search
 
 from harness import RunConfig
 from harness.cli import main
-from harness.config import validate
 from harness.errors import InputError
-from harness.report.documents import read_mapping
-from harness.resolve import resolve
-from harness.settings import gather, gather_as, read
-from harness.suites import plan
+from harness.report.reading.documents import read_mapping
+from harness.settings.config import validate
+from harness.settings.layers import gather, gather_as, read
+from harness.settings.resolve import resolve
+from harness.settings.suites import plan
+from harness.store.yaml_core import MOST_BYTES, MOST_DIGITS, dumped, load, parse
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
 from harness.tune.space import narrowed, wishes
-from harness.yaml_core import MOST_BYTES, MOST_DIGITS, dumped, load, parse
 
 REFUSED = "refused"
 

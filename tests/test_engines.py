@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from harness import registry
 from harness.engines.engine import Problem
 from harness.errors import NotSupported
 from harness.problem.autograd_oracle import AutogradOracle
@@ -11,6 +10,7 @@ from harness.problem.models import build, cnn, mlp
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
+from harness.settings import registry
 
 TOLERANCE = 1e-9
 PEERS = ("higher", "torchopt", "learn2learn")

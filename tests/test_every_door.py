@@ -15,8 +15,8 @@ import harness
 from harness import InputError, RunConfig
 from harness.cli import main
 from harness.engines.native import Native
-from harness.named import brief
-from harness.resolve import resolve
+from harness.settings.named import brief
+from harness.settings.resolve import resolve
 
 MINE = """
 import torch

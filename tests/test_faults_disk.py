@@ -19,7 +19,7 @@ import pytest
 from faulty import FLAGS, Moments, command, forked, signalled_at
 
 from harness.cli import main
-from harness.store import load_checkpoint
+from harness.store.directory import load_checkpoint
 
 FILES = (
     "lock.json", "config.yaml", "environment.json", "metrics.jsonl", "evaluations.jsonl", "stationarity.jsonl",
@@ -48,7 +48,7 @@ def small_files(size: int) -> ExitStack:
 
 def gone_at(iteration: int, how: str) -> ExitStack:
     """In it, a run's directory is removed, or another takes its place, in this meta-iteration."""
-    from harness.train import Trainer
+    from harness.experiment.train import Trainer
 
     original = Trainer._iterate
 

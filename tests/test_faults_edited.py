@@ -16,12 +16,12 @@ from fabricated import write_run
 import harness
 from harness import RunConfig
 from harness.cli import main
-from harness.compare import grid
 from harness.errors import InputError
-from harness.report.comparison import compare_runs
-from harness.report.costs import Target
-from harness.report.runs import read_runs
-from harness.store import outcome
+from harness.grid.compare import grid
+from harness.report.findings.comparison import compare_runs
+from harness.report.findings.costs import Target
+from harness.report.reading.runs import read_runs
+from harness.store.directory import outcome
 
 SETTINGS = {"benchmark": "sinusoid", "iterations": 2, "meta_batch": 1, "eval_tasks": 2, "threads": 1}
 EDITS = {

@@ -15,10 +15,10 @@ from fabricated import write_run
 import harness
 from harness import RunConfig
 from harness.measure.environment import environment
-from harness.report.comparison import compare_runs
-from harness.report.costs import Target
-from harness.report.runs import read_runs
-from harness.report.tables import tables_of
+from harness.report.findings.comparison import compare_runs
+from harness.report.findings.costs import Target
+from harness.report.reading.runs import read_runs
+from harness.report.tables.build import tables_of
 
 CONFIG = RunConfig(
     benchmark="sinusoid", iterations=6, meta_batch=1, eval_tasks=2, inner_lr=0.01, threads=1, checkpoint_every=2
@@ -44,7 +44,7 @@ def place(monkeypatch):
     import torch
 
     here = environment(torch.device("cpu"))
-    monkeypatch.setattr("harness.experiment.environment", lambda *_: copy.deepcopy(here))
+    monkeypatch.setattr("harness.experiment.run.environment", lambda *_: copy.deepcopy(here))
     return here
 
 

@@ -19,10 +19,10 @@ import yaml
 from faulty import FLAGS, SETTINGS, command, forked, start
 from test_faults_lock import only, standing_still, stopped_at
 
-from harness import lock
 from harness.errors import HarnessError
-from harness.files import write
-from harness.lock import Lease, Locked, Lost
+from harness.store import lock
+from harness.store.files import write
+from harness.store.lock import Lease, Locked, Lost
 from harness.tune.owners import Owner, Owners
 
 
@@ -35,10 +35,10 @@ def on_host(name: str, iteration: int | None = None) -> ExitStack:
     for target, value in (
         ("fcntl.flock", lambda *_: None),
         ("platform.node", lambda: name),
-        ("harness.lock._boot", lambda: name),
-        ("harness.lock.BEAT", 0.1),
-        ("harness.lock.PATIENCE", 1.5),
-        ("harness.lock._LOOK", 0.05),
+        ("harness.store.lock._boot", lambda: name),
+        ("harness.store.lock.BEAT", 0.1),
+        ("harness.store.lock.PATIENCE", 1.5),
+        ("harness.store.lock._LOOK", 0.05),
     ):
         stack.enter_context(patch(target, value))
     return stack
@@ -115,7 +115,7 @@ def test_two_that_take_over_the_same_lease_at_the_same_time_end_as_one(tmp_path)
         def replace(source, target):
             real(source, target)
             if not taken:
-                with patch("harness.lock._boot", lambda: "c"):
+                with patch("harness.store.lock._boot", lambda: "c"):
                     taken.append(Lease(tmp_path / "other"))
                 real(tmp_path / "other", path)
 
@@ -195,7 +195,7 @@ def test_a_run_that_stood_still_is_taken_over_and_writes_nothing_once_it_goes_on
 
 # ---------------------------------------------------------------- two mounts, two host names, two process tables
 
-_SHORT = "from harness import lock\nlock.BEAT, lock.PATIENCE = 0.5, 4.0\n"
+_SHORT = "from harness.store import lock\nlock.BEAT, lock.PATIENCE = 0.5, 4.0\n"
 _BASE = {
     "benchmark": "sinusoid", "iterations": 600, "meta_batch": 1, "inner_steps": 1, "eval_tasks": 4, "threads": 1,
     "checkpoint_every": 50,

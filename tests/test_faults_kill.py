@@ -16,8 +16,8 @@ from faulty import FLAGS, SETTINGS, Moments, command, forked, signalled_at, trai
 import harness
 from harness import RunConfig
 from harness.errors import InputError
-from harness.report.runs import read_runs
-from harness.store import RunDirectory, load_checkpoint
+from harness.report.reading.runs import read_runs
+from harness.store.directory import RunDirectory, load_checkpoint
 
 #: how many runs each signal ends in the test below: at moments around file operations, and at any time at all
 AIMED, TIMED = 40, 15
@@ -149,7 +149,7 @@ def test_an_interrupted_command_exits_with_130_and_one_line(name, monkeypatch, c
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    for target in ("harness.experiment.run", "harness.compare.compare", "harness.tune.tuning.tune"):
+    for target in ("harness.experiment.run.run", "harness.grid.compare.compare", "harness.tune.tuning.tune"):
         monkeypatch.setattr(target, interrupted)
     assert main([name, "quick"] if name == "compare" else [name]) == 130
     lines = [line.strip() for line in capsys.readouterr().err.splitlines() if line.strip()]

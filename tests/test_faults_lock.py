@@ -18,13 +18,13 @@ from faulty import FLAGS, SETTINGS, command, forked, start
 import harness
 from harness import RunConfig
 from harness.cli import main
-from harness.compare import grid
 from harness.errors import InputError
+from harness.grid.compare import grid
 
 
 def stopped_at(iteration: int) -> ExitStack:
     """In it, a run stands still in this meta-iteration until it gets SIGCONT."""
-    from harness.train import Trainer
+    from harness.experiment.train import Trainer
 
     original = Trainer._iterate
 

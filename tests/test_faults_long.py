@@ -10,7 +10,7 @@ import pytest
 from faulty import forked
 
 from harness.errors import HarnessError
-from harness.store import RunDirectory
+from harness.store.directory import RunDirectory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what a process reads and holds")
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from faulty import FLAGS, command, forked, signalled_at
 
-from harness.store import load_checkpoint
+from harness.store.directory import load_checkpoint
 
 #: each with its ending where nobody could read what it says
 COMMANDS = {
@@ -98,7 +98,7 @@ def test_a_terminal_that_goes_ends_with_a_checkpoint_as_sigterm_does(tmp_path):
 
 
 def test_a_hangup_that_is_ignored_stays_ignored():
-    from harness.interrupts import deferred, terminable
+    from harness.experiment.interrupts import deferred, terminable
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

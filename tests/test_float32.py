@@ -14,14 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from algorithms.anil import ANIL
 from algorithms.maml import MAML
 from benchmarks.suites.precision import table
+from harness.cli.terminal.proof import proof_tables
 from harness.engines.native import Native
 from harness.engines.native.activations import Rectifier
 from harness.engines.native.first_block import FirstBlock
-from harness.precision import tf32
+from harness.experiment.train import _norm
+from harness.measure.precision import tf32
 from harness.proof import verify
 from harness.proof.float32 import FLOOR, cut, errors
-from harness.terminal.proof import proof_tables
-from harness.train import _norm
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "float32.json"
 PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)

@@ -19,8 +19,8 @@ from harness.cli import main
 from harness.errors import AlgorithmFailed, HarnessError, InputError, NotSupported
 from harness.problem.benchmark import Benchmark
 from harness.problem.tasks import TaskBatch
-from harness.registry import Plugin, Registry, algorithms, benchmarks
-from harness.report.runs import read_runs
+from harness.report.reading.runs import read_runs
+from harness.settings.registry import Plugin, Registry, algorithms, benchmarks
 from harness.strangers import blamed
 
 # ---------------------------------------------------------------- the mechanism

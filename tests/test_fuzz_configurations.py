@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from search import search
 
 from harness.cli import main
-from harness.config import RunConfig
 from harness.errors import InputError
-from harness.settings import gather_as
+from harness.settings.config import RunConfig
+from harness.settings.layers import gather_as
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
 

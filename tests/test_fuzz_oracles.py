@@ -14,7 +14,7 @@ from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network, layers_of
 from harness.problem.tasks import TaskBatch
-from harness.registry import algorithms
+from harness.settings.registry import algorithms
 
 METHODS = [("maml", "nonconvex"), ("fomaml", "nonconvex"), ("anil", "convex"), ("anil", "nonconvex")]
 SMALL = st.integers(1, 3)

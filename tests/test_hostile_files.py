@@ -25,11 +25,11 @@ from harness.datasets.pictures import read_picture
 from harness.datasets.store import stored
 from harness.datasets.zips import read_zip
 from harness.errors import HarnessError, InputError
-from harness.files import write
 from harness.problem.images import ClassImages
-from harness.report.runs import read_runs
-from harness.settings import read
-from harness.store import load_checkpoint
+from harness.report.reading.runs import read_runs
+from harness.settings.layers import read
+from harness.store.directory import load_checkpoint
+from harness.store.files import write
 from harness.tune.storage import open_storage
 
 GIB = 1 << 30

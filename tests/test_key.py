@@ -20,11 +20,12 @@ import torch
 from torch import nn
 
 import harness
-from harness import RunConfig, sources
-from harness.compare import grid
-from harness.key import run_key
-from harness.resolve import resolve
-from harness.setup import complete
+from harness import RunConfig
+from harness.experiment import sources
+from harness.experiment.key import run_key
+from harness.experiment.setup import complete
+from harness.grid.compare import grid
+from harness.settings.resolve import resolve
 
 TINY = {"benchmark": "sinusoid", "iterations": 2, "meta_batch": 1, "eval_tasks": 2, "inner_steps": 1, "threads": 1}
 
@@ -62,10 +63,16 @@ CHANGES = {
         "harness.problem.meta_gradient",
         lambda text: text.replace("g_phi - inner_lr * mixed_u", "g_phi + inner_lr * mixed_u"),
     ),
-    "weight decay in the outer loop": ("harness.train", lambda text: text.replace("foreach=False", "weight_decay=1.0")),
-    "other groups in Definition 1": ("harness.unbiased", lambda text: text.replace("/ (m - 2)", "/ (m - 1)")),
-    "tasks drawn otherwise": ("harness.draw", lambda text: text.replace("seed=config.seed", "seed=0")),
-    "held-out tasks": ("harness.evaluate", lambda text: text.replace("split, first", "'train', first", 1)),
+    "weight decay in the outer loop": (
+        "harness.experiment.train",
+        lambda text: text.replace("foreach=False", "weight_decay=1.0"),
+    ),
+    "other groups in Definition 1": (
+        "harness.experiment.unbiased",
+        lambda text: text.replace("/ (m - 2)", "/ (m - 1)"),
+    ),
+    "tasks drawn otherwise": ("harness.experiment.draw", lambda text: text.replace("seed=config.seed", "seed=0")),
+    "held-out tasks": ("harness.experiment.evaluate", lambda text: text.replace("split, first", "'train', first", 1)),
     "a layer of the engine": ("harness.engines.native.losses", lambda text: text + "\nSCALE = 2\n"),
     "the loss": ("harness.problem.objective", lambda text: text.replace("square()", "abs()")),
     "the algorithm": ("algorithms.anil", lambda text: text + "\nN = 1\n"),
@@ -82,16 +89,16 @@ def test_what_computes_changes_the_key(key_with, change):
 
 SAME = {
     "a letter in a docstring": ("algorithms.maml", lambda text: text.replace('"""', '"""x', 1)),
-    "comments": ("harness.train", lambda text: text.replace("\n\n", "\n\n# a comment\n")),
+    "comments": ("harness.experiment.train", lambda text: text.replace("\n\n", "\n\n# a comment\n")),
     "formatting": ("harness.problem.meta_gradient", lambda text: ast.unparse(ast.parse(text))),
     "formatting with f-strings": ("harness.engines.engine", lambda text: ast.unparse(ast.parse(text))),
     "what type checkers read": (
-        "harness.draw",
+        "harness.experiment.draw",
         lambda text: text.replace("if TYPE_CHECKING:\n", "if TYPE_CHECKING:\n    import decimal\n"),
     ),
-    "how files are written": ("harness.files", lambda text: text + "\nN = 1\n"),
-    "a report": ("harness.report.tables", lambda text: text + "\nN = 1\n"),
-    "the terminal": ("harness.terminal.console", lambda text: text + "\nN = 1\n"),
+    "how files are written": ("harness.store.files", lambda text: text + "\nN = 1\n"),
+    "a report": ("harness.report.tables.build", lambda text: text + "\nN = 1\n"),
+    "the terminal": ("harness.cli.terminal.console", lambda text: text + "\nN = 1\n"),
     "tuning": ("harness.tune.space", lambda text: text + "\nN = 1\n"),
     "another engine": ("harness.engines.torchopt", lambda text: text + "\nN = 1\n"),
     "another benchmark": ("benchmarks.fc100", lambda text: text + "\nN = 1\n"),
@@ -106,10 +113,14 @@ def test_what_computes_nothing_here_keeps_the_key(key_with, change):
 def test_versions_of_what_computes_are_in_the_key(monkeypatch):
     before = key()
     with monkeypatch.context() as patch:
-        patch.setattr("harness.key.version", lambda name: "9.9" if name == "torch" else sources.version(name))
+        patch.setattr(
+            "harness.experiment.key.version", lambda name: "9.9" if name == "torch" else sources.version(name)
+        )
         assert key() != before
     with monkeypatch.context() as patch:
-        patch.setattr("harness.key.version", lambda name: "9.9" if name == "pydantic" else sources.version(name))
+        patch.setattr(
+            "harness.experiment.key.version", lambda name: "9.9" if name == "pydantic" else sources.version(name)
+        )
         assert key() == before
 
 
@@ -144,7 +155,7 @@ def test_a_syntax_tree_has_one_hash_on_every_version_of_python(tmp_path):
     root = Path(harness.__file__).parents[1]
     files = [tmp_path / "tricky.py", *sorted((root / "harness").rglob("*.py"))]
     program = (
-        f"import ast, sys; sys.path.insert(0, {str(root)!r}); from harness.sources import tree_digest\n"
+        f"import ast, sys; sys.path.insert(0, {str(root)!r}); from harness.experiment.sources import tree_digest\n"
         "for file in sys.argv[1:]: print(tree_digest(ast.parse(open(file, 'rb').read())))"
     )
     here = [sources.tree_digest(ast.parse(file.read_bytes())) for file in files]
@@ -405,7 +416,7 @@ def test_benchmarks_given_as_objects_are_told_apart_by_their_tasks(tmp_path):
 
 
 def states() -> tuple:
-    from harness.precision import _PRECISIONS
+    from harness.measure.precision import _PRECISIONS
 
     precisions = [place.fp32_precision for place in _PRECISIONS]
     return precisions, torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled(), np.geterr()
@@ -515,7 +526,7 @@ def test_a_module_loaded_by_its_path_has_one_key_wherever_it_lies_and_its_helper
     # its name is in the configuration, as that of every model
     configured = {"model": "mine_x:net"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.resolve._name_of", lambda factory: configured["model"])
+        patch.setattr("harness.settings.resolve._name_of", lambda factory: configured["model"])
         assert key_in("here", 2) == key_in("there", 2) != key_in("here", 3)
 
 

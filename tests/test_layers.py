@@ -13,13 +13,13 @@ from harness import RunConfig
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import NotSupported
+from harness.experiment.setup import set_up
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network, layers_of
 from harness.problem.tasks import TaskBatch
-from harness.registry import algorithms
-from harness.resolve import resolve
-from harness.setup import set_up
+from harness.settings.registry import algorithms
+from harness.settings.resolve import resolve
 
 ACTIVATIONS = (
     nn.ReLU(),

@@ -93,7 +93,7 @@ def test_fresh_starts_anew(tmp_path, caplog):
 
 
 def test_killed_while_it_was_copying_it_begins_again(tmp_path, monkeypatch):
-    from harness import longer
+    from harness.experiment import longer
 
     whole = run(tmp_path / "whole", 8)
     run(tmp_path / "parts", 4)

@@ -14,16 +14,17 @@ from strange_models import Numbers, Vectors, plain_loop
 from torch import nn
 
 import harness
-from harness import RunConfig, registry
+from harness import RunConfig
 from harness.cli import main
-from harness.draw import draw
 from harness.engines.native import Native
 from harness.errors import InputError
+from harness.experiment.draw import draw
+from harness.experiment.setup import set_up
 from harness.problem.losses import LOSSES, Loss
 from harness.problem.objective import accuracy, metrics
 from harness.problem.tasks import TaskBatch, checked
-from harness.resolve import resolve
-from harness.setup import set_up
+from harness.settings import registry
+from harness.settings.resolve import resolve
 
 SMALL = {"ways": 3, "shots": 2, "queries": 3, "meta_batch": 2, "inner_steps": 2, "inner_lr": 0.1, "dtype": "float64"}
 CPU = torch.device("cpu")
@@ -213,7 +214,7 @@ def test_regression_has_no_accuracy_but_rmse_and_r2(loss):
 
 @pytest.mark.parametrize(("algo", "case", "names"), [("maml", "l1", ["rmse", "r2"]), ("anil", "bce", ["f1"])])
 def test_a_run_records_the_metrics_of_held_out_tasks(algo, case, names, tmp_path, capsys):
-    from harness.terminal.console import console, run_table
+    from harness.cli.terminal.console import console, run_table
 
     tasks, loss, *_ = CASES[case]
     config = RunConfig(algo=algo, loss=loss, iterations=2, eval_tasks=5, eval_every=1, **SMALL)

@@ -21,13 +21,13 @@ from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Engine, Problem
 from harness.engines.native import Native
 from harness.errors import NotSupported
+from harness.experiment.progress import Silent
 from harness.measure.clocks import CpuClock, CudaClock
 from harness.problem.models import build, cnn
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
-from harness.progress import Silent
-from harness.registry import algorithms, engines
+from harness.settings.registry import algorithms, engines
 from harness.timing import time_meta_gradients
 from harness.timing.config import TimeConfig
 

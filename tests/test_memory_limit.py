@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.compare import grid
 from harness.errors import OutOfMemory
+from harness.grid.compare import grid
 from harness.measure.memory import bytes_asked, first_sentence, is_out_of_memory
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc and address limits")
@@ -37,7 +37,7 @@ import json, resource, sys
 from pathlib import Path
 import harness
 from harness import RunConfig
-from harness.progress import Silent
+from harness.experiment.progress import Silent
 
 def limit(more):
     """Allow this process so many bytes more than it has now; None: as many as there are."""
@@ -75,7 +75,8 @@ def test_a_run_out_of_memory_keeps_its_checkpoint_and_goes_on_with_fewer_tasks_a
     script = """
 whole = harness.run(config, results=results + "/whole")
 short = harness.run(config, results=results, progress=LimitAfter(1, 60 * 2**20))
-short["saved"] = harness.store.load_checkpoint(Path(short["run_dir"]) / "checkpoint.pt")["totals"]["iteration"]
+saved = harness.store.directory.load_checkpoint(Path(short["run_dir"]) / "checkpoint.pt")
+short["saved"] = saved["totals"]["iteration"]
 more = harness.run(config.model_copy(update={"task_chunk": 1}), results=results, resume=True)
 print(json.dumps([whole, short, more]))
 """

@@ -16,7 +16,7 @@ from harness import RunConfig
 from harness.cli import main
 from harness.errors import InputError
 from harness.problem.models import load_factory
-from harness.resolve import resolve
+from harness.settings.resolve import resolve
 
 SMALL = ("--benchmark", "sinusoid", "--iterations", "1", "--meta-batch", "2", "--eval-tasks", "2", "--inner-steps", "1")
 MINE = """

@@ -17,7 +17,7 @@ from harness.problem.models import build, cnn, coupled, mlp
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
-from harness.registry import algorithms
+from harness.settings.registry import algorithms
 
 CPU = torch.device("cpu")
 

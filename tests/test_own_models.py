@@ -25,14 +25,14 @@ from torch import nn
 
 import harness
 from harness import RunConfig
-from harness.draw import draw
 from harness.engines.chunks import TaskChunks
 from harness.errors import InputError, NotSupported
-from harness.evaluate import evaluate
+from harness.experiment.draw import draw
+from harness.experiment.evaluate import evaluate
+from harness.experiment.progress import Silent
+from harness.experiment.setup import set_up
 from harness.problem.tasks import TaskBatch
-from harness.progress import Silent
-from harness.resolve import resolve
-from harness.setup import set_up
+from harness.settings.resolve import resolve
 
 STRATEGIES = ("auto", "unrolled", "recursion", "checkpointed", "linearised", "vmapped")
 #: the parts of (w, phi), and what a refusal may be about even where a model could be trained

@@ -15,7 +15,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.problem.algorithm import Algorithm
-from harness.registry import Registry, algorithms, benchmarks, engines
+from harness.settings.registry import Registry, algorithms, benchmarks, engines
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "adding-an-algorithm.md"
 

@@ -6,8 +6,8 @@ import pytest
 from fabricated import write_run
 
 from harness.errors import InputError
-from harness.report.against import compare_sets
-from harness.report.runs import read_runs
+from harness.report.findings.against import compare_sets
+from harness.report.reading.runs import read_runs
 
 
 def begun(minute, parts=1):

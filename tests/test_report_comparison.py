@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from search import search
 
 from harness.errors import InputError
-from harness.report.cells import interval_text, shown
-from harness.report.comparison import compare_runs
-from harness.report.costs import Target, targets_of
-from harness.report.runs import read_runs
+from harness.report.findings.comparison import compare_runs
+from harness.report.findings.costs import Target, targets_of
+from harness.report.reading.runs import read_runs
+from harness.report.tables.cells import interval_text, shown
 
 EPSILON = Target("epsilon", 0.1)
 
@@ -392,7 +392,7 @@ def test_the_page_of_a_run_with_hostile_names_has_printable_lines(tmp_path):
     )
 )
 def test_no_mixture_of_runs_leads_to_a_traceback(tmp_path, runs):
-    from harness.report.tables import tables_of, to_csv, to_json, to_latex, to_markdown
+    from harness.report.tables.build import tables_of, to_csv, to_json, to_latex, to_markdown
 
     folder = tmp_path / "runs"
     shutil.rmtree(folder, ignore_errors=True)

@@ -11,12 +11,12 @@ from courses import measured_run
 from fabricated import write_run
 from test_report_comparison import EPSILON, claim, compare, write_seeds
 
-from harness.report.comparison import compare_runs
-from harness.report.costs import Target, cost_to
-from harness.report.runs import read_runs
-from harness.report.tables import tables_of
-from harness.report.targets import reached_by_all
-from harness.unbiased import smoothed
+from harness.experiment.unbiased import smoothed
+from harness.report.findings.comparison import compare_runs
+from harness.report.findings.costs import Target, cost_to
+from harness.report.findings.targets import reached_by_all
+from harness.report.reading.runs import read_runs
+from harness.report.tables.build import tables_of
 
 
 def rewrite(folder, change, name="stationarity.jsonl"):

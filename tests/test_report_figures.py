@@ -18,12 +18,12 @@ from harness.report import figures
 from harness.report.charts import charts_of
 from harness.report.charts.accuracy import front
 from harness.report.charts.curves import POINTS, average, trailing_mean
-from harness.report.comparison import compare_runs
-from harness.report.costs import Target
 from harness.report.figures import draw, write_figures
 from harness.report.figures.look import SETTINGS
 from harness.report.figures.ticks import number
 from harness.report.figures.width import inches
+from harness.report.findings.comparison import compare_runs
+from harness.report.findings.costs import Target
 
 ANIL = report_data.METHODS[:2]
 

@@ -15,14 +15,14 @@ import report_data
 from fabricated import write_run
 from plotly.offline import get_plotlyjs_version
 
-from harness.report.cells import Table, table
-from harness.report.claims import Claim
-from harness.report.comparison import nothing
+from harness.report.findings.claims import Claim
+from harness.report.findings.comparison import nothing
 from harness.report.page import write_page
 from harness.report.page.cells import cell
 from harness.report.page.script_safe import plain, script_safe
-from harness.report.studies import Figure, Result, Study, Tried
-from harness.report.tables import tables_of
+from harness.report.reading.studies import Figure, Result, Study, Tried
+from harness.report.tables.build import tables_of
+from harness.report.tables.cells import Table, table
 
 EVIL = "<script>alert(1)</script>"
 MARKUP = "</script>\u2028<b>"

@@ -19,9 +19,9 @@ from search import search
 
 import harness
 from harness.errors import InputError
-from harness.report.costs import Target, cost_to, has_block
-from harness.report.groups import group_runs
-from harness.report.runs import read_runs
+from harness.report.findings.costs import Target, cost_to, has_block
+from harness.report.findings.groups import group_runs
+from harness.report.reading.runs import read_runs
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp, ttest_ind, ttest_rel
 from search import search
 
-from harness.report.profiles import performance_profiles
-from harness.report.statistics import (
+from harness.report.findings.profiles import performance_profiles
+from harness.report.findings.statistics import (
     bootstrap,
     generator,
     mean,
@@ -21,7 +21,7 @@ from harness.report.statistics import (
     relative_spread,
     share,
 )
-from harness.report.verdicts import all_of, at_least, verdict
+from harness.report.findings.verdicts import all_of, at_least, verdict
 
 _COSTS = st.floats(0, 1e6) | st.just(math.inf)
 

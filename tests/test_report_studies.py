@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search import search
 
 from harness.errors import InputError
-from harness.report.studies import read_studies, studies_table
+from harness.report.reading.studies import read_studies, studies_table
 from harness.report.write import write_report
 
 RESULT = {

@@ -12,12 +12,12 @@ import pytest
 from fabricated import first_below, write_grid, write_run
 
 from harness.cli import main
-from harness.report.cells import Math, shown, table
-from harness.report.comparison import compare_runs
-from harness.report.for_paper import COLUMNS, Spread, paper_table, spread_text
-from harness.report.runs import read_runs
-from harness.report.tables import tables_of
-from harness.report.writers import to_csv, to_json, to_latex, to_markdown, write_tables
+from harness.report.findings.comparison import compare_runs
+from harness.report.reading.runs import read_runs
+from harness.report.tables.build import tables_of
+from harness.report.tables.cells import Math, shown, table
+from harness.report.tables.for_paper import COLUMNS, Spread, paper_table, spread_text
+from harness.report.tables.writers import to_csv, to_json, to_latex, to_markdown, write_tables
 
 EVIL = r"\input{/etc/passwd} <script>alert('x')</script> $x_1^2$ & 100% #1 ~ | `a` [a](b) * ¡é 中 😀"
 

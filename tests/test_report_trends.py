@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.report.cells import interval_text
-from harness.report.costs import Cost, Reached, State
-from harness.report.results import MedianCost, ratio_of
-from harness.report.trends import SAME, falls_then_rises, rises, saturates
+from harness.report.findings.costs import Cost, Reached, State
+from harness.report.findings.results import MedianCost, ratio_of
+from harness.report.findings.trends import SAME, falls_then_rises, rises, saturates
+from harness.report.tables.cells import interval_text
 
 STEPS = (1, 2, 3, 5, 10)
 SERIES = SimpleNamespace(steps=STEPS)

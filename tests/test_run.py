@@ -12,7 +12,7 @@ from torch import nn
 import harness
 from harness import RunConfig
 from harness.errors import InputError
-from harness.store import load_parameters
+from harness.store.directory import load_parameters
 
 SMALL = {"benchmark": "sinusoid", "iterations": 3, "meta_batch": 2, "eval_tasks": 4, "inner_lr": 0.01, "threads": 1}
 CONTRACT = """

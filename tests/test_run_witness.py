@@ -19,9 +19,9 @@ from torch import nn
 import harness
 from benchmarks.sinusoid import Sinusoid
 from harness import RunConfig
+from harness.experiment.progress import Silent
 from harness.measure.clocks import CpuClock, CudaClock, make_clock, seconds_of
-from harness.progress import Silent
-from harness.store import load_parameters
+from harness.store.directory import load_parameters
 
 FIRST_FIXED = 2**40  # docs/decisions.md: tasks of the training stream that are never trained on
 FIXED, HELD_OUT, SEED = 4, 4, 3
@@ -419,7 +419,7 @@ def test_the_noise_of_more_tasks_is_taken_out_in_sixteen_groups(tmp_path, tasks,
 def hours(monkeypatch):
     """The time of a run's clocks in a list: it passes only where a test lets it."""
     now = [1000.0]
-    monkeypatch.setattr("harness.train.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("harness.experiment.train.time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr("harness.measure.clocks.time", SimpleNamespace(perf_counter_ns=lambda: round(now[0] * 1e9)))
     return now
 
@@ -440,7 +440,7 @@ class Slow(nn.Module):
 @pytest.mark.parametrize("every", [2, 5])
 def test_only_training_is_timed(tmp_path, monkeypatch, hours, every, interrupted):
     """Held-out and fixed tasks, checkpoints and every line written take an hour each, a training batch a minute."""
-    from harness.store import RunDirectory
+    from harness.store.directory import RunDirectory
 
     def taking(seconds, call):
         def slow(*args, **kwargs):

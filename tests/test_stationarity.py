@@ -11,9 +11,9 @@ from torch.func import functional_call
 
 import harness
 from harness import RunConfig
-from harness.resolve import resolve
-from harness.setup import set_up
-from harness.stationarity import _FIRST_FIXED_TASK, Stationarity
+from harness.experiment.setup import set_up
+from harness.experiment.stationarity import _FIRST_FIXED_TASK, Stationarity
+from harness.settings.resolve import resolve
 
 SMALL = {
     "benchmark": "quadratic",

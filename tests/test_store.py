@@ -13,8 +13,8 @@ import torch
 import harness
 from harness import RunConfig
 from harness.errors import HarnessError, InputError
-from harness.lock import Locked
-from harness.store import RunDirectory, load_parameters
+from harness.store.directory import RunDirectory, load_parameters
+from harness.store.lock import Locked
 
 SMALL = RunConfig(
     benchmark="sinusoid",

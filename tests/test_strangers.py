@@ -18,25 +18,25 @@ from algorithms.fomaml import FOMAML
 from algorithms.maml import MAML
 from harness import RunConfig
 from harness.cli import main
+from harness.cli.terminal.console import console, run_table
 from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import InputError, NotSupported
+from harness.experiment.progress import Silent
 from harness.problem.algorithm import Geometry, MetaGradient
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
-from harness.progress import Silent
 from harness.proof import verify
 from harness.proof.problems import small_problems
-from harness.registry import Plugin, algorithms, benchmarks, engines
 from harness.report.charts import charts_of
-from harness.report.comparison import compare_runs
-from harness.report.costs import Target
-from harness.report.runs import read_runs
-from harness.report.tables import tables_of
-from harness.terminal.console import console, run_table
+from harness.report.findings.comparison import compare_runs
+from harness.report.findings.costs import Target
+from harness.report.reading.runs import read_runs
+from harness.report.tables.build import tables_of
+from harness.settings.registry import Plugin, algorithms, benchmarks, engines
 from harness.timing import KINDS, time_meta_gradients
 from harness.timing.config import TimeConfig
 

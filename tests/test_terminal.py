@@ -21,18 +21,18 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli import main
-from harness.config import RunConfig
+from harness.cli.terminal import following
+from harness.cli.terminal.console import _interval, console, table
+from harness.cli.terminal.encoding import spelt
+from harness.cli.terminal.grid import GridView
 from harness.report.charts import charts_of
-from harness.report.comparison import compare_runs
 from harness.report.figures import FORMATS, write_figures
-from harness.report.runs import read_runs
-from harness.report.statistics import ENOUGH
-from harness.settings import gather
-from harness.suites import plan
-from harness.terminal import following
-from harness.terminal.console import _interval, console, table
-from harness.terminal.encoding import spelt
-from harness.terminal.grid import GridView
+from harness.report.findings.comparison import compare_runs
+from harness.report.findings.statistics import ENOUGH
+from harness.report.reading.runs import read_runs
+from harness.settings.config import RunConfig
+from harness.settings.layers import gather
+from harness.settings.suites import plan
 from harness.tune.config import TuneConfig
 
 RUN = (
@@ -220,7 +220,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys)
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.compare.compare", interrupted)
+    monkeypatch.setattr("harness.grid.compare.compare", interrupted)
     asked = ["compare", "quick", "--set", "label=a b", "--results", str(tmp_path)]
     assert main(asked) == 130
     said = capsys.readouterr()
@@ -254,7 +254,7 @@ def test_a_dry_run_leads_to_the_runs_and_failures_to_another_try(tmp_path, monke
 
 def test_few_seeds_are_said_to_carry_no_claim_with_the_price_of_enough(monkeypatch, capsys):
     entries = [types.SimpleNamespace(state="cached", config=RunConfig(seed=seed)) for seed in (0, 1, 2) for _ in "ab"]
-    monkeypatch.setattr("harness.compare.estimate", lambda entries: [10.0, 30.0] * 3)
+    monkeypatch.setattr("harness.grid.compare.estimate", lambda entries: [10.0, 30.0] * 3)
     following.after_compare("quick", "runs", entries, False)
     said = capsys.readouterr().err
     assert "3 seeds carry no claim; 5 take about 80 s one after the other more" in said  # two more of 10 s and 30 s
@@ -411,9 +411,9 @@ def test_what_is_missing_is_said_to_be_so_and_not_allowed(tmp_path, capsys):
 
 
 def test_time_left_is_that_of_runs_like_those_to_come_shared_by_the_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.terminal.grid.estimate", lambda entries: [10.0, 20.0, 60.0])
+    monkeypatch.setattr("harness.cli.terminal.grid.estimate", lambda entries: [10.0, 20.0, 60.0])
     clock = iter([0.0, 30.0, 30.0])
-    monkeypatch.setattr("harness.terminal.grid.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("harness.cli.terminal.grid.time.monotonic", lambda: next(clock))
     config = RunConfig(iterations=100)
     entries = [
         types.SimpleNamespace(config=config, state=state, directory=tmp_path / f"{at}", summary={"status": "completed"})

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from harness.cli import main
-from harness.config import RunConfig
-from harness.draw import draw
 from harness.errors import InputError
+from harness.experiment.draw import draw
+from harness.experiment.setup import set_up
 from harness.problem.meta_gradient import exact
 from harness.problem.oracle import Counts, Inner, Oracle, Outcome
 from harness.problem.partition import Network
 from harness.proof.problems import small_problems
-from harness.report.latex import to_latex
-from harness.report.paper_tables import theory_tables
-from harness.resolve import resolve
-from harness.setup import set_up
-from harness.suites import plan
+from harness.report.tables.latex import to_latex
+from harness.report.tables.paper import theory_tables
+from harness.settings.config import RunConfig
+from harness.settings.resolve import resolve
+from harness.settings.suites import plan
 from harness.theory import smoothness as smoothness_module
 from harness.theory.bounds import (
     TABLE_1,

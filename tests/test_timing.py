@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from harness.cli import main
+from harness.cli.terminal.console import time_tables
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import InputError
 from harness.measure.ceiling import Ceiling
 from harness.measure.clocks import make_clock
 from harness.measure.flops import flops_of
-from harness.terminal.console import time_tables
 from harness.timing import KINDS, time_meta_gradients
 from harness.timing.cells import Name
 from harness.timing.config import TimeConfig

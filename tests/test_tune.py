@@ -17,16 +17,16 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from harness import summary
 from harness.cli import main
-from harness.config import RunConfig
 from harness.errors import InputError
-from harness.experiment import run
-from harness.report.runs import read_runs
-from harness.resolve import resolve
-from harness.settings import gather, gather_as
-from harness.store import read_json
-from harness.suites import plan as plan_suite
+from harness.experiment import summary
+from harness.experiment.run import run
+from harness.report.reading.runs import read_runs
+from harness.settings.config import RunConfig
+from harness.settings.layers import gather, gather_as
+from harness.settings.resolve import resolve
+from harness.settings.suites import plan as plan_suite
+from harness.store.directory import read_json
 from harness.tune.config import TuneConfig
 from harness.tune.owners import Owner, Owners
 from harness.tune.plan import StudyPlan, plan
@@ -205,7 +205,7 @@ def test_a_trial_that_fails_takes_its_place_and_stops_nothing(fault, outcome, st
             return whole(status, path, setup, *more)
 
         (tmp_path / "faulty_crashed.py").write_text((tmp_path / "faulty_crashed.py").read_text().replace("> 1", "> 2"))
-        monkeypatch.setattr("harness.experiment.summarise", summarise)
+        monkeypatch.setattr("harness.experiment.run.summarise", summarise)
     made = study_plan([*SMALL, "model_options.wide=1,2"], model=f"faulty_{outcome}:model")
     for _ in range(9):  # a worker ends after a crash
         study = done(tmp_path, made, 8)
@@ -450,5 +450,5 @@ def test_help_needs_neither_torch_nor_optuna():
     code = "import sys; from harness.cli import main; main(['tune', '--help']); print(sorted(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "--objective" in shown
-    assert "'harness.commands'" in shown
+    assert "'harness.cli.commands'" in shown
     assert not {"'torch'", "'optuna'"} & set(shown.replace("[", "").replace("]", "").split(", "))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.unbiased import mean_and_error, pair_products
+from harness.experiment.unbiased import mean_and_error, pair_products
 
 
 def test_it_is_the_mean_over_all_pairs_of_tasks_in_different_groups():

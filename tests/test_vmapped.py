@@ -9,18 +9,18 @@ from torch import nn
 
 import harness
 from harness import RunConfig
-from harness.draw import draw
 from harness.engines.agreement import oracle_error
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import NotSupported
+from harness.experiment.draw import draw
 from harness.problem.algorithm import Algorithm, MetaGradient, inner_loop
 from harness.problem.meta_gradient import proposition_1
 from harness.problem.oracle import Counts, Inner
 from harness.problem.own_forward import own_forward
 from harness.problem.partition import Network
-from harness.registry import algorithms
-from harness.resolve import resolve
+from harness.settings.registry import algorithms
+from harness.settings.resolve import resolve
 
 CONFIG = {"ways": 3, "shots": 2, "queries": 2, "meta_batch": 3, "inner_steps": 3, "inner_lr": 0.1}
 CASES = [("maml", "all"), ("fomaml", "all"), ("anil", "last:1"), ("anil", "^0|^2")]

@@ -15,11 +15,11 @@ import yaml
 
 import algorithms
 import benchmarks
-from harness.child import Child, Place
-from harness.compare import grid
 from harness import path
+from harness.grid.child import Child, Place
+from harness.grid.compare import grid
+from harness.grid.pool import Job, Pool
 from harness.path import import_path
-from harness.pool import Job, Pool
 
 #: names that the project imports, and a person may have in the folder that he works in
 TRAPS = ("json.py", "yaml.py", "queue.py", "benchmarks/__init__.py", "algorithms/__init__.py", "harness/__init__.py")
@@ -36,7 +36,7 @@ def net(shape, outputs):
 """
 TALKS = """
 import os, sys
-from harness.worker import accept
+from harness.grid.worker import accept
 def main(channel):
     request, out = accept(channel)
     import json, yaml, benchmarks, algorithms, torch, harness

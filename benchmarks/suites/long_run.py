@@ -21,11 +21,11 @@ from unittest.mock import patch
 
 import torch
 
-from harness.config import RunConfig
-from harness.experiment import run
+from harness.experiment.progress import Silent
+from harness.experiment.run import run
 from harness.measure.environment import environment
-from harness.progress import Silent
-from harness.store import RunDirectory, write_json
+from harness.settings.config import RunConfig
+from harness.store.directory import RunDirectory, write_json
 
 ITERATIONS, EVERY, RESUMPTIONS = 20_000, 1_000, 9
 SETTINGS: dict[str, Any] = {
@@ -41,11 +41,11 @@ class Watch(Silent):
         self.began = 0.0
 
     def begin(self, config: RunConfig, done: int) -> None:
-        """See :class:`harness.progress.Progress`."""
+        """See :class:`harness.experiment.progress.Progress`."""
         self.began = time.perf_counter()
 
     def trained(self, record: dict[str, Any]) -> None:
-        """See :class:`harness.progress.Progress`."""
+        """See :class:`harness.experiment.progress.Progress`."""
         if record["iteration"] % EVERY == 0:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             self.resident[record["iteration"]] = pages * os.sysconf("SC_PAGE_SIZE")

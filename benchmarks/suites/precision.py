@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from harness import registry
 from harness.engines.native import Native
 from harness.errors import InputError
 from harness.measure.environment import environment
 from harness.proof.float32 import FILTERS, MARGIN, STEPS, TASKS, cut, errors, installed_peers
-from harness.store import write_json
+from harness.settings import registry
+from harness.store.directory import write_json
 
 BENCHMARKS = ("glyphs", "omniglot", "fc100", "sinusoid")
 #: MKL multiplies matrices, oneDNN convolves, ATen is torch's own sums

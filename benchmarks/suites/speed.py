@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
-from harness import registry
-from harness.config import RunConfig
-from harness.experiment import run
+from harness.experiment.run import run
+from harness.experiment.setup import pick_device, set_up
 from harness.measure.memory import freed_memory_kept
-from harness.resolve import resolve
-from harness.setup import pick_device, set_up
-from harness.store import write_json
+from harness.settings import registry
+from harness.settings.config import RunConfig
+from harness.settings.resolve import resolve
+from harness.store.directory import write_json
 from harness.timing import time_meta_gradients
 from harness.timing.config import TimeConfig
 
@@ -41,7 +41,7 @@ def installed() -> list[str]:
 
 
 def _engines() -> list[dict[str, Any]]:
-    from harness.listing import listing
+    from harness.settings.listing import listing
 
     return listing()["engines"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.datasets import warn_once
 from harness.errors import InputError
-from harness.foreign import read_plain
+from harness.store.foreign import read_plain
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Pictures that are not read, so that a folder of them is not taken for one without pictures.

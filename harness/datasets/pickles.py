@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from harness.errors import InputError
-from harness.foreign import open_plain
+from harness.store.foreign import open_plain
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from harness.errors import InputError
-from harness.foreign import open_plain
+from harness.store.foreign import open_plain
 
 #: the list of members alone takes some twenty times its bytes in memory
 MAX_FILE_BYTES = 1 << 26

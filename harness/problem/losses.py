@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.config import validate_as
 from harness.errors import InputError, unknown
-from harness.named import FORMS, is_named
+from harness.settings.config import validate_as
+from harness.settings.named import FORMS, is_named
 
 if TYPE_CHECKING:
-    from harness.config import ProblemConfig
     from harness.problem.benchmark import Benchmark
+    from harness.settings.config import ProblemConfig
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -12,10 +12,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from harness.config import validate_as
 from harness.errors import InputError, unknown
-from harness.foreign import one_line
-from harness.named import FORMS, found_beside, is_named, load_named
+from harness.settings.config import validate_as
+from harness.settings.named import FORMS, found_beside, is_named, load_named
+from harness.store.foreign import one_line
 from harness.strangers import blamed
 
 _MOST = 65_536
@@ -137,7 +137,7 @@ MODELS: dict[str, tuple[ModelFactory, type[BaseModel]]] = {
 
 
 def load_factory(name: str) -> ModelFactory:
-    """The factory called ``name``: one of this module's, or a person's own (see :mod:`harness.named`), or a module.
+    """Factory called ``name``: one of this module's, or a person's own (:mod:`harness.settings.named`), or a module.
 
     Raises :class:`InputError`.
     """

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.foreign import one_line
-from harness.named import load_named
 from harness.problem.losses import Loss
+from harness.settings.named import load_named
+from harness.store.foreign import one_line
 from harness.strangers import blamed
 
 #: by how much the probabilities of a soft label may miss 1

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.config import RunConfig
     from harness.engines.engine import Engine
     from harness.problem.algorithm import Algorithm
     from harness.problem.benchmark import Benchmark
     from harness.problem.models import ModelFactory
     from harness.proof.config import ProofConfig
+    from harness.settings.config import RunConfig
 
 
 def verify(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.config import ProblemConfig, RunConfig
+from harness.settings.config import ProblemConfig, RunConfig
 
 _N = RunConfig.model_fields["inner_steps"]
 

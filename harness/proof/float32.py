@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.config import RunConfig
-from harness.draw import draw
 from harness.engines.engine import Engine, Problem
 from harness.engines.peer import PeerEngine
 from harness.errors import AlgorithmFailed, InputError, NotSupported
+from harness.experiment.draw import draw
 from harness.problem.algorithm import Algorithm
 from harness.problem.losses import Loss
 from harness.problem.models import build, load_factory
@@ -24,8 +23,9 @@ from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.proof.witnesses import by_autograd, plain
-from harness.registry import benchmarks, engines
-from harness.resolve import resolve
+from harness.settings.config import RunConfig
+from harness.settings.registry import benchmarks, engines
+from harness.settings.resolve import resolve
 
 CPU = torch.device("cpu")
 TASKS, STEPS, FILTERS = 7, 2, 4

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.config import RunConfig, origin, validate
-from harness.draw import draw
 from harness.engines.agreement import Route, examined
 from harness.engines.engine import Engine
 from harness.engines.native import Native
 from harness.engines.peer import PeerEngine
 from harness.errors import AlgorithmFailed, InputError, NotSupported
+from harness.experiment.draw import draw
+from harness.experiment.setup import DTYPES, complete, problem_of
 from harness.problem.algorithm import Algorithm
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory, build, give_back
@@ -27,9 +27,9 @@ from harness.proof.problems import SmallProblem
 from harness.proof.table import compared as in_float64
 from harness.proof.table import engines_of
 from harness.proof.witnesses import plain
-from harness.registry import algorithms as registered
-from harness.resolve import Resolved, blame, check_algo_options, given_for, resolve
-from harness.setup import DTYPES, complete, problem_of
+from harness.settings.config import RunConfig, origin, validate
+from harness.settings.registry import algorithms as registered
+from harness.settings.resolve import Resolved, blame, check_algo_options, given_for, resolve
 from harness.strangers import blamed
 
 #: in float64 as many as before a run

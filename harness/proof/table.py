@@ -22,8 +22,8 @@ from harness.problem.partition import Network, Slot
 from harness.proof.float32 import float32_rows
 from harness.proof.problems import SmallProblem, small_problems
 from harness.proof.witnesses import by_closed_form, by_finite_differences, by_plain_oracle, plain
-from harness.registry import algorithms as registered_algorithms
-from harness.registry import engines as registered_engines
+from harness.settings.registry import algorithms as registered_algorithms
+from harness.settings.registry import engines as registered_engines
 
 TOLERANCE = {
     "own_forward": 1e-9,

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.files import write
-from harness.report.against import compare_sets
-from harness.report.comparison import Comparison, compare_runs, nothing
-from harness.report.costs import Target
 from harness.report.figures import write_figures
 from harness.report.figures.width import inches
-from harness.report.for_paper import paper_table
+from harness.report.findings.against import compare_sets
+from harness.report.findings.comparison import Comparison, compare_runs, nothing
+from harness.report.findings.costs import Target
 from harness.report.page import write_page
-from harness.report.runs import read_runs
-from harness.report.studies import read_studies, studies_found, studies_table, without_trials
-from harness.report.tables import tables_of
-from harness.report.writers import write_tables
+from harness.report.reading.runs import read_runs
+from harness.report.reading.studies import read_studies, studies_found, studies_table, without_trials
+from harness.report.tables.build import tables_of
+from harness.report.tables.for_paper import paper_table
+from harness.report.tables.writers import write_tables
+from harness.store.files import write
 
 
 def write_report(
@@ -40,7 +40,7 @@ def write_report(
         targets: what has to be reached; chosen from the data and said so by default.
         against: folder of other results; the report says which differences to them are beyond noise.
         mix: let runs of different machines share a timing table.
-        columns: of the table for a paper, see :data:`harness.report.for_paper.COLUMNS`; the usual ones by default.
+        columns: of the table for a paper, :data:`harness.report.tables.for_paper.COLUMNS`; the usual ones by default.
         width: of the figures, see :data:`harness.report.figures.width.WIDTHS`; or inches.
         say: is told what is being done.
 

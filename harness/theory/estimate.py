@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import registry
-from harness.config import RunConfig
-from harness.draw import draw
 from harness.errors import InputError
+from harness.experiment.draw import draw
+from harness.experiment.setup import Setup, set_up
 from harness.problem.benchmark import Benchmark
 from harness.problem.meta_gradient import exact
 from harness.problem.models import ModelFactory
 from harness.problem.oracle import MetaGradient, Oracle
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
-from harness.resolve import Resolved, resolve
-from harness.setup import Setup, set_up
+from harness.settings import registry
+from harness.settings.config import RunConfig
+from harness.settings.resolve import Resolved, resolve
 from harness.theory.bounds import TABLE_1, TABLE_2, THEOREMS, decay, evaluations, predicted_factor
 from harness.theory.conditions import Steps, advice, conditions, factor_condition
 from harness.theory.constants import InnerConstants, curvature, inner_constants

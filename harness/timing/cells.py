@@ -10,20 +10,20 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness import registry
-from harness.config import TaskChunk, validate
-from harness.draw import draw
 from harness.engines.agreement import examined
 from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Engine, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
+from harness.experiment.draw import draw
+from harness.experiment.setup import DTYPES, check_joint, complete, problem_of
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory, build
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
-from harness.resolve import Resolved, given_for, resolve
-from harness.setup import DTYPES, check_joint, complete, problem_of
+from harness.settings import registry
+from harness.settings.config import TaskChunk, validate
+from harness.settings.resolve import Resolved, given_for, resolve
 from harness.timing.config import TimeConfig
 
 #: of a model that was examined: how its network is cut, and why its layers are not written out, if they are not

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.config import TaskChunk, WorkConfig
-from harness.yaml_core import parse
+from harness.settings.config import TaskChunk, WorkConfig
+from harness.store.yaml_core import parse
 
 
 class TimeConfig(WorkConfig):

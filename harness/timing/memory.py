@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from harness.config import RunConfig
 from harness.errors import HarnessError, NotSupported
 from harness.measure.memory import (
     PeakMemory,
@@ -25,7 +24,8 @@ from harness.measure.memory import (
 )
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory
-from harness.resolve import Resolved, resolve
+from harness.settings.config import RunConfig
+from harness.settings.resolve import Resolved, resolve
 from harness.strangers import reason
 from harness.timing.cells import Cell, Name, Seen, about, fixed_tasks, make_cell
 

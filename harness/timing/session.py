@@ -10,21 +10,21 @@ from typing import Any
 
 import torch
 
-from harness import registry
-from harness.config import TaskChunk, WorkConfig
 from harness.errors import AlgorithmFailed, InputError, NotSupported
+from harness.experiment.setup import pick_device
 from harness.measure.ceiling import Ceiling
 from harness.measure.clocks import device_seconds_of, make_clock, seconds_of
 from harness.measure.environment import environment
 from harness.measure.flops import flops_of
 from harness.measure.memory import free_memory, freed_memory_kept, is_out_of_memory
 from harness.measure.nvml import read_gpu
-from harness.precision import check_tf32, settled
+from harness.measure.precision import check_tf32, settled
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory, give_back
 from harness.problem.tasks import TaskBatch
-from harness.resolve import Resolved, check_algo_options
-from harness.setup import pick_device
+from harness.settings import registry
+from harness.settings.config import TaskChunk, WorkConfig
+from harness.settings.resolve import Resolved, check_algo_options
 from harness.timing import KINDS, PROTOCOL
 from harness.timing.cells import Cell, Name, Seen, fixed_tasks, make_cell, names, resolved_of
 from harness.timing.config import TimeConfig

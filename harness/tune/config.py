@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.config import RunConfig
+from harness.settings.config import RunConfig
 
 #: settings of trials unless given: tuning compares many short runs, on the same held-out tasks
 TRIAL_ITERATIONS, TRIAL_EVAL_TASKS = 30, 100

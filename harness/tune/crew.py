@@ -9,10 +9,10 @@ from typing import Any
 
 import optuna
 
-from harness.child import Child, Heard, Place
 from harness.errors import HarnessError
-from harness.files import append
-from harness.store import OUTPUT
+from harness.grid.child import Child, Heard, Place
+from harness.store.directory import OUTPUT
+from harness.store.files import append
 from harness.tune.owners import Owners
 from harness.tune.plan import StudyPlan
 from harness.tune.slots import filled, finished, recover, spent

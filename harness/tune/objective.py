@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InputError
-from harness.files import MOST_LOG
-from harness.foreign import open_plain
-from harness.unbiased import smoothed
+from harness.experiment.unbiased import smoothed
+from harness.store.files import MOST_LOG
+from harness.store.foreign import open_plain
 
 _WHOLE = ("loss", "accuracy", "seconds", "memory")
 _COSTS = ("seconds", "gradient_entries", "second_order_entries")

@@ -1,4 +1,4 @@
-"""Which processes are still alive: each has a lease on a file of its own, as runs have (:mod:`harness.lock`)."""
+"""Which processes are still alive: each has a lease on a file of its own, as runs have (:mod:`harness.store.lock`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from harness import lock
-from harness.lock import Lease, Silence, died, holder
+from harness.store import lock
+from harness.store.lock import Lease, Silence, died, holder
 
 log = logging.getLogger("harness")
 

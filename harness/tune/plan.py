@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import RunConfig, origin, validate
 from harness.errors import InputError
 from harness.problem.algorithm import Algorithm, Choice, Range
-from harness.resolve import Resolved, resolve
+from harness.settings.config import RunConfig, origin, validate
+from harness.settings.resolve import Resolved, resolve
 from harness.strangers import blamed
 from harness.tune.config import OWN, TuneConfig
 from harness.tune.objective import Objective, parse
@@ -86,8 +86,8 @@ def plan(config: TuneConfig, origins: Mapping[str, str], asked: list[Wish]) -> l
 
 def _resolved(name: str, config: TuneConfig, origins: Mapping[str, str]) -> Resolved:
     """The default setting of an algorithm; ``--geometry`` goes to those of several that have it."""
-    from harness import registry
-    from harness.resolve import blame
+    from harness.settings import registry
+    from harness.settings.resolve import blame
 
     algo, _, geometry = name.partition(":")
     given = {field: getattr(config, field) for field in config.model_fields_set - OWN}
@@ -148,7 +148,7 @@ def _study(
 
 
 def _declared_elsewhere(wish: Wish, config: TuneConfig) -> bool:
-    from harness import registry
+    from harness.settings import registry
 
     for name in config.algo.split(","):
         algo, _, geometry = name.strip().partition(":")

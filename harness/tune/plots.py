@@ -22,8 +22,8 @@ from optuna.visualization import (
     plot_slice,
 )
 
-from harness.files import write
-from harness.store import write_json
+from harness.store.directory import write_json
+from harness.store.files import write
 from harness.tune.plan import StudyPlan
 
 _PLOTS = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel coordinates": plot_parallel_coordinate}

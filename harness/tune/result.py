@@ -12,18 +12,18 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.child import Place
-from harness.compare import Entry
-from harness.config import RunConfig
-from harness.files import write
-from harness.pool import Job, Pool
-from harness.resolve import resolve
-from harness.store import read_json, write_json
+from harness.grid.child import Place
+from harness.grid.compare import Entry
+from harness.grid.pool import Job, Pool
+from harness.settings.config import RunConfig
+from harness.settings.resolve import resolve
+from harness.store.directory import read_json, write_json
+from harness.store.files import write
+from harness.store.yaml_core import dumped
 from harness.tune.plan import StudyPlan
 from harness.tune.plots import write_plots
 from harness.tune.slots import finished, spent
 from harness.tune.space import put
-from harness.yaml_core import dumped
 
 #: test seeds are far from those of any study, so that no best setting is tested on tasks that chose it
 _FRESH = 1_000_000

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.config import RunConfig
 from harness.errors import InputError, unknown
 from harness.problem.search_space import Choice, Range
-from harness.settings import read
-from harness.yaml_core import parse
+from harness.settings.config import RunConfig
+from harness.settings.layers import read
+from harness.store.yaml_core import parse
 
 Space = dict[str, Range | Choice]
 

@@ -15,8 +15,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.storages.journal._file import LOCK_FILE_SUFFIX
 
 from harness.errors import InputError
-from harness.files import append, write
-from harness.foreign import one_line, read_plain
+from harness.store.files import append, write
+from harness.store.foreign import one_line, read_plain
 
 log = logging.getLogger("harness")
 optuna.logging.set_verbosity(optuna.logging.WARNING)

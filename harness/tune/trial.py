@@ -12,19 +12,19 @@ import optuna
 from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import TrialState
 
-from harness.compare import Entry
 from harness.errors import InputError
-from harness.experiment import run
-from harness.lock import Locked
+from harness.experiment.run import run
+from harness.grid.compare import Entry
 from harness.measure.memory import free_memory, is_out_of_memory
-from harness.resolve import resolve
+from harness.settings.resolve import resolve
+from harness.store.lock import Locked
 from harness.tune.plan import StudyPlan
 from harness.tune.slots import FAILED, distributions_of
 from harness.tune.study import prepare
 
 if TYPE_CHECKING:
-    from harness.config import RunConfig
-    from harness.progress import Measured
+    from harness.experiment.progress import Measured
+    from harness.settings.config import RunConfig
 
 log = logging.getLogger("harness")
 _LOCKED_SECONDS = 2.0
@@ -36,7 +36,7 @@ Send = Callable[..., None]
 
 
 class Watch:
-    """Implements :class:`harness.progress.Progress`: reports to Optuna, and stops what it prunes."""
+    """Implements :class:`harness.experiment.progress.Progress`: reports to Optuna, and stops what it prunes."""
 
     def __init__(self, trial: optuna.Trial, plan: StudyPlan, directory: Path, send: Send) -> None:
         self._trial, self._plan, self._directory, self._send = trial, plan, directory, send

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.child import Place
-from harness.compare import shares
-from harness.setup import pick_device
+from harness.experiment.setup import pick_device
+from harness.grid.child import Place
+from harness.grid.compare import shares
 from harness.tune.config import TRIALS, TuneConfig
 from harness.tune.crew import Crew
 from harness.tune.plan import StudyPlan, folder, plan

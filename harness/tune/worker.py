@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness.worker import Events, accept
+from harness.grid.worker import Events, accept
 
 #: exit status after a crash of a trial: whatever it left in this process shall not meet the next one
 SPOILT = 3

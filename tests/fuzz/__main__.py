@@ -20,7 +20,7 @@ def search(name: str, corpus: str) -> None:
     with atheris.instrument_imports(include=list(SEEN)):
         from targets import SEEDS, tried
 
-        import harness.store
+        import harness.store.directory
         import harness.tune.storage  # noqa: F401  (what a reader would import late would not be instrumented)
     for number, seed in enumerate(SEEDS[name]):
         Path(corpus, str(number)).write_bytes(seed)

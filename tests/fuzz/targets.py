@@ -24,12 +24,12 @@ from harness.datasets.store import _read, _write
 from harness.datasets.zips import read_zip
 from harness.errors import HarnessError, InputError
 from harness.problem.images import ClassImages
-from harness.report.groups import group_runs
-from harness.report.runs import read_runs
-from harness.settings import read
-from harness.suites import plan
+from harness.report.findings.groups import group_runs
+from harness.report.reading.runs import read_runs
+from harness.settings.layers import read
+from harness.settings.suites import plan
+from harness.store.yaml_core import parse
 from harness.tune.space import narrowed, wishes
-from harness.yaml_core import parse
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -113,7 +113,7 @@ def table(content: bytes) -> None:
 
 def checkpoint(content: bytes) -> None:
     """``checkpoint.pt`` of a run."""
-    from harness.store import load_checkpoint
+    from harness.store.directory import load_checkpoint
 
     load_checkpoint(_file(content, "checkpoint.pt"))
 

@@ -30,7 +30,7 @@ from benchmarks.suites.gpu.figures import figures
 from benchmarks.suites.gpu.machine import info
 from benchmarks.suites.gpu.meta_gradients import correct, engines, graph
 from harness.errors import InputError
-from harness.setup import pick_device
+from harness.experiment.setup import pick_device
 
 PARTS: dict[str, Callable[[Part], None]] = {
     "info": info, "correct": correct, "engines": engines, "micro": micro, "graph": graph, "figures": figures

@@ -17,8 +17,8 @@ import torch
 from harness.errors import NotSupported
 from harness.measure.clocks import device_seconds_of
 from harness.measure.memory import free_memory
-from harness.precision import tf32
-from harness.store import write_json
+from harness.measure.precision import tf32
+from harness.store.directory import write_json
 
 T = TypeVar("T")
 #: a figure is the median of so many samples, each of calls in a row that take about so many seconds, at most so many

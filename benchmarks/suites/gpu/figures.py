@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import registry
-from harness.config import RunConfig
-from harness.experiment import run
+from harness.experiment.run import run
 from harness.problem.images import ClassImages, ImageBenchmark
+from harness.settings import registry
+from harness.settings.config import RunConfig
 
 if TYPE_CHECKING:
     from benchmarks.suites.gpu.bench import Part

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness import registry
+from harness.settings import registry
 from harness.timing.cells import Cell, Name, Seen, fixed_tasks, make_cell, names, resolved_of
 from harness.timing.config import TimeConfig
 

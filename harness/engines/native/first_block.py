@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.engines.native.activations import Elementwise
 from harness.engines.native.conv_block import ConvBlock, Cotangent, images, positions, rows
 from harness.engines.native.layers import State, channels_last
-from harness.precision import tf32
+from harness.measure.precision import tf32
 
 #: entries of the largest activation that are made and used again at once, so that a processor's cache holds them
 CACHE = 2**21

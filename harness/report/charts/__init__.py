@@ -9,7 +9,7 @@ from harness.report.charts.chart import Chart, Line, Panel
 from harness.report.charts.cost import cost_charts
 from harness.report.charts.loss import loss_charts
 from harness.report.charts.resources import resource_charts
-from harness.report.comparison import Comparison
+from harness.report.findings.comparison import Comparison
 
 __all__ = ["Chart", "Line", "Panel", "charts_of"]
 

@@ -10,11 +10,11 @@ import numpy as np
 from harness.report.charts import view
 from harness.report.charts.chart import Array, Chart, Line, Panel, wide
 from harness.report.charts.style import BLACK, method_styles
-from harness.report.comparison import Comparison
-from harness.report.groups import Group
-from harness.report.names import extra_of, method_name
-from harness.report.results import GroupResult
-from harness.report.runs import Run
+from harness.report.findings.comparison import Comparison
+from harness.report.findings.groups import Group
+from harness.report.findings.names import extra_of, method_name
+from harness.report.findings.results import GroupResult
+from harness.report.reading.runs import Run
 
 _WORD = 10
 

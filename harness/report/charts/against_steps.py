@@ -9,7 +9,7 @@ import numpy as np
 from harness.report.charts.chart import Line, Panel, steps_axis, wide
 from harness.report.charts.style import apart, method_styles
 from harness.report.charts.view import Bar, Series
-from harness.report.results import GroupResult
+from harness.report.findings.results import GroupResult
 
 
 def looks_of(series: Series) -> dict[str, int]:

@@ -11,9 +11,9 @@ from harness.report.charts import view
 from harness.report.charts.against_steps import looks_of, panel_of
 from harness.report.charts.chart import Chart, Line, Panel, listed
 from harness.report.charts.fits import Prediction, prediction
-from harness.report.comparison import Comparison
-from harness.report.costs import Measure, Target
-from harness.report.results import GroupResult
+from harness.report.findings.comparison import Comparison
+from harness.report.findings.costs import Measure, Target
+from harness.report.findings.results import GroupResult
 
 _LABELS: dict[Measure, tuple[str, str]] = {
     "iterations": ("meta-iterations", "meta-iterations to target, K"),

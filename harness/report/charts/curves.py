@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.report.charts.chart import Array
-from harness.report.columns import Columns
-from harness.report.statistics import ENOUGH, mean_band
+from harness.report.findings.statistics import ENOUGH, mean_band
+from harness.report.reading.columns import Columns
 
 POINTS = 200
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from harness.report.charts import view
 from harness.report.charts.chart import Array
-from harness.report.costs import Measure, Target
-from harness.report.results import GroupResult, seconds_per_iteration
-from harness.report.runs import Run
+from harness.report.findings.costs import Measure, Target
+from harness.report.findings.results import GroupResult, seconds_per_iteration
+from harness.report.reading.runs import Run
 from harness.theory.fits import fit_convex, fit_linear
 
 _FITS = {"anil convex": fit_convex, "anil nonconvex": fit_linear}

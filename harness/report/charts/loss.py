@@ -12,10 +12,10 @@ from harness.report.charts import view
 from harness.report.charts.chart import Chart, Line, Panel, listed, wide
 from harness.report.charts.curves import average, loss_of, thin
 from harness.report.charts.style import apart, method_styles
-from harness.report.comparison import Comparison
-from harness.report.groups import Group
-from harness.report.names import method_name
-from harness.report.statistics import ENOUGH
+from harness.report.findings.comparison import Comparison
+from harness.report.findings.groups import Group
+from harness.report.findings.names import method_name
+from harness.report.findings.statistics import ENOUGH
 
 _CLOCKS = (("iteration", "meta-iterations", "meta-iterations"), ("seconds", "running time", "running time (s)"))
 #: the smoothing window is this share of the longest run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.report.charts import view
 from harness.report.charts.against_steps import panel_of
 from harness.report.charts.chart import Chart
-from harness.report.comparison import Comparison
-from harness.report.results import GroupResult, seconds_per_iteration
+from harness.report.findings.comparison import Comparison
+from harness.report.findings.results import GroupResult, seconds_per_iteration
 
 
 def resource_charts(comparison: Comparison, problem: str) -> list[Chart]:

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.report.comparison import Comparison
-from harness.report.costs import Measure, Target
-from harness.report.groups import Group
-from harness.report.names import extra_of, method_name
-from harness.report.results import GroupResult
-from harness.report.runs import Run
-from harness.report.series import series_of
-from harness.report.statistics import Interval
+from harness.report.findings.comparison import Comparison
+from harness.report.findings.costs import Measure, Target
+from harness.report.findings.groups import Group
+from harness.report.findings.names import extra_of, method_name
+from harness.report.findings.results import GroupResult
+from harness.report.findings.series import series_of
+from harness.report.findings.statistics import Interval
+from harness.report.reading.runs import Run
 
 Series = dict[str, list[GroupResult]]
 

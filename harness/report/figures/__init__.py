@@ -10,13 +10,13 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from harness.files import write
-from harness.foreign import one_line
 from harness.report.charts import Chart, charts_of
-from harness.report.comparison import Comparison
 from harness.report.figures.draw import draw
 from harness.report.figures.look import SETTINGS
 from harness.report.figures.width import WIDTHS
+from harness.report.findings.comparison import Comparison
+from harness.store.files import write
+from harness.store.foreign import one_line
 
 __all__ = ["FORMATS", "draw", "write_figures"]
 

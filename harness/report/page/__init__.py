@@ -11,17 +11,17 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from harness.files import write
-from harness.report.cells import Table
 from harness.report.charts import charts_of
 from harness.report.charts.style import DARK, LIGHT
-from harness.report.comparison import Comparison
+from harness.report.findings.comparison import Comparison
 from harness.report.page.cells import body, numeric
 from harness.report.page.overview import overview
 from harness.report.page.plots import cards, plot_data, study_data
 from harness.report.page.runs import run_data
 from harness.report.page.script_safe import script_safe
-from harness.report.studies import Study
+from harness.report.reading.studies import Study
+from harness.report.tables.cells import Table
+from harness.store.files import write
 
 __all__ = ["write_page"]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness.report.cells import Cell, shown
+from harness.report.tables.cells import Cell, shown
 
 
 class Shown(NamedTuple):

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.claims import Claim
-from harness.report.comparison import Comparison
-from harness.report.names import method_name
+from harness.report.findings.claims import Claim
+from harness.report.findings.comparison import Comparison
+from harness.report.findings.names import method_name
 
 #: so many lines of a list are open to the eye, the rest folds
 SHOWN = 12

@@ -12,7 +12,7 @@ from harness.report.charts import Chart, Line, Panel
 from harness.report.charts.chart import Array
 from harness.report.charts.style import style
 from harness.report.page.script_safe import plain
-from harness.report.studies import Study
+from harness.report.reading.studies import Study
 
 
 @dataclass(frozen=True)

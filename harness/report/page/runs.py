@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from harness.machines import SITTINGS
-from harness.report.comparison import Comparison
-from harness.report.groups import Group
-from harness.report.names import group_name
+from harness.report.findings.comparison import Comparison
+from harness.report.findings.groups import Group
+from harness.report.findings.names import group_name
 from harness.report.page.script_safe import plain
-from harness.report.runs import Run
+from harness.report.reading.runs import Run
+from harness.store.environments import SITTINGS
 
 _RESULT = (
     "status",

@@ -1,0 +1,78 @@
+"""Command-line options generated from a schema: one flag a field, with its description and default."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter, Token
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from harness.settings.config import RunConfig, allowed
+from harness.settings.registry import defaults_of
+from harness.store.yaml_core import parse
+
+
+def with_options(schema: type[BaseModel], **own: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a ``command(..., **flags)`` one option for every field of ``schema``.
+
+    Only options that were given reach ``flags``, as text: they are read as files are, and the schema itself checks
+    them, so that flags, files and Python give the same messages. Defaults shown are those of the default benchmark,
+    and the command's ``own``.
+    """
+    return functools.partial(_with_options, schema, own)
+
+
+def _with_options(schema: type[BaseModel], own: Mapping[str, Any], command: Callable[..., Any]) -> Callable[..., Any]:
+    parts = [part for part in inspect.signature(command).parameters.values() if part.kind is not part.VAR_KEYWORD]
+    hints = typing.get_type_hints(command, include_extras=True)
+    parts = [part.replace(annotation=hints[part.name]) for part in parts]
+    fields, benchmark = schema.model_fields, str(schema.model_fields["benchmark"].default)
+    defaults = {**{name: field.default for name, field in fields.items()}, **own}
+    shown = {name: _in_words(value) for name, value in defaults.items() if value not in (None, {})}
+    for name, value in defaults_of(benchmark).items():
+        if name in fields and defaults[name] == RunConfig.model_fields[name].default:  # else the command has its own
+            shown[name] = f"{_in_words(value)} ({benchmark})"
+    parameters = [*(_option(name, field, shown.get(name)) for name, field in fields.items()), *parts]
+
+    def called(**values: Any) -> Any:
+        return command(**{name: value for name, value in values.items() if value is not None})
+
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {part.name: part.annotation for part in parameters}
+    return called
+
+
+def read_as(kind: Any, tokens: Sequence[Token]) -> Any:
+    """What the words of an option without a schema say, read as files are; a converter of cyclopts."""
+    values = [parse(token.value, token.keyword or "") for token in tokens]
+    several = typing.get_origin(kind) is tuple
+    try:
+        return TypeAdapter(kind).validate_python(tuple(values) if several else values[-1], strict=True)
+    except ValidationError as error:
+        found = error.errors()[0]
+        raise ValueError(f"{found['input']!r} is not allowed; {found['msg'].lower()}") from None
+
+
+def _in_words(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _option(name: str, field: FieldInfo, shown: str | None) -> inspect.Parameter:
+    default = f" [default: {shown}]" if shown else ""
+    words = "" if (limits := allowed(field, upper=False)) in (field.description, "mapping", "list") else f" ({limits})"
+    parameter = Parameter(
+        name="--" + name.replace("_", "-"),
+        help=f"{field.description}{words}{default}",
+        show_default=False,
+        negative=(),
+        allow_leading_hyphen=limits.startswith(("integer", "number")),
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, parameter]
+    )

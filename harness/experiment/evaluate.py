@@ -1,0 +1,82 @@
+"""Held-out tasks: loss and accuracy before and after adaptation, with intervals over tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from harness.engines.engine import blamed
+from harness.experiment.draw import draw
+
+if TYPE_CHECKING:
+    from harness.engines.chunks import TaskChunks
+    from harness.engines.native import Native
+    from harness.problem.benchmark import Benchmark
+    from harness.settings.config import RunConfig
+
+
+def evaluate(
+    engine: Native,
+    w: Tensor,
+    phi: Tensor,
+    benchmark: Benchmark,
+    config: RunConfig,
+    split: str,
+    chunks: TaskChunks,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Adapt to ``config.eval_tasks`` tasks of ``split`` and measure on their query sets.
+
+    In ``chunks`` of about a meta-batch, so that memory stays below that of training. Always by the native oracle,
+    whatever engine trained. Numbers that are not finite are None.
+    """
+
+    def outcomes(first: int, stop: int) -> Tensor:
+        """Loss, accuracy and other metrics, before and after, of each task: ``[2 (2 + metrics), stop - first]``."""
+        oracle = engine.oracle(w, phi, draw(benchmark, config, split, first, stop - first, w.device, w.dtype))
+        before = oracle.evaluate(oracle.initial().detach())
+        with blamed(engine.problem.algorithm):
+            adapted = engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)
+        after = oracle.evaluate(adapted.detach())
+        names[:] = after.metrics
+        rows = [row for one in (before, after) for row in (one.loss, one.accuracy, *one.metrics.values())]
+        return torch.stack([row.double() for row in rows])
+
+    names: list[str] = []
+    found, done = [], 0
+    for tasks, part in chunks.over(config.eval_tasks, outcomes):
+        found.append(part)
+        done += tasks
+        on_progress(done, config.eval_tasks)
+    before, after = torch.cat(found, 1).cpu().chunk(2)
+    result: dict[str, Any] = {"split": split, "tasks": config.eval_tasks}
+    metrics: dict[str, dict[str, float | None]] = {}
+    for name, was, values in zip(("loss", "accuracy", *names), before, after, strict=True):
+        (mean, ci95), (mean_before, ci95_before) = mean_ci95(values), mean_ci95(was)
+        if name in names:
+            metrics[name] = {
+                "mean": mean,
+                "ci95": ci95,
+                "before_adaptation": mean_before,
+                "before_adaptation_ci95": ci95_before,
+            }
+        else:
+            result[name], result[f"{name}_ci95"] = mean, ci95
+            result[f"{name}_before_adaptation"], result[f"{name}_before_adaptation_ci95"] = mean_before, ci95_before
+    return {**result, "metrics": metrics} if metrics else result
+
+
+def mean_ci95(values: Tensor) -> tuple[float | None, float | None]:
+    """Mean of ``values`` ``[n]`` and half the width of its normal 95 % interval; None where not finite."""
+    mean = float(values.mean())
+    half = 1.96 * float(values.std()) / math.sqrt(len(values))
+    return finite(mean), finite(half)
+
+
+def finite(value: float) -> float | None:
+    """``value``, or None where it is no number that JSON can hold."""
+    return value if math.isfinite(value) else None

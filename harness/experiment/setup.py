@@ -1,0 +1,214 @@
+"""Everything of a run that lives on the device: model, partition, engine, checked before a file is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.engines.agreement import Route, examined
+from harness.engines.engine import Engine, Problem, blamed
+from harness.engines.native import Native
+from harness.errors import InputError
+from harness.experiment.draw import draw
+from harness.experiment.key import run_key
+from harness.experiment.start import digest, start_of
+from harness.measure.precision import check_tf32
+from harness.problem.benchmark import SPLITS, Benchmark
+from harness.problem.meta_loss import adapts_plainly, not_the_gradient
+from harness.problem.models import ModelFactory, build, check_options, give_back, load_factory
+from harness.problem.objective import loaded
+from harness.problem.oracle import Inner, Oracle
+from harness.problem.partition import Network
+from harness.problem.tasks import TaskBatch
+from harness.settings.config import RunConfig, origin
+from harness.settings.resolve import Resolved, blame
+from harness.store.foreign import one_line
+
+#: models, and rules that Definition 1 is measured by, are held to their witnesses on so many of the first tasks
+_CHECKED_TASKS = 2
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run that is ready to start. ``config`` is complete; ``w`` and ``phi`` are initialised, flat."""
+
+    config: RunConfig
+    route: Route
+    w: Tensor
+    phi: Tensor
+    device: torch.device
+    #: the key of this run, or of one that differs in its number of meta-iterations
+    key_after: Callable[[int], str]
+    #: see :func:`harness.experiment.start.start_of`
+    start: dict[str, Any]
+    #: what will not be known of this run, and why: ``definition_1`` where it was asked for; whether others see the
+    #: same tasks, ``task_stream``; whether the inner loop is convex, ``convexity``
+    unknown: dict[str, str]
+
+    @property
+    def problem(self) -> Problem:
+        """What defines the meta-gradient except parameters and tasks."""
+        return self.route.problem
+
+    @property
+    def engine(self) -> Engine:
+        """What trains."""
+        return self.route.engine
+
+    @property
+    def evaluator(self) -> Native:
+        """What evaluates held-out tasks."""
+        return self.route.evaluator
+
+
+def complete(resolved: Resolved) -> tuple[Resolved, ModelFactory]:
+    """``resolved`` with the device, all options of the model and the loss itself, and what builds that model.
+
+    With them the key of a run given by names alone is known before anything is built.
+    """
+    origins, config = resolved.origins, resolved.config
+    model = config.model or resolved.benchmark.model
+    with blame("device", origins):
+        device = pick_device(config.device)
+    check_tf32(config.tf32, device, origin("tf32", origins))
+    with blame("model", origins):
+        factory = resolved.factory or load_factory(model)
+    options = config.model_options
+    if resolved.factory is None:
+        with blame("model_options", origins):
+            options = check_options(model, options)
+    with blame("loss_options" if config.loss_options else "loss", origins):
+        loss = loaded(resolved.loss)
+    config = config.model_copy(update={"device": str(device), "model_options": _plain(options)})
+    return dataclasses.replace(resolved, config=config, loss=loss), factory
+
+
+def set_up(resolved: Resolved) -> Setup:
+    """Build model, partition and engine on the device; raises :class:`InputError` for what does not fit."""
+    resolved, factory = complete(resolved)
+    benchmark, config = resolved.benchmark, resolved.config
+    with blame("model", resolved.origins):
+        shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
+        device, dtype = torch.device(config.device), DTYPES[config.dtype]
+        module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
+    try:
+        return _set_up(resolved, factory, module, device, dtype)
+    except BaseException:
+        give_back(module)
+        raise
+
+
+def _set_up(
+    resolved: Resolved, factory: ModelFactory, module: nn.Module, device: torch.device, dtype: torch.dtype
+) -> Setup:
+    origins, benchmark, config = resolved.origins, resolved.benchmark, resolved.config
+    model, algorithm = config.model or benchmark.model, resolved.algorithm
+    problem = problem_of(resolved, module)
+    first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
+    batch = draw(benchmark, config, "train", 0, min(_CHECKED_TASKS, config.meta_batch), device, dtype)
+    with blame("benchmark", origins):
+        other_tasks = _stream(benchmark, config, batch)
+    second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)
+    with blame("model", origins):
+        outputs = benchmark.outputs(config.ways)
+        route = examined(problem, resolved.engine, config.strategy, batch, outputs, second_order, model)
+    network = route.problem.network
+    check_joint(resolved, network)
+    w, phi = network.initial()
+    start = start_of(network, w, phi, first_tasks, resolved.loss)
+    fingerprint = digest(start) if resolved.objects else ""
+
+    def key_after(iterations: int) -> str:
+        asked = dataclasses.replace(resolved, config=config.model_copy(update={"iterations": iterations}))
+        return run_key(asked, factory, fingerprint)
+
+    own_loop = config.stationarity_every and not adapts_plainly(algorithm)
+    why = _not_the_gradient(config, route.evaluator, benchmark, w, phi) if own_loop else None
+    convexity = None
+    if config.geometry == "convex" and not resolved.loss.convex:
+        convexity = f"whether {one_line(resolved.loss.name)!r} is convex in the prediction, and L_S with it in w"
+    found = {"definition_1": why, "task_stream": other_tasks, "convexity": convexity}
+    unknown = {name: reason for name, reason in found.items() if reason}
+    return Setup(config, route, w, phi, device, key_after, start, unknown)
+
+
+def problem_of(resolved: Resolved, module: nn.Module) -> Problem:
+    """What ``resolved`` asks of ``module``, before anybody has looked whether it can be done."""
+    config, algorithm = resolved.config, resolved.algorithm
+    with blame("adapt", resolved.origins):
+        network = Network(module, config.adapt or "all")  # resolve() has filled it
+    inner = Inner(resolved.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+    return Problem(algorithm, network, inner)
+
+
+def check_joint(resolved: Resolved, network: Network) -> None:
+    """Raise :class:`InputError` where statistics are to be joint and ``network`` has no body to join them in."""
+    config = resolved.config
+    if config.norm_statistics == "joint" and network.body is None:
+        where = origin("norm_statistics", resolved.origins)
+        raise InputError(
+            f"{where}: joint statistics need a shared body that encodes support and query together, and "
+            f"{config.algo} with adapt {config.adapt!r} adapts from the first layer on; allowed: separate"
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``name``, ``auto`` taking CUDA where there is one; raises :class:`InputError`."""
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind == "cuda":
+        if not number and available:
+            return torch.device("cuda", torch.cuda.current_device())
+        if not number or int(number) >= available:  # before torch sees it, which knows no number above 127
+            choices = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(available))])
+            raise InputError(f"device {name!r} is not there; allowed: {choices}")
+    return torch.device(name)
+
+
+def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str | None:
+    """Why tasks are not the same for everybody, where one is another when it is drawn alone; None where all are well.
+
+    Raises :class:`InputError` where the same call gives other tasks each time.
+    """
+    tasks, device = together.tasks, together.support_x.device
+    again = draw(benchmark, config, "train", 0, tasks, device, DTYPES[config.dtype])
+    if not _same(again, together):
+        raise InputError(
+            f"benchmark {benchmark.name!r}: the first tasks of 'train' are others each time they are drawn; "
+            f"allowed: a stream that is a function of seed, split and task"
+        )
+    alone = draw(benchmark, config, "train", tasks - 1, 1, device, DTYPES[config.dtype])
+    if _same(alone, together.chunk(tasks - 1, tasks)):
+        return None
+    return (
+        f"task {tasks - 1} of {benchmark.name!r} is another one when it is drawn alone: "
+        f"which tasks are seen depends on --meta-batch and --task-chunk"
+    )
+
+
+def _same(one: TaskBatch, other: TaskBatch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
+
+
+def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:
+    """See :func:`not_the_gradient`; on a few tasks, in float64, where differences mean something."""
+    algorithm, tasks = evaluator.problem.algorithm, min(_CHECKED_TASKS, config.meta_batch)
+    batch = draw(benchmark, config, "train", 0, tasks, w.device, torch.float64)
+
+    def oracle_at(w: Tensor, phi: Tensor) -> Oracle:
+        return evaluator.oracle(w, phi, batch)
+
+    with blamed(algorithm):
+        return not_the_gradient(algorithm, oracle_at, w.double(), phi.double(), config.inner_steps, config.inner_lr)
+
+
+def _plain(options: dict[str, object]) -> dict[str, object]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

@@ -1,0 +1,273 @@
+"""Algorithm 1's outer loop: meta-gradients, Adam or SGD on w and phi, records, checkpoints, divergence."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from harness.engines.chunks import TaskChunks
+from harness.experiment.draw import draw
+from harness.experiment.evaluate import evaluate, finite
+from harness.experiment.interrupts import deferred
+from harness.experiment.stationarity import Stationarity
+from harness.measure.clocks import make_clock
+from harness.measure.flops import flops_of
+from harness.measure.memory import PeakMemory, bytes_asked, first_sentence, free_memory
+from harness.problem.oracle import PHASES, Counts
+
+if TYPE_CHECKING:
+    from harness.engines.engine import Engine
+    from harness.engines.native import Native
+    from harness.experiment.progress import Progress
+    from harness.problem.benchmark import Benchmark
+    from harness.settings.config import RunConfig
+    from harness.store.directory import RunDirectory
+
+# Records wait on the device until one of these is reached, so that CUDA never waits for each of them.
+_FLUSH_ITERATIONS, _FLUSH_SECONDS = 20, 1.0
+_WRITTEN = ("loss", "accuracy", "grad_w_norm", "grad_phi_norm")
+# In this order the first one that is not finite is what diverged; w and phi are those after the step. Accuracy is
+# none of them: regression has none.
+_CHECKED = ("loss", "grad_w_norm", "grad_phi_norm", "w", "phi")
+
+
+@dataclass
+class Totals:
+    """What adds up over a run and its resumptions; only ``wall`` has evaluation, logging and checkpoints in it."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    wall: float = 0.0
+    first_iteration: float | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int | None] = field(default_factory=lambda: Counts().as_dict())
+    #: why counts are not known, where they are not
+    counts_unknown: str = ""
+    peak_memory_bytes: int = 0
+    #: tasks at once, where it was left to what fits
+    task_chunk: int | None = None
+    train_loss: float | None = None
+
+
+class Trainer:
+    """One training run on one device; :meth:`train` may be called once."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        engine: Engine,
+        evaluator: Native,
+        benchmark: Benchmark,
+        directory: RunDirectory,
+        w: Tensor,
+        phi: Tensor,
+        progress: Progress,
+        unknown: dict[str, str],
+    ) -> None:
+        self.config, self.engine, self.evaluator, self.benchmark = config, engine, evaluator, benchmark
+        self.directory, self.progress = directory, progress
+        #: what is not known of this run, and why (see :class:`harness.experiment.setup.Setup`)
+        self.unknown = unknown
+        measured = config.stationarity_every and "definition_1" not in unknown
+        self.stationarity = Stationarity(config, engine.problem, benchmark) if measured else None
+        self.w, self.phi = w, phi
+        groups = [{"params": [w], "lr": config.outer_lr_w}, {"params": [phi], "lr": config.outer_lr_phi}]
+        kind = torch.optim.Adam if config.outer_optimizer == "adam" else torch.optim.SGD
+        self.optimizer = kind(groups, foreach=False)
+        self.chunks = TaskChunks(
+            config.task_chunk, config.meta_batch, engine.tasks_at_once(config.meta_batch, w.device)
+        )
+        self.held_out = TaskChunks(config.task_chunk, config.meta_batch)
+        self.counts = Counts()
+        self.clock = make_clock(w.device)
+        self.memory = PeakMemory(w.device)
+        self.totals = Totals()
+        self.divergence: dict[str, Any] | None = None
+        self.shortage: dict[str, Any] | None = None
+        self.stopped: str | None = None
+        self._earlier_phases: dict[str, float] = {}
+        self._wall_since = time.monotonic()
+        self._waiting: list[tuple[Tensor, dict[str, int | None]]] = []
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint (see :meth:`state`)."""
+        with torch.no_grad():
+            self.w.copy_(state["w"])
+            self.phi.copy_(state["phi"])
+            for name, part in self.engine.problem.network.fixed().items():
+                part.copy_(state["fixed"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.totals = Totals(**state["totals"])
+        if why := self.totals.counts_unknown:
+            self.unknown["counts"] = self.counts.unknown = why
+        else:
+            self.counts = Counts(**self.totals.counts)  # type: ignore[arg-type]  # none is None where all are known
+        if self.config.task_chunk == "auto" and self.totals.task_chunk:
+            self.chunks.size = self.totals.task_chunk
+        self._earlier_phases = dict(self.totals.phases)
+        self.memory.peak = self.totals.peak_memory_bytes
+        if self.stationarity and state["stationarity"] is not None:
+            self.stationarity.before = {name: part.to(self.w.device) for name, part in state["stationarity"].items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on; plain containers and tensors."""
+        self.count_wall()
+        self.totals.task_chunk = self.chunks.size if self.config.task_chunk == "auto" else None
+        network = self.engine.problem.network
+        parts = {"w": network.w_slots, "phi": network.phi_slots}
+        return {
+            "version": 1,
+            "w": self.w.detach(),
+            "phi": self.phi.detach(),
+            "names": {part: [(slot.name, tuple(slot.shape)) for slot in slots] for part, slots in parts.items()},
+            "fixed": network.fixed(),
+            "tied": {name: first for name, first in network.slot_names.items() if name != first},
+            "optimizer": self.optimizer.state_dict(),
+            "stationarity": self.stationarity.before if self.stationarity else None,
+            "totals": vars(self.totals),
+        }
+
+    def train(self) -> str:
+        """Train to the last iteration; returns ``completed``, ``diverged``, ``stopped`` or ``interrupted``."""
+        config = self.config
+        self.progress.begin(config, self.totals.iteration)
+        with deferred() as interrupt:
+            if self.stationarity and not self.totals.iteration:
+                self._measure()
+            self._start_stretch()
+            for iteration in range(self.totals.iteration + 1, config.iterations + 1):
+                self._iterate(iteration)
+                last = iteration == config.iterations
+                validate = config.eval_every and (last or iteration % config.eval_every == 0)
+                measure = self.stationarity and (last or iteration % config.stationarity_every == 0)
+                save = last or iteration % config.checkpoint_every == 0
+                full = len(self._waiting) >= _FLUSH_ITERATIONS or time.monotonic() - self._since > _FLUSH_SECONDS
+                if iteration == 1 or validate or measure or save or full or interrupt.pending:
+                    self._flush()
+                    if self.divergence:
+                        return "diverged"
+                    if measure:
+                        self.stopped = self.progress.measured("stationarity", self._measure())
+                    if validate:
+                        validated = self.evaluate("validation")
+                        self.stopped = self.progress.measured("validation", validated) or self.stopped
+                    stop = interrupt.pending or (self.stopped and not last)
+                    if save or stop:
+                        self.directory.append("metrics.jsonl", [], durable=True)
+                        if self.stationarity:
+                            self.directory.append("stationarity.jsonl", [], durable=True)
+                        self.directory.save_checkpoint(self.state())
+                    if stop:
+                        return "stopped" if self.stopped else "interrupted"
+                    self._start_stretch()
+            return "interrupted" if interrupt.pending else "completed"
+
+    def evaluate(self, split: str) -> dict[str, Any]:
+        """Evaluate on ``split``, off the clock; returns the line that goes to ``evaluations.jsonl``."""
+        with self.memory.paused():
+
+            def report(done: int, total: int) -> None:
+                self.progress.evaluated(split, done, total)
+
+            result = evaluate(
+                self.evaluator, self.w, self.phi, self.benchmark, self.config, split, self.held_out, report
+            )
+        record = {"iteration": self.totals.iteration, **result}
+        self.directory.append("evaluations.jsonl", [record], durable=True)
+        return record
+
+    def ran_out(self, error: Exception) -> None:
+        """Note that memory ran out, and how much was asked for if ``error`` says it."""
+        self.shortage = {"asked_bytes": bytes_asked(error), "message": first_sentence(error)}
+
+    def settle(self) -> str | None:
+        """Bring to disk what was computed before memory ran out; ``diverged`` if it had diverged by then."""
+        free_memory()
+        self._flush()
+        return "diverged" if self.divergence else None
+
+    def count_wall(self) -> None:
+        """Bring ``totals.wall`` up to now."""
+        now = time.monotonic()
+        self.totals.wall += now - self._wall_since
+        self._wall_since = now
+
+    def flops_per_iteration(self) -> int:
+        """Floating-point operations of one meta-gradient on the first batch, see :func:`flops_of`."""
+        config = self.config
+        batch = draw(self.benchmark, config, "train", 0, config.meta_batch, self.w.device, self.w.dtype)
+        with self.memory.paused():
+            return flops_of(lambda: self.chunks.meta_gradient(self.engine, self.w, self.phi, batch))
+
+    def _measure(self) -> dict[str, Any]:
+        """Measure Definition 1, off the clock; returns the line that goes to ``stationarity.jsonl``."""
+        assert self.stationarity is not None
+        with self.memory.paused():
+            measured = self.stationarity.measure(self.w, self.phi)
+        so_far = {"counts": self.totals.counts, "seconds": self.totals.seconds}
+        record = {"iteration": self.totals.iteration, **measured, **so_far}
+        self.directory.append("stationarity.jsonl", [record])
+        return record
+
+    def _iterate(self, iteration: int) -> None:
+        """One meta-iteration (lines 3 to 12 of Algorithm 1); nothing here waits for the device."""
+        config = self.config
+        first = (iteration - 1) * config.meta_batch
+        batch = draw(self.benchmark, config, "train", first, config.meta_batch, self.w.device, self.w.dtype)
+        gradient, outcome = self.chunks.meta_gradient(self.engine, self.w, self.phi, batch, self.counts, self.clock)
+        with self.clock.phase("outer_update"):
+            self.w.grad, self.phi.grad = gradient.w, gradient.phi
+            self.optimizer.step()
+        self.clock.lap()
+        # Norms in the type of training: where a square overflows, so does Adam's second moment, for good.
+        values = [outcome.loss.mean(), outcome.accuracy.mean(), _norm(gradient.w), _norm(gradient.phi)]
+        values += [torch.where(part.isfinite().all(), 0.0, math.nan) for part in (self.w, self.phi)]
+        self._waiting.append((torch.stack([value.detach().double() for value in values]), self.counts.as_dict()))
+
+    def _start_stretch(self) -> None:
+        self._since = time.monotonic()
+        self.clock.start()
+
+    def _flush(self) -> None:
+        """Bring the waiting records to disk, up to the first that diverged: what came after is not counted or timed."""
+        if not self._waiting:
+            return
+        laps = self.clock.laps()[: len(self._waiting)]
+        rows = torch.stack([record for record, _ in self._waiting]).tolist()
+        totals, begin = self.totals, self.totals.seconds
+        lines = []
+        for row, lap, (_, counts) in zip(rows, laps, self._waiting, strict=True):
+            values = dict(zip((*_WRITTEN, "w", "phi"), row, strict=True))
+            totals.iteration += 1
+            totals.seconds = begin + lap
+            totals.counts = counts
+            totals.train_loss = finite(values["loss"])
+            if totals.first_iteration is None:
+                totals.first_iteration = lap
+            record = {"iteration": totals.iteration}
+            record |= {name: finite(values[name]) for name in _WRITTEN}  # type: ignore[misc]
+            lines.append({**record, "counts": counts, "seconds": totals.seconds})
+            if quantity := next((name for name in _CHECKED if not math.isfinite(values[name])), None):
+                self.divergence = {"iteration": totals.iteration, "quantity": quantity}
+                break
+        if self.counts.unknown:
+            self.unknown["counts"] = totals.counts_unknown = self.counts.unknown
+        self._waiting.clear()
+        measured = self.clock.seconds(len(lines))
+        for name in (*PHASES, "outer_update"):
+            if name in measured or name in self._earlier_phases:
+                totals.phases[name] = self._earlier_phases.get(name, 0.0) + measured.get(name, 0.0)
+        totals.peak_memory_bytes = self.memory.read()
+        self.directory.append("metrics.jsonl", lines)
+        for line in lines:
+            self.progress.trained(line)
+
+
+def _norm(vector: Tensor) -> Tensor:
+    """|vector|. ``Tensor.norm`` adds square after square: in float32 it is off by 4e-4 on a million equal entries."""
+    return vector.square().sum().sqrt()

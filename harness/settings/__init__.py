@@ -1,0 +1,1 @@
+"""From words to a complete configuration: schema, layers of settings, names, suites. Free of torch."""

@@ -1,0 +1,313 @@
+"""One process at a time at a file's work, on one host or several: a lease, renewed by its holder every few seconds.
+
+A kernel's locks are its own on FUSE and on many network file systems: another host sees none of them. So ``lock.json``
+says whose it is by a random token, its holder renews it, and looks whether it is still its own before anything is
+written. The kernel's lock on it is asked first all the same: where the holder was on this very mount, it is let go with
+the holder, and nobody has to wait. (filelock's SoftFileLock knows neither: what its holder left behind stays for ever.)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import secrets
+import stat
+import threading
+import time
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import HarnessError, InputError
+from harness.store.files import NOFOLLOW, refuse_link, told
+from harness.store.foreign import one_line, read_plain
+
+try:
+    import fcntl
+except ImportError:  # then only silence tells that a holder has died
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("harness")
+
+#: pid, host and since when of the process that has the lease, or had it when it was killed
+HOLDER = "lock.json"
+#: seconds between two renewals, and without one before the holder counts as dead
+BEAT, PATIENCE = 5.0, 30.0
+#: seconds between two looks at a lease; time in which nobody looked is no silence
+_LOOK = 0.5
+_MOST_BYTES = 4096
+#: what says that a holder has died: its kernel, or that it was silent for too long
+Evidence = Literal["kernel", "silence"]
+
+
+class Locked(InputError):
+    """Another process is working on this run."""
+
+
+class Lost(Locked):
+    """Another process has taken this run over, as this one gave no sign of life."""
+
+    exit_status = HarnessError.exit_status
+
+
+class Lease:
+    """A file that is this process's own until :meth:`release`; raises :class:`Locked` where it is another's.
+
+    A lease of a process that has died is taken over: at once where this kernel says so, else after :data:`PATIENCE`
+    seconds by this process's own clock in which it was not renewed. Raises :class:`OSError` for what the disk does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._token, self._beats = path, secrets.token_hex(16), 0
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._known = {"pid": os.getpid(), "host": platform.node(), "since": now, "token": self._token}
+        self._ended = threading.Event()
+        while not self._take():
+            time.sleep(_LOOK / 10)
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread.start()
+
+    def mine(self) -> bool:
+        """Whether it still is this process's own."""
+        return self._token.encode() in (_content(self._path) or b"")
+
+    def check(self) -> None:
+        """Raise :class:`Lost` where another process has or had it since, :class:`HarnessError` where all is gone."""
+        if self.mine():
+            return
+        folder = self._path.parent
+        try:
+            empty = not os.listdir(folder)
+        except OSError:
+            empty = True
+        if empty:
+            raise HarnessError(f"{folder}: the run directory was removed while this run was working in it")
+        raise Lost(f"{folder}: taken over from this process by {_after(self._path)}; nothing more is written here")
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._ended.set()
+        self._thread.join()
+        with suppress(OSError):
+            if self.mine():
+                os.unlink(self._path)
+        os.close(self._file)
+
+    def _take(self) -> bool:
+        """Whether it could be taken; else its file came or went meanwhile."""
+        with suppress(FileNotFoundError):
+            found = os.lstat(self._path)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+                os.unlink(self._path)  # a pipe, a link or a giant is nobody's lease
+        old = None
+        with suppress(FileNotFoundError):
+            old = os.open(self._path, os.O_RDWR | NOFOLLOW)
+        temporary = self._path.with_name(f".{self._path.name}.{self._token}")
+        try:
+            evidence = None if old is None else self._left(old)
+            if old is not None and evidence is None:
+                return False
+            self._file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o666)
+            try:
+                _flock(self._file)
+                self._known["place"] = _place(self._file)
+                os.write(self._file, self._text())
+                os.fsync(self._file)
+                if self._publish(temporary, evidence):
+                    return True
+            except BaseException:
+                with suppress(OSError):
+                    if self.mine():
+                        os.unlink(self._path)
+                os.close(self._file)
+                raise
+            os.close(self._file)
+            return False
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
+            if old is not None:
+                os.close(old)
+
+    def _left(self, old: int) -> Evidence | None:
+        """What says that the holder of the file ``old`` has died; None where there is another file by now."""
+        kept = _flock(old)
+        if kept is False:
+            raise Locked(f"{self._path.parent}: {_holder(self._path)}; allowed: wait for it to end")
+        content = os.pread(old, _MOST_BYTES, 0)
+        if content != _content(self._path):
+            return None
+        name = _name(content)
+        if kept and _document(content).get("place") == _place(old):
+            log.info("%s: %s, which worked on it since %s, has died", self._path.parent, *name)
+            return "kernel"
+        log.info("%s: waiting for a sign of life of %s", self._path.parent, name[0])
+        silence = Silence(self._path)
+        while silence.look() < PATIENCE:
+            time.sleep(_LOOK)
+            if silence.broken:
+                if _content(self._path) is None:
+                    return None
+                raise Locked(f"{self._path.parent}: {_holder(self._path)}; allowed: wait for it to end")
+        log.warning("%s: no sign of life of %s for %g s: taken over", self._path.parent, name[0], PATIENCE)
+        return "silence"
+
+    def _publish(self, temporary: Path, evidence: Evidence | None) -> bool:
+        """Give the file its name; False where another process was faster."""
+        if evidence is None:
+            try:
+                os.link(temporary, self._path)
+                return True
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if not self._path.parent.is_dir():
+                    raise
+                log.debug("%s: no hard links (%s)", self._path, error.strerror)
+        os.replace(temporary, self._path)
+        if evidence != "kernel":
+            time.sleep(
+                2 * _LOOK
+            )  # of several that replace it at the same time, on different hosts, the last one has it
+        return self.mine()
+
+    def _renew(self) -> None:
+        while not self._ended.wait(BEAT):
+            self._renew_once()
+
+    def _renew_once(self) -> None:
+        self._beats += 1
+        with suppress(OSError):
+            # By its number, not by its name: what another process has put in its place stays as it is.
+            os.pwrite(self._file, self._text(), 0)
+            os.fsync(self._file)
+
+    def _text(self) -> bytes:
+        """Always as long."""
+        return json.dumps({**self._known, "beats": f"{self._beats:010}"}).encode()
+
+
+class Silence:
+    """How long a lease has not been renewed, by this process's own clock: those of two hosts may differ."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._seen = path, _content(path)
+        self._looked, self.quiet = time.monotonic(), 0.0
+        #: whether the last look found it renewed, replaced or gone
+        self.broken = False
+
+    def look(self) -> float:
+        """Seconds of silence until now, without those in which nobody looked: this process, too, may have slept."""
+        now, content = time.monotonic(), _content(self._path)
+        self.broken = content != self._seen
+        self.quiet = 0.0 if self.broken else self.quiet + min(now - self._looked, BEAT)
+        self._looked, self._seen = now, content
+        return self.quiet
+
+
+def locked(folder: Path) -> Lease:
+    """The lease on a folder, which is made if need be.
+
+    Raises :class:`Locked`, :class:`InputError` where there can be no such folder, :class:`HarnessError`.
+    """
+    refuse_link(folder)
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"--results {folder.parent}: {error.strerror}; allowed: a writable folder") from error
+        except OSError as error:
+            raise HarnessError(f"--results {folder.parent}: {error.strerror}") from error
+        with told(folder / HOLDER):
+            try:
+                return Lease(folder / HOLDER)
+            except FileNotFoundError:
+                pass  # whoever had it has removed the folder: once more
+
+
+def died(path: Path) -> bool:
+    """Whether this kernel says that the holder of a lease is dead; what it does not know may be alive."""
+    try:
+        file = os.open(path, os.O_RDWR | NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return False
+    try:
+        return _flock(file) is True and _document(os.pread(file, _MOST_BYTES, 0)).get("place") == _place(file)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+
+
+def holder(path: Path) -> str:
+    """Who has, or had, a lease, in words."""
+    return _name(_content(path))[0]
+
+
+def _flock(file: int) -> bool | None:
+    """Whether the kernel's lock could be taken; None where there is none to be had."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _place(file: int) -> str:
+    """The kernel and the mount that know of a lock on ``file``."""
+    return f"{_boot()} {os.fstat(file).st_dev}"
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"{uuid.getnode():x}"
+
+
+def _content(path: Path) -> bytes | None:
+    """What is in the file; None where there is none, or it is none of ours."""
+    try:
+        return read_plain(path, _MOST_BYTES, links=False)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return b""
+
+
+def _document(content: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _name(content: bytes | None) -> tuple[str, str]:
+    """Process and host, and since when."""
+    found = _document(content)
+    pid, host, since = (one_line(found.get(key, "?"))[:80] for key in ("pid", "host", "since"))
+    return (f"process {pid} on {host}", since) if found else ("an unknown process", "an unknown time")
+
+
+def _after(path: Path) -> str:
+    """Who has what another process had before."""
+    if not path.exists():
+        return f"one that has ended since, or {path.name} was removed"
+    return f"{holder(path)}, since it gave no sign of life for {PATIENCE:g} s"
+
+
+def _holder(path: Path) -> str:
+    found = _document(_content(path))
+    if not found:
+        return "another process is working on this run"
+    pid, host, since = (one_line(found.get(key, "?"))[:80] for key in ("pid", "host", "since"))
+    return f"another process is working on this run: {pid} on {host}, since {since}"
