@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.datasets import cifar100
+from harness.datasets.class_images import ClassImages, Identity
+from harness.datasets.images import ImageBenchmark
 from harness.datasets.splits import published
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS
-from harness.problem.class_images import ClassImages, Identity
-from harness.problem.images import ImageBenchmark
 
 
 class CIFARFS(ImageBenchmark):

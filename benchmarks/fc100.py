@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.datasets import cifar100
+from harness.datasets.class_images import ClassImages, Identity
+from harness.datasets.images import ImageBenchmark
 from harness.datasets.pickles import read_pickle, whole_numbers
 from harness.datasets.splits import published
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS
-from harness.problem.class_images import ClassImages, Identity
-from harness.problem.images import ImageBenchmark
 
 PICKLES = {"train": "FC100_train.pickle", "validation": "FC100_val.pickle", "test": "FC100_test.pickle"}
 

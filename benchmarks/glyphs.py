@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.datasets.class_images import ClassImages
+from harness.datasets.images import ImageBenchmark
 from harness.datasets.store import FORMAT, stored
-from harness.problem.class_images import ClassImages
-from harness.problem.images import ImageBenchmark
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.datasets.class_images import ClassImages, Identity
 from harness.datasets.folders import class_folders, hidden, is_picture, pictures_in, read_table
+from harness.datasets.images import ImageBenchmark
 from harness.datasets.pickles import read_pickle, whole_numbers
 from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
 from harness.datasets.store import stamp, stored
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS
-from harness.problem.class_images import ClassImages, Identity
-from harness.problem.images import ImageBenchmark
 
 SHORT = {"train": "train", "validation": "val", "test": "test"}
 _ID = len("n01532829")

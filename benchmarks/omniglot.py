@@ -10,15 +10,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.datasets import downloads
+from harness.datasets.class_images import ClassImages
 from harness.datasets.folders import class_folders, hidden
+from harness.datasets.images import ImageBenchmark, ImageOptions
 from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
 from harness.datasets.store import stamp, stored
 from harness.datasets.zips import MAX_MEMBER_BYTES, read_zip
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS
-from harness.problem.class_images import ClassImages
-from harness.problem.images import ImageBenchmark, ImageOptions
 from harness.store.foreign import read_plain
 
 PARTS = ("background", "evaluation")

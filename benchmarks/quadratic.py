@@ -11,6 +11,7 @@ from harness.problem.benchmark import SPLITS, RegressionBenchmark
 if TYPE_CHECKING:
     import torch
 
+    from harness.problem.benchmark import TaskShape
     from harness.problem.tasks import TaskBatch
 
 
@@ -62,17 +63,7 @@ class Quadratic(RegressionBenchmark):
         return {"dim_phi": self.options.dim_phi}
 
     def draw(
-        self,
-        split: str,
-        first: int,
-        tasks: int,
-        *,
-        seed: int,
-        ways: int,
-        shots: int,
-        queries: int,
-        device: torch.device,
-        dtype: torch.dtype,
+        self, split: str, first: int, tasks: int, shape: TaskShape, device: torch.device, dtype: torch.dtype
     ) -> TaskBatch:
         """See :meth:`Benchmark.draw`; made on the CPU in float64, so that every device gets the same tasks."""
         import torch
@@ -84,15 +75,15 @@ class Quadratic(RegressionBenchmark):
         stream = SPLITS.index(split)
         task = torch.arange(first, first + tasks)
         row, column = torch.arange(n)[:, None], torch.arange(n)
-        centre = random_normal(seed, len(SPLITS), torch.arange(p + n))
-        optimum = centre + random_normal(seed, stream, 0, task[:, None], torch.arange(p + n))
+        centre = random_normal(shape.seed, len(SPLITS), torch.arange(p + n))
+        optimum = centre + random_normal(shape.seed, stream, 0, task[:, None], torch.arange(p + n))
 
         def points(part: int) -> tuple[torch.Tensor, torch.Tensor]:
             each = task[:, None, None]
-            q, r = torch.linalg.qr(random_normal(seed, stream, part, each, row, column))
+            q, r = torch.linalg.qr(random_normal(shape.seed, stream, part, each, row, column))
             # With the signs of R's diagonal Q is uniform over the orthogonal matrices, and unique.
             q = q * torch.where(r.diagonal(dim1=1, dim2=2) < 0, -1.0, 1.0)[:, None, :]
-            place = random_uniform(seed, stream, part + 1, task[:, None], column)
+            place = random_uniform(shape.seed, stream, part + 1, task[:, None], column)
             place[:, 0], place[:, -1] = 0.0, 1.0
             eigenvalues = torch.lerp(torch.full_like(place, option.mu), torch.full_like(place, option.L), place)
             # The mean squared error of n rows has the Hessian (2/n) X^T X.
@@ -100,7 +91,7 @@ class Quadratic(RegressionBenchmark):
             x_phi = (
                 option.coupling
                 * (n / (2 * p)) ** 0.5
-                * random_normal(seed, stream, part + 2, each, row, torch.arange(p))
+                * random_normal(shape.seed, stream, part + 2, each, row, torch.arange(p))
             )
             x = torch.cat([x_phi, x_w], dim=2)
             y = x @ optimum[:, :, None]

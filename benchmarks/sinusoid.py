@@ -9,6 +9,7 @@ from harness.problem.benchmark import SPLITS, RegressionBenchmark
 if TYPE_CHECKING:
     import torch
 
+    from harness.problem.benchmark import TaskShape
     from harness.problem.tasks import TaskBatch
 
 
@@ -27,17 +28,7 @@ class Sinusoid(RegressionBenchmark):
         return (1,)
 
     def draw(
-        self,
-        split: str,
-        first: int,
-        tasks: int,
-        *,
-        seed: int,
-        ways: int,
-        shots: int,
-        queries: int,
-        device: torch.device,
-        dtype: torch.dtype,
+        self, split: str, first: int, tasks: int, shape: TaskShape, device: torch.device, dtype: torch.dtype
     ) -> TaskBatch:
         """See :meth:`Benchmark.draw`; made on the CPU in float64, so that every device gets the same bits."""
         import torch
@@ -46,12 +37,12 @@ class Sinusoid(RegressionBenchmark):
 
         stream = SPLITS.index(split)
         task = torch.arange(first, first + tasks)[:, None]
-        amplitude = 0.1 + 4.9 * random_uniform(seed, stream, 0, task)
-        phase = torch.pi * random_uniform(seed, stream, 1, task)
+        amplitude = 0.1 + 4.9 * random_uniform(shape.seed, stream, 0, task)
+        phase = torch.pi * random_uniform(shape.seed, stream, 1, task)
 
         def points(part: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-            x = -5.0 + 10.0 * random_uniform(seed, stream, part, task, torch.arange(number))
+            x = -5.0 + 10.0 * random_uniform(shape.seed, stream, part, task, torch.arange(number))
             y = amplitude * torch.sin(x - phase)
             return x[:, :, None].to(device, dtype), y[:, :, None].to(device, dtype)
 
-        return TaskBatch(*points(2, shots), *points(3, queries))
+        return TaskBatch(*points(2, shape.shots), *points(3, shape.queries))

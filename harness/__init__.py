@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.datasets.images import ClassImages, ImageBenchmark
     from harness.errors import HarnessError, InputError, NotSupported
     from harness.experiment.run import run
     from harness.problem.algorithm import Algorithm, Geometry
-    from harness.problem.benchmark import Benchmark, RegressionBenchmark
-    from harness.problem.images import ClassImages, ImageBenchmark
+    from harness.problem.benchmark import Benchmark, RegressionBenchmark, TaskShape
     from harness.problem.tasks import TaskBatch
     from harness.proof import verify
     from harness.settings.config import RunConfig
@@ -25,15 +25,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "Algorithm": "harness.problem.algorithm",
     "Benchmark": "harness.problem.benchmark",
-    "ClassImages": "harness.problem.images",
+    "ClassImages": "harness.datasets.images",
     "Geometry": "harness.problem.algorithm",
     "HarnessError": "harness.errors",
-    "ImageBenchmark": "harness.problem.images",
+    "ImageBenchmark": "harness.datasets.images",
     "InputError": "harness.errors",
     "NotSupported": "harness.errors",
     "RegressionBenchmark": "harness.problem.benchmark",
     "RunConfig": "harness.settings.config",
     "TaskBatch": "harness.problem.tasks",
+    "TaskShape": "harness.problem.benchmark",
     "TimeConfig": "harness.timing.config",
     "estimate": "harness.theory.estimate",
     "load_parameters": "harness.store.directory",
@@ -54,6 +55,7 @@ __all__ = [
     "RegressionBenchmark",
     "RunConfig",
     "TaskBatch",
+    "TaskShape",
     "TimeConfig",
     "estimate",
     "load_parameters",

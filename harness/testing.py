@@ -35,8 +35,8 @@ def check_benchmark(
     """
     import torch
 
-    from harness.experiment.draw import draw
     from harness.problem.models import build, check_options, load_factory
+    from harness.problem.tasks import draw
 
     _imports_no_torch(type(benchmark))
     ways = ways or benchmark.defaults.get("ways", 5)

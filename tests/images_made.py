@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.datasets.images import ClassImages, ImageBenchmark
 from harness.datasets.splits import published
 from harness.errors import InputError
-from harness.problem.benchmark import SPLITS
-from harness.problem.images import ClassImages, ImageBenchmark
+from harness.problem.benchmark import SPLITS, TaskShape
 
 SHORT = {"train": "train", "validation": "val", "test": "test"}
 
@@ -24,8 +24,7 @@ def refused(call, *arguments, **options):
 
 def draw(benchmark, split="train", tasks=20, ways=2, shots=1, queries=1, seed=0, first=0):
     device, dtype = torch.device("cpu"), torch.float64
-    size = {"ways": ways, "shots": shots, "queries": queries}
-    return benchmark.draw(split, first, tasks, seed=seed, **size, device=device, dtype=dtype)
+    return benchmark.draw(split, first, tasks, TaskShape(seed, ways, shots, queries), device, dtype)
 
 
 def coloured(folder, each=4, tables=True, seed=0, most=3):

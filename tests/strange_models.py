@@ -29,14 +29,14 @@ class Vectors(Benchmark):
     def check(self, ways, shots, queries):
         pass
 
-    def draw(self, split, first, tasks, *, seed, ways, shots, queries, device, dtype):
+    def draw(self, split, first, tasks, shape, device, dtype):
         drawn = []
         for task in range(first, first + tasks):
-            generator = torch.Generator().manual_seed(10**6 * seed + 1000 * task + len(split))
+            generator = torch.Generator().manual_seed(10**6 * shape.seed + 1000 * task + len(split))
             drawn.append([])
-            for each in (shots, queries):
-                x = torch.randn(ways * each, *self.input_shape, generator=generator, dtype=torch.float64)
-                drawn[-1] += [x.to(dtype), self.targets(ways, each, generator, dtype)]
+            for each in (shape.shots, shape.queries):
+                x = torch.randn(shape.ways * each, *self.input_shape, generator=generator, dtype=torch.float64)
+                drawn[-1] += [x.to(dtype), self.targets(shape.ways, each, generator, dtype)]
         return TaskBatch(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
 
     def targets(self, ways, each, generator, dtype):

@@ -16,10 +16,10 @@ from benchmarks.fc100 import FC100
 from benchmarks.glyphs import Glyphs
 from benchmarks.quadratic import Quadratic, QuadraticOptions
 from benchmarks.sinusoid import Sinusoid
+from harness.datasets.images import ClassImages, ImageBenchmark, _distinct, _moved
 from harness.datasets.store import stored
 from harness.errors import InputError
-from harness.problem.benchmark import SPLITS
-from harness.problem.images import ClassImages, ImageBenchmark, _distinct, _moved
+from harness.problem.benchmark import SPLITS, TaskShape
 from harness.problem.tasks import random_bits
 
 CPU = torch.device("cpu")
@@ -50,9 +50,7 @@ class Numbered(ImageBenchmark):
 
 def draw(benchmark, split="train", first=0, tasks=4, seed=0, ways=None, shots=3, queries=4, dtype=torch.float64):
     ways = ways or (1 if benchmark.loss == "mse" else 5)
-    return benchmark.draw(
-        split, first, tasks, seed=seed, ways=ways, shots=shots, queries=queries, device=CPU, dtype=dtype
-    )
+    return benchmark.draw(split, first, tasks, TaskShape(seed, ways, shots, queries), CPU, dtype)
 
 
 def parts(batch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from strange_models import Vectors
@@ -53,19 +55,19 @@ class Small(Vectors):
 
 
 class Alone(Small):
-    def draw(self, split, first, tasks, **shape):
-        batch = super().draw(split, first, tasks, **shape)
+    def draw(self, split, first, tasks, *more):
+        batch = super().draw(split, first, tasks, *more)
         return TaskBatch(batch.support_x * tasks, batch.support_y, batch.query_x, batch.query_y)
 
 
 class Seedless(Small):
-    def draw(self, split, first, tasks, *, seed, **shape):
-        return super().draw(split, first, tasks, seed=0, **shape)
+    def draw(self, split, first, tasks, shape, *more):
+        return super().draw(split, first, tasks, dataclasses.replace(shape, seed=0), *more)
 
 
 class Rounded(Small):
-    def draw(self, split, first, tasks, *, dtype, **shape):
-        batch = super().draw(split, first, tasks, dtype=torch.float64, **shape)
+    def draw(self, split, first, tasks, shape, device, dtype):
+        batch = super().draw(split, first, tasks, shape, device, torch.float64)
         parts = [
             part + 1 if dtype == torch.float32 and part.is_floating_point() else part for part in vars(batch).values()
         ]
@@ -73,8 +75,8 @@ class Rounded(Small):
 
 
 class Leaking(Small):
-    def draw(self, split, first, tasks, **shape):
-        return super().draw("train", first, tasks, **shape)
+    def draw(self, split, first, tasks, *more):
+        return super().draw("train", first, tasks, *more)
 
 
 @pytest.fixture

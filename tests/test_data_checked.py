@@ -20,8 +20,8 @@ from benchmarks.miniimagenet import MiniImageNet
 from benchmarks.omniglot import Omniglot
 from harness.cli import main
 from harness.datasets import store
+from harness.datasets.images import ClassImages
 from harness.problem.benchmark import SPLITS
-from harness.problem.images import ClassImages
 
 
 @pytest.fixture(autouse=True)

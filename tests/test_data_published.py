@@ -22,9 +22,9 @@ from benchmarks.miniimagenet import MiniImageNet
 from benchmarks.omniglot import Omniglot
 from harness.cli import main
 from harness.datasets import duplicates
+from harness.datasets.images import ClassImages, ImageOptions
 from harness.datasets.splits import published
 from harness.problem.benchmark import SPLITS
-from harness.problem.images import ClassImages, ImageOptions
 
 REAL = Path(os.environ.get("HARNESS_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 

@@ -30,7 +30,7 @@ from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
 from harness.datasets.zips import read_zip
 from harness.errors import HarnessError, InputError
-from harness.problem.benchmark import SPLITS
+from harness.problem.benchmark import SPLITS, TaskShape
 
 REAL = Path(os.environ.get("HARNESS_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
@@ -187,7 +187,7 @@ def test_fc100_is_split_by_superclass(cifar):
 def test_repacking_cifar_changes_no_task(cifar):
     def task():
         batch = CIFARFS(root=cifar).draw(
-            "train", 3, 2, seed=1, ways=5, shots=2, queries=3, device=torch.device("cpu"), dtype=torch.float32
+            "train", 3, 2, TaskShape(1, ways=5, shots=2, queries=3), torch.device("cpu"), torch.float32
         )
         return batch.support_x, batch.query_x
 

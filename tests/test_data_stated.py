@@ -10,7 +10,7 @@ import pytest
 import torch
 from images_made import draw, refused
 
-from harness.problem.images import ClassImages, ImageBenchmark
+from harness.datasets.images import ClassImages, ImageBenchmark
 
 
 def test_the_example_of_the_document_runs(tmp_path, monkeypatch, capsys):

@@ -15,8 +15,8 @@ import harness
 from harness import InputError, RunConfig
 from harness.cli import main
 from harness.engines.native import Native
-from harness.settings.named import brief
 from harness.settings.resolve import resolve
+from harness.strangers.named import brief
 
 MINE = """
 import torch
@@ -39,18 +39,18 @@ class Points(harness.Benchmark):
         if ways > 7:
             raise harness.InputError(f"ways {ways}: allowed: 1 to 7")
 
-    def draw(self, split, first, tasks, *, seed, ways, shots, queries, device, dtype):
+    def draw(self, split, first, tasks, shape, device, dtype):
         stream = ["train", "validation", "test"].index(split)
-        drawn = [self.task(torch.Generator().manual_seed(1000 * seed + 10 * t + stream), ways, shots, queries)
+        drawn = [self.task(torch.Generator().manual_seed(1000 * shape.seed + 10 * t + stream), shape)
                  for t in range(first, first + tasks)]
         return harness.TaskBatch(*(torch.stack(part).to(device) for part in zip(*drawn)))
 
-    def task(self, generator, ways, shots, queries):
-        centres = torch.randn(ways, 1, 3, generator=generator)
+    def task(self, generator, shape):
+        centres = torch.randn(shape.ways, 1, 3, generator=generator)
         def points(each):
-            x = centres + self.options.spread * torch.randn(ways, each, 3, generator=generator)
-            return x.flatten(0, 1), torch.arange(ways).repeat_interleave(each)
-        return *points(shots), *points(queries)
+            x = centres + self.options.spread * torch.randn(shape.ways, each, 3, generator=generator)
+            return x.flatten(0, 1), torch.arange(shape.ways).repeat_interleave(each)
+        return *points(shape.shots), *points(shape.queries)
 
 points = Points(Points.Options(spread=0.5))
 made = net((3,), 2)

@@ -21,7 +21,7 @@ from harness.problem.benchmark import Benchmark
 from harness.problem.tasks import TaskBatch
 from harness.report.reading.runs import read_runs
 from harness.settings.registry import Plugin, Registry, algorithms, benchmarks
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
 
 # ---------------------------------------------------------------- the mechanism
 
@@ -87,10 +87,13 @@ class Stranger(Benchmark):
     def check(self, ways, shots, queries):
         pass
 
-    def draw(self, split, first, tasks, *, seed, ways, shots, queries, device, dtype):
+    def draw(self, split, first, tasks, shape, device, dtype):
+        def labels(each):
+            return torch.arange(shape.ways).repeat_interleave(each).expand(tasks, -1)
+
         return TaskBatch(
-            torch.zeros(tasks, ways * shots, 1), torch.arange(ways).repeat_interleave(shots).expand(tasks, -1),
-            torch.ones(tasks, ways * queries, 1), torch.arange(ways).repeat_interleave(queries).expand(tasks, -1),
+            torch.zeros(tasks, shape.ways * shape.shots, 1), labels(shape.shots),
+            torch.ones(tasks, shape.ways * shape.queries, 1), labels(shape.queries),
         )  # fmt: skip
 
 
@@ -101,8 +104,8 @@ SMALL = RunConfig(
 
 def replaced(part, change):
     class Changed(Stranger):
-        def draw(self, split, first, tasks, **shape):
-            batch = super().draw(split, first, tasks, **shape)
+        def draw(self, split, first, tasks, *more):
+            batch = super().draw(split, first, tasks, *more)
             return TaskBatch(**{**vars(batch), part: change(getattr(batch, part))})
 
     return Changed()
@@ -149,8 +152,8 @@ def test_a_batch_that_is_right_runs_and_inputs_come_in_the_type_of_the_run(tmp_p
 
 def test_a_batch_that_goes_wrong_later_names_the_task_and_keeps_what_was_done(tmp_path):
     class Later(Stranger):
-        def draw(self, split, first, tasks, **shape):
-            batch = super().draw(split, first, tasks, **shape)
+        def draw(self, split, first, tasks, *more):
+            batch = super().draw(split, first, tasks, *more)
             return TaskBatch(**{**vars(batch), "query_y": batch.query_y + 5}) if first >= 2 else batch
 
     with pytest.raises(InputError, match="benchmark 'stranger', train tasks from 2: query_y has classes from 5"):

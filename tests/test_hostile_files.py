@@ -21,11 +21,11 @@ from fabricated import write_run
 from PIL import Image
 
 from harness.cli import main
+from harness.datasets.images import ClassImages
 from harness.datasets.pictures import read_picture
 from harness.datasets.store import stored
 from harness.datasets.zips import read_zip
 from harness.errors import HarnessError, InputError
-from harness.problem.images import ClassImages
 from harness.report.reading.runs import read_runs
 from harness.settings.layers import read
 from harness.store.directory import load_checkpoint

@@ -71,7 +71,10 @@ CHANGES = {
         "harness.experiment.unbiased",
         lambda text: text.replace("/ (m - 2)", "/ (m - 1)"),
     ),
-    "tasks drawn otherwise": ("harness.experiment.draw", lambda text: text.replace("seed=config.seed", "seed=0")),
+    "tasks drawn otherwise": (
+        "harness.problem.tasks",
+        lambda text: text.replace("TaskShape.of(config)", "TaskShape(0, 5, 5, 5)"),
+    ),
     "held-out tasks": ("harness.experiment.evaluate", lambda text: text.replace("split, first", "'train', first", 1)),
     "a layer of the engine": ("harness.engines.native.losses", lambda text: text + "\nSCALE = 2\n"),
     "the loss": ("harness.problem.objective", lambda text: text.replace("square()", "abs()")),
@@ -93,7 +96,7 @@ SAME = {
     "formatting": ("harness.problem.meta_gradient", lambda text: ast.unparse(ast.parse(text))),
     "formatting with f-strings": ("harness.engines.engine", lambda text: ast.unparse(ast.parse(text))),
     "what type checkers read": (
-        "harness.experiment.draw",
+        "harness.problem.tasks",
         lambda text: text.replace("if TYPE_CHECKING:\n", "if TYPE_CHECKING:\n    import decimal\n"),
     ),
     "how files are written": ("harness.store.files", lambda text: text + "\nN = 1\n"),

@@ -18,11 +18,10 @@ from harness import RunConfig
 from harness.cli import main
 from harness.engines.native import Native
 from harness.errors import InputError
-from harness.experiment.draw import draw
 from harness.experiment.setup import set_up
 from harness.problem.losses import LOSSES, Loss
 from harness.problem.objective import accuracy, metrics
-from harness.problem.tasks import TaskBatch, checked
+from harness.problem.tasks import TaskBatch, checked, draw
 from harness.settings import registry
 from harness.settings.resolve import resolve
 

@@ -27,11 +27,11 @@ import harness
 from harness import RunConfig
 from harness.engines.chunks import TaskChunks
 from harness.errors import InputError, NotSupported
-from harness.experiment.draw import draw
 from harness.experiment.evaluate import evaluate
 from harness.experiment.progress import Silent
 from harness.experiment.setup import set_up
-from harness.problem.tasks import TaskBatch
+from harness.problem.benchmark import TaskShape
+from harness.problem.tasks import TaskBatch, draw
 from harness.settings.resolve import resolve
 
 STRATEGIES = ("auto", "unrolled", "recursion", "checkpointed", "linearised", "vmapped")
@@ -202,7 +202,7 @@ def test_a_run_trains_and_evaluates_the_model_itself(factory, algo, engine, tmp_
     w = summary["w"]
     phi = [name for name, _ in module.named_parameters() if name not in w]
     l2 = 1e-3 if algo == "anil" else 0.0
-    batch = Vectors().draw("test", 0, 7, seed=0, ways=3, shots=2, queries=2, device=None, dtype=torch.float64)
+    batch = Vectors().draw("test", 0, 7, TaskShape(0, ways=3, shots=2, queries=2), None, torch.float64)
     losses, *_ = plain_loop(module, w, phi, "cross_entropy", 2, 0.1, l2, batch, True)
     assert summary["loss"]["mean"] == pytest.approx(float(losses.mean()), rel=1e-9)
 
@@ -408,8 +408,8 @@ class Drifting(Vectors):
 
     drawn = 0
 
-    def draw(self, split, first, tasks, **shape):
-        batch = super().draw(split, first, tasks, **shape)
+    def draw(self, split, first, tasks, *more):
+        batch = super().draw(split, first, tasks, *more)
         if self.kind == "together":
             return TaskBatch(batch.support_x * tasks, batch.support_y, batch.query_x, batch.query_y)
         self.drawn += 1

@@ -98,14 +98,14 @@ class Lines(harness.RegressionBenchmark):
     model = "mlp"
     input_shape = (1,)
 
-    def draw(self, split, first, tasks, *, seed, ways, shots, queries, device, dtype):
+    def draw(self, split, first, tasks, shape, device, dtype):
         generator = torch.Generator().manual_seed(
-            seed * 1000 + first + 500 * ["train", "validation", "test"].index(split)
+            shape.seed * 1000 + first + 500 * ["train", "validation", "test"].index(split)
         )
-        x = torch.randn(tasks, shots + queries, 1, generator=generator)
+        x = torch.randn(tasks, shape.shots + shape.queries, 1, generator=generator)
         y = x * torch.randn(tasks, 1, 1, generator=generator)
         x, y = x.to(device, dtype), y.to(device, dtype)
-        return harness.TaskBatch(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:])
+        return harness.TaskBatch(x[:, : shape.shots], y[:, : shape.shots], x[:, shape.shots :], y[:, shape.shots :])
 
 
 def own_model(input_shape, outputs, width=8):

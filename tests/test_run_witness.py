@@ -60,10 +60,13 @@ class Shapes(harness.Benchmark):
     def check(self, ways, shots, queries):
         pass
 
-    def draw(self, split, first, tasks, *, seed, ways, shots, queries, device, dtype):
+    def draw(self, split, first, tasks, shape, device, dtype):
         self.drawn.append((split, first, tasks))
         self.watch(split, first, tasks)
-        parts = [self.task(f"{seed} {split} {t}", ways, (shots, queries)) for t in range(first, first + tasks)]
+        parts = [
+            self.task(f"{shape.seed} {split} {t}", shape.ways, (shape.shots, shape.queries))
+            for t in range(first, first + tasks)
+        ]
         return harness.TaskBatch(*(torch.stack(part).to(device) for part in zip(*parts, strict=True)))
 
     def task(self, name, ways, sizes):
@@ -165,8 +168,8 @@ def plain(module, adapted, config, benchmark):
     """The plain loop of the same run."""
 
     def draw(split, number):
-        shape = {"seed": config.seed, "ways": config.ways, "shots": config.shots, "queries": config.queries}
-        batch = benchmark.draw(split, number, 1, **shape, device=torch.device("cpu"), dtype=torch.float64)
+        shape = harness.TaskShape(config.seed, config.ways, config.shots, config.queries)
+        batch = benchmark.draw(split, number, 1, shape, torch.device("cpu"), torch.float64)
         return batch.support_x[0], batch.support_y[0], batch.query_x[0], batch.query_y[0]
 
     names = [name for name, _ in module.named_parameters() if name.startswith(adapted)]
@@ -450,9 +453,9 @@ def test_only_training_is_timed(tmp_path, monkeypatch, hours, every, interrupted
         return slow
 
     class Waves(Sinusoid):
-        def draw(self, split, first, tasks, **more):
+        def draw(self, split, first, tasks, *more):
             hours[0] += 60 if split == "train" and first < FIRST_FIXED else 3600
-            return super().draw(split, first, tasks, **more)
+            return super().draw(split, first, tasks, *more)
 
     for name in ("append", "save_checkpoint"):
         monkeypatch.setattr(RunDirectory, name, taking(3600, getattr(RunDirectory, name)))
@@ -481,9 +484,9 @@ def test_wall_seconds_have_everything_in_them(tmp_path, hours):
     begun = []
 
     class Waves(Sinusoid):
-        def draw(self, split, first, tasks, **more):
+        def draw(self, split, first, tasks, *more):
             hours[0] += 60
-            return super().draw(split, first, tasks, **more)
+            return super().draw(split, first, tasks, *more)
 
     class Begin(Silent):
         def begin(self, config, done):
@@ -520,10 +523,10 @@ def test_peak_memory_is_that_of_training(tmp_path):
     assert torch.ones(160 * MIB, dtype=torch.uint8).any()
 
     class Waves(Sinusoid):
-        def draw(self, split, first, tasks, **more):
+        def draw(self, split, first, tasks, *more):
             if split == "validation" and tasks > 1:  # not where the run is set up
                 assert torch.ones(96 * MIB, dtype=torch.uint8).any()
-            return super().draw(split, first, tasks, **more)
+            return super().draw(split, first, tasks, *more)
 
     def peak(width):
         settings = {**WAVES, "algo": "maml", "model_options": {"hidden": (width, width)}, "stationarity_every": 0}

@@ -13,6 +13,7 @@ import harness
 from harness import RunConfig
 from harness.experiment.setup import set_up
 from harness.experiment.stationarity import _FIRST_FIXED_TASK, Stationarity
+from harness.problem.benchmark import TaskShape
 from harness.settings.resolve import resolve
 
 SMALL = {
@@ -45,8 +46,8 @@ def test_norms_are_those_of_l_meta_by_plain_autograd(algorithm, geometry):
     total = 0.0
     for task in range(5):
         batch = benchmark.draw(
-            "train", _FIRST_FIXED_TASK + task, 1, seed=0, ways=1, shots=10, queries=10,
-            device=torch.device("cpu"), dtype=torch.float64,
+            "train", _FIRST_FIXED_TASK + task, 1, TaskShape(0, ways=1, shots=10, queries=10),
+            torch.device("cpu"), torch.float64,
         )  # fmt: skip
         fast = dict(parameters)
         for _ in range(3):

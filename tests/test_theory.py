@@ -12,11 +12,13 @@ import torch
 
 from harness.cli import main
 from harness.errors import InputError
-from harness.experiment.draw import draw
 from harness.experiment.setup import set_up
+from harness.problem.curvature import curvature, inner_constants, largest_eigenvalue
+from harness.problem.lanczos import lanczos
 from harness.problem.meta_gradient import exact
 from harness.problem.oracle import Counts, Inner, Oracle, Outcome
 from harness.problem.partition import Network
+from harness.problem.tasks import draw
 from harness.proof.problems import small_problems
 from harness.report.tables.latex import to_latex
 from harness.report.tables.paper import theory_tables
@@ -38,11 +40,9 @@ from harness.theory.bounds import (
     xi,
 )
 from harness.theory.conditions import Steps, conditions, factor_condition
-from harness.theory.constants import curvature, inner_constants, largest_eigenvalue
 from harness.theory.estimate import estimate
 from harness.theory.fits import fit_convex, fit_decay, fit_linear
 from harness.theory.formulas import TABLE_1_NOTES
-from harness.theory.lanczos import lanczos
 from harness.theory.lipschitz import Point, sampled_lipschitz
 from harness.theory.propositions import proposition_2, proposition_3
 from harness.theory.smoothness import smoothness

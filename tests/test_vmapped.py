@@ -13,12 +13,12 @@ from harness.engines.agreement import oracle_error
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import NotSupported
-from harness.experiment.draw import draw
 from harness.problem.algorithm import Algorithm, MetaGradient, inner_loop
 from harness.problem.meta_gradient import proposition_1
 from harness.problem.oracle import Counts, Inner
 from harness.problem.own_forward import own_forward
 from harness.problem.partition import Network
+from harness.problem.tasks import draw
 from harness.settings.registry import algorithms
 from harness.settings.resolve import resolve
 

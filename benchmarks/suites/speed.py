@@ -24,6 +24,7 @@ import torch
 from harness.experiment.run import run
 from harness.experiment.setup import pick_device, set_up
 from harness.measure.memory import freed_memory_kept
+from harness.problem.benchmark import TaskShape
 from harness.settings import registry
 from harness.settings.config import RunConfig
 from harness.settings.resolve import resolve
@@ -82,10 +83,7 @@ def drawing(device: str, tasks: int, rounds: int, say: Callable[[str], None]) ->
     for number in range(rounds + 1):
         begin = time.perf_counter()
         for first in range(0, count, tasks):
-            benchmark.draw(
-                "train", first + number * count, tasks, seed=0, ways=5, shots=5, queries=5, device=place,
-                dtype=torch.float32,
-            )  # fmt: skip
+            benchmark.draw("train", first + number * count, tasks, TaskShape(0, 5, 5, 5), place, torch.float32)
         if place.type == "cuda":
             torch.cuda.synchronize()
         samples["native"].append(count / (time.perf_counter() - begin))
@@ -132,9 +130,8 @@ def overhead(device: str, tasks: int, rounds: int, say: Callable[[str], None]) -
     @freed_memory_kept()  # as inside a run
     def bare() -> float:
         setup = set_up(resolve(config))
-        batch = resolve(config).benchmark.draw(
-            "train", 0, tasks, seed=0, ways=5, shots=5, queries=5, device=setup.device, dtype=torch.float32
-        )
+        shape = TaskShape(0, ways=5, shots=5, queries=5)
+        batch = resolve(config).benchmark.draw("train", 0, tasks, shape, setup.device, torch.float32)
         optimizer = torch.optim.Adam([setup.w, setup.phi], lr=1e-3, foreach=False)
         begin = time.perf_counter()
         for _ in range(ITERATIONS // 2):

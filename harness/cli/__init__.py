@@ -92,7 +92,7 @@ def verify_data(name: str, *, json: Json = False) -> int:
 def _blamed(name: str) -> AbstractContextManager[None]:
     """Inside, whatever another person's benchmark raises is one line."""
     from harness.settings.registry import benchmarks
-    from harness.strangers import blamed, strange
+    from harness.strangers.blame import blamed, strange
 
     return blamed(f"benchmark {name!r}") if strange(benchmarks().get(name)) else nullcontext()
 

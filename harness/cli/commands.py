@@ -14,7 +14,7 @@ from harness.experiment.interrupts import INTERRUPTED
 from harness.proof.config import ProofConfig
 from harness.settings.config import RunConfig
 from harness.store.directory import FINISHED
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
 

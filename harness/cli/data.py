@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from harness.datasets.duplicates import summary
+from harness.datasets.images import ImageBenchmark
 from harness.problem.benchmark import Benchmark, data_root
-from harness.problem.images import ImageBenchmark
 from harness.settings.listing import missing
 from harness.settings.registry import benchmarks
 

@@ -12,9 +12,10 @@ from cyclopts import Parameter, Token
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from harness.settings.config import RunConfig, allowed
+from harness.settings.config import RunConfig
 from harness.settings.registry import defaults_of
 from harness.store.yaml_core import parse
+from harness.strangers.values import allowed
 
 
 def with_options(schema: type[BaseModel], **own: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.datasets import downloads
+from harness.datasets.class_images import ClassImages, Identity
 from harness.datasets.pickles import read_pickle, whole_numbers
 from harness.datasets.splits import published
 from harness.errors import InputError
-from harness.problem.class_images import ClassImages, Identity
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.datasets.class_images import ClassImages, Identity
 from harness.problem.benchmark import SPLITS
-from harness.problem.class_images import ClassImages, Identity
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 import platformdirs
 
+from harness.datasets.class_images import ClassImages
 from harness.datasets.pictures import CONVERSION
-from harness.problem.class_images import ClassImages
 from harness.store.foreign import open_plain, read_json_object
 
 log = logging.getLogger("harness")

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from harness import strangers
 from harness.errors import AlgorithmFailed, NotSupported
+from harness.strangers import blame
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ def blamed(algorithm: Algorithm) -> AbstractContextManager[None]:
     A rule may know classification only, or have a fault; running out of memory is not its own.
     """
     file = getattr(sys.modules.get(type(algorithm).__module__), "__file__", None)
-    return strangers.blamed(f"algorithm {algorithm.name!r}", AlgorithmFailed, file)
+    return blame.blamed(f"algorithm {algorithm.name!r}", AlgorithmFailed, file)
 
 
 class Engine(ABC):

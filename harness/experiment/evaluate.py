@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.engines.engine import blamed
-from harness.experiment.draw import draw
+from harness.problem.tasks import draw
 
 if TYPE_CHECKING:
     from harness.engines.chunks import TaskChunks

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.experiment.byvalue import Description
 from harness.experiment.sources import OWN, closure, contents, version
 from harness.measure.precision import flags
-from harness.settings.named import is_named, module_of
+from harness.strangers.named import is_named, module_of
 
 if TYPE_CHECKING:
     from harness.problem.models import ModelFactory

@@ -14,7 +14,6 @@ from harness.engines.agreement import Route, examined
 from harness.engines.engine import Engine, Problem, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
-from harness.experiment.draw import draw
 from harness.experiment.key import run_key
 from harness.experiment.start import digest, start_of
 from harness.measure.precision import check_tf32
@@ -24,10 +23,11 @@ from harness.problem.models import ModelFactory, build, check_options, give_back
 from harness.problem.objective import loaded
 from harness.problem.oracle import Inner, Oracle
 from harness.problem.partition import Network
-from harness.problem.tasks import TaskBatch
-from harness.settings.config import RunConfig, origin
+from harness.problem.tasks import TaskBatch, draw
+from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, blame
 from harness.store.foreign import one_line
+from harness.strangers.values import origin
 
 #: models, and rules that Definition 1 is measured by, are held to their witnesses on so many of the first tasks
 _CHECKED_TASKS = 2

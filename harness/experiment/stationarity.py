@@ -10,11 +10,11 @@ from torch import Tensor
 
 from harness.engines.chunks import TaskChunks
 from harness.engines.native import Native
-from harness.experiment.draw import draw
 from harness.experiment.evaluate import finite
 from harness.experiment.unbiased import mean_and_error, pair_products
+from harness.problem.curvature import largest_eigenvalue
 from harness.problem.meta_loss import stationarity_rule
-from harness.theory.constants import largest_eigenvalue
+from harness.problem.tasks import draw
 
 if TYPE_CHECKING:
     from harness.engines.engine import Problem

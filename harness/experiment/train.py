@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from harness.engines.chunks import TaskChunks
-from harness.experiment.draw import draw
 from harness.experiment.evaluate import evaluate, finite
 from harness.experiment.interrupts import deferred
 from harness.experiment.stationarity import Stationarity
@@ -19,6 +18,7 @@ from harness.measure.clocks import make_clock
 from harness.measure.flops import flops_of
 from harness.measure.memory import PeakMemory, bytes_asked, first_sentence, free_memory
 from harness.problem.oracle import PHASES, Counts
+from harness.problem.tasks import draw
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine

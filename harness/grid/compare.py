@@ -16,12 +16,12 @@ from harness.grid.child import Place
 from harness.grid.pool import Job, Pool
 from harness.measure.environment import environment, usable_cores
 from harness.settings.config import RunConfig
-from harness.settings.named import is_named
 from harness.settings.resolve import Resolved
 from harness.settings.suites import plan
 from harness.store.directory import outcome, read_json, write_json
 from harness.store.environments import machine_in
 from harness.store.files import refuse_link
+from harness.strangers.named import is_named
 
 log = logging.getLogger("harness")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.problem.tasks import TaskBatch
+    from harness.settings.config import ProblemConfig
 
 SPLITS = ("train", "validation", "test")
 
@@ -38,6 +40,21 @@ class NoOptions(BaseModel):
     """Options of a plugin that has none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """Which stream of tasks, and how large they are: ``shots`` and ``queries`` are examples of each of ``ways``."""
+
+    seed: int
+    ways: int
+    shots: int
+    queries: int
+
+    @classmethod
+    def of(cls, config: ProblemConfig) -> TaskShape:
+        """What ``config`` asks for."""
+        return cls(config.seed, config.ways, config.shots, config.queries)
 
 
 class Benchmark(ABC):
@@ -90,19 +107,9 @@ class Benchmark(ABC):
 
     @abstractmethod
     def draw(
-        self,
-        split: str,
-        first: int,
-        tasks: int,
-        *,
-        seed: int,
-        ways: int,
-        shots: int,
-        queries: int,
-        device: torch.device,
-        dtype: torch.dtype,
+        self, split: str, first: int, tasks: int, shape: TaskShape, device: torch.device, dtype: torch.dtype
     ) -> TaskBatch:
-        """Tasks ``first`` to ``first + tasks`` of the stream of ``split``, on ``device``."""
+        """Tasks ``first`` to ``first + tasks`` of the stream of ``split``, of ``shape``, on ``device``."""
 
 
 class RegressionBenchmark(Benchmark):

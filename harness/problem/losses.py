@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import InputError, unknown
-from harness.settings.config import validate_as
-from harness.settings.named import FORMS, is_named
+from harness.strangers.named import FORMS, is_named
+from harness.strangers.values import validate_as
 
 if TYPE_CHECKING:
     from harness.problem.benchmark import Benchmark

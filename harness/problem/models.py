@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from harness.errors import InputError, unknown
-from harness.settings.config import validate_as
-from harness.settings.named import FORMS, found_beside, is_named, load_named
 from harness.store.foreign import one_line
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
+from harness.strangers.named import FORMS, found_beside, is_named, load_named
+from harness.strangers.values import validate_as
 
 _MOST = 65_536
 #: what makes a module, or a module itself, of which each user gets a copy
@@ -137,7 +137,7 @@ MODELS: dict[str, tuple[ModelFactory, type[BaseModel]]] = {
 
 
 def load_factory(name: str) -> ModelFactory:
-    """Factory called ``name``: one of this module's, or a person's own (:mod:`harness.settings.named`), or a module.
+    """Factory called ``name``: one of this module's, or a person's own (:mod:`harness.strangers.named`), or a module.
 
     Raises :class:`InputError`.
     """

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from harness.errors import InputError
 from harness.problem.losses import Loss
-from harness.settings.named import load_named
 from harness.store.foreign import one_line
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
+from harness.strangers.named import load_named
 
 #: by how much the probabilities of a soft label may miss 1
 _SUM = 1e-3

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.problem.losses import Loss
+from harness.problem.benchmark import TaskShape
+from harness.problem.losses import Loss, stated
 from harness.problem.objective import target_fault
+from harness.strangers.blame import blamed
+
+if TYPE_CHECKING:
+    from harness.problem.benchmark import Benchmark
+    from harness.settings.config import ProblemConfig
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,27 @@ class TaskBatch:
         """Tasks ``start`` to ``stop`` as views."""
         rows = slice(start, stop)
         return TaskBatch(self.support_x[rows], self.support_y[rows], self.query_x[rows], self.query_y[rows])
+
+
+def draw(
+    benchmark: Benchmark,
+    config: ProblemConfig,
+    split: str,
+    first: int,
+    tasks: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> TaskBatch:
+    """Tasks ``first`` to ``first + tasks`` of ``split``, of the shape that ``config`` asks for.
+
+    Checked as they enter; on CUDA every number of the first ones of a split alone, as looking waits for the device.
+    """
+    with blamed(f"benchmark {benchmark.name!r}"):
+        batch = benchmark.draw(split, first, tasks, TaskShape.of(config), device, dtype)
+        shape, outputs = tuple(benchmark.input_shape), benchmark.outputs(config.ways)
+    where = f"benchmark {benchmark.name!r}, {split} tasks from {first}"
+    values = device.type == "cpu" or first == 0
+    return checked(batch, where, shape, outputs, stated(benchmark, config), tasks, dtype, device, values)
 
 
 def checked(

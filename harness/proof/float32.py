@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from harness.engines.engine import Engine, Problem
 from harness.engines.peer import PeerEngine
 from harness.errors import AlgorithmFailed, InputError, NotSupported
-from harness.experiment.draw import draw
 from harness.problem.algorithm import Algorithm
 from harness.problem.losses import Loss
 from harness.problem.models import build, load_factory
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
-from harness.problem.tasks import TaskBatch
+from harness.problem.tasks import TaskBatch, draw
 from harness.proof.witnesses import by_autograd, plain
 from harness.settings.config import RunConfig
 from harness.settings.registry import benchmarks, engines

@@ -14,23 +14,23 @@ from harness.engines.engine import Engine
 from harness.engines.native import Native
 from harness.engines.peer import PeerEngine
 from harness.errors import AlgorithmFailed, InputError, NotSupported
-from harness.experiment.draw import draw
 from harness.experiment.setup import DTYPES, complete, problem_of
 from harness.problem.algorithm import Algorithm
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory, build, give_back
 from harness.problem.partition import Headless, Network, children_of, names_of
-from harness.problem.tasks import TaskBatch
+from harness.problem.tasks import TaskBatch, draw
 from harness.proof.config import ProofConfig
 from harness.proof.float32 import TASKS, Cut, compared, doubled, installed_peers
 from harness.proof.problems import SmallProblem
 from harness.proof.table import compared as in_float64
 from harness.proof.table import engines_of
 from harness.proof.witnesses import plain
-from harness.settings.config import RunConfig, origin, validate
+from harness.settings.config import RunConfig, validate
 from harness.settings.registry import algorithms as registered
 from harness.settings.resolve import Resolved, blame, check_algo_options, given_for, resolve
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
+from harness.strangers.values import origin
 
 #: in float64 as many as before a run
 _EXACT_TASKS = 2

@@ -10,9 +10,10 @@ import yaml
 from pydantic import BaseModel
 
 from harness.errors import InputError, unknown
-from harness.settings.config import RunConfig, S, validate_as
+from harness.settings.config import RunConfig
 from harness.store.foreign import one_line, read_plain
 from harness.store.yaml_core import MOST_BYTES, load, parse
+from harness.strangers.values import S, validate_as
 
 
 def gather(

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.settings import registry
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
 
 log = logging.getLogger("harness")
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import InputError, unknown
-from harness.settings.named import FORMS, is_named, load_named
 from harness.store.foreign import one_line
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
+from harness.strangers.named import FORMS, is_named, load_named
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine
@@ -117,7 +117,7 @@ def benchmarks() -> Registry[Benchmark]:
 
 
 def benchmark_named(name: str) -> type[Benchmark] | Benchmark:
-    """Benchmark called ``name``: a plugin's class, or a person's own class or object (:mod:`harness.settings.named`).
+    """Benchmark called ``name``: a plugin's class, or a person's own class or object (:mod:`harness.strangers.named`).
 
     Raises :class:`InputError`.
     """

@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from harness.errors import HarnessError, InputError, unknown
 from harness.problem.losses import Loss, stated
 from harness.settings import registry
-from harness.settings.config import ProblemConfig, RunConfig, WorkConfig, origin, validate, validate_as
-from harness.settings.named import absolute, is_named
+from harness.settings.config import ProblemConfig, RunConfig, WorkConfig, validate
 from harness.store.foreign import one_line
 from harness.store.yaml_core import MOST_BYTES, dumped
-from harness.strangers import blamed, strange
+from harness.strangers.blame import blamed, strange
+from harness.strangers.named import absolute, is_named
+from harness.strangers.values import origin, validate_as
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine

@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import Field
 
 from harness.errors import InputError, MissingData, unknown
-from harness.settings.config import RunConfig, Settings, validate, validate_as
+from harness.settings.config import RunConfig, Settings, validate
 from harness.settings.layers import assign, read
 from harness.settings.listing import suites
 from harness.settings.resolve import Resolved, resolve
+from harness.strangers.values import validate_as
 
 _MOST_RUNS = 10_000
 

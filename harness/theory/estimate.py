@@ -11,23 +11,22 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.experiment.draw import draw
 from harness.experiment.setup import Setup, set_up
 from harness.problem.benchmark import Benchmark
+from harness.problem.curvature import InnerConstants, curvature, inner_constants
+from harness.problem.lanczos import Extremes, random_like
 from harness.problem.meta_gradient import exact
 from harness.problem.models import ModelFactory
 from harness.problem.oracle import MetaGradient, Oracle
 from harness.problem.partition import Network
-from harness.problem.tasks import TaskBatch
+from harness.problem.tasks import TaskBatch, draw
 from harness.settings import registry
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, resolve
 from harness.theory.bounds import TABLE_1, TABLE_2, THEOREMS, decay, evaluations, predicted_factor
 from harness.theory.conditions import Steps, advice, conditions, factor_condition
-from harness.theory.constants import InnerConstants, curvature, inner_constants
 from harness.theory.fits import fit_decay
 from harness.theory.formulas import TABLE_1_NOTES, TABLE_2_NOTES, THEOREM_NOTES
-from harness.theory.lanczos import Extremes, random_like
 from harness.theory.lipschitz import Lipschitz, Point, sampled_lipschitz
 from harness.theory.propositions import proposition_2, proposition_3
 from harness.theory.smoothness import smoothness

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
+from harness.problem.curvature import hessian
+from harness.problem.lanczos import lanczos, random_like
 from harness.problem.oracle import Oracle
-from harness.theory.constants import hessian
-from harness.theory.lanczos import lanczos, random_like
 
 #: the oracle of one task at flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``
 OracleAt = Callable[[Tensor, Tensor], Oracle]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
+from harness.problem.lanczos import lanczos, random_like
 from harness.problem.oracle import MetaGradient
-from harness.theory.lanczos import lanczos, random_like
 
 #: the exact meta-gradient at flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``
 MetaGradientAt = Callable[[Tensor, Tensor], MetaGradient]

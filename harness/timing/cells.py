@@ -15,12 +15,11 @@ from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Engine, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
-from harness.experiment.draw import draw
 from harness.experiment.setup import DTYPES, check_joint, complete, problem_of
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory, build
 from harness.problem.partition import Network
-from harness.problem.tasks import TaskBatch
+from harness.problem.tasks import TaskBatch, draw
 from harness.settings import registry
 from harness.settings.config import TaskChunk, validate
 from harness.settings.resolve import Resolved, given_for, resolve

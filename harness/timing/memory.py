@@ -26,7 +26,7 @@ from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, resolve
-from harness.strangers import reason
+from harness.strangers.blame import reason
 from harness.timing.cells import Cell, Name, Seen, about, fixed_tasks, make_cell
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.problem.algorithm import Algorithm, Choice, Range
-from harness.settings.config import RunConfig, origin, validate
+from harness.settings.config import RunConfig, validate
 from harness.settings.resolve import Resolved, resolve
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
+from harness.strangers.values import origin
 from harness.tune.config import OWN, TuneConfig
 from harness.tune.objective import Objective, parse
 from harness.tune.space import Space, Wish, as_document, check_name, from_document, lookup, narrowed, put

@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.miniimagenet import _listed
+from harness.datasets.images import ClassImages
 from harness.datasets.pickles import read_pickle
 from harness.datasets.pictures import read_picture
 from harness.datasets.store import _read, _write
 from harness.datasets.zips import read_zip
 from harness.errors import HarnessError, InputError
-from harness.problem.images import ClassImages
 from harness.report.findings.groups import group_runs
 from harness.report.reading.runs import read_runs
 from harness.settings.layers import read

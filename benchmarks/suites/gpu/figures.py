@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.datasets.images import ClassImages, ImageBenchmark
 from harness.experiment.run import run
-from harness.problem.images import ClassImages, ImageBenchmark
 from harness.settings import registry
 from harness.settings.config import RunConfig
 

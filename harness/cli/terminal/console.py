@@ -14,8 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from harness.cli.terminal.fitted import Fitted
-from harness.settings.named import brief
 from harness.store.foreign import one_line
+from harness.strangers.named import brief
 from harness.timing import KINDS
 
 #: how the origin of what comes with the project begins

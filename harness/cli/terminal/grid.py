@@ -15,7 +15,7 @@ from harness.cli.terminal.fitted import Fitted
 from harness.cli.terminal.live import LiveView
 from harness.cli.terminal.progress import clock
 from harness.grid.compare import FAILED, Entry, estimate
-from harness.settings.named import brief
+from harness.strangers.named import brief
 
 _TITLES = ("method", "N", "seeds done", "accuracy", "now")
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.cli.terminal.console import is_live
-from harness.settings.named import brief
+from harness.strangers.named import brief
 
 if TYPE_CHECKING:
     from harness.experiment.progress import Measured

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.cli.terminal.console import table
 from harness.cli.terminal.fitted import Fitted
-from harness.settings.named import brief
+from harness.strangers.named import brief
 
 #: names of parameters that are spelt out
 _FEW = 6

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.cli.terminal.console import table
 from harness.cli.terminal.fitted import Fitted
-from harness.settings.named import brief
+from harness.strangers.named import brief
 
 
 def theory_tables(document: Mapping[str, Any]) -> list[Fitted | Padding]:

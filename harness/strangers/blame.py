@@ -17,7 +17,7 @@ from harness.store.foreign import one_line
 _INSTALLED = [*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()]
 _LONGEST = 300
 _PACKAGES = ("harness", "algorithms", "benchmarks")
-_OURS = [str(Path(__file__).parents[1] / name) for name in _PACKAGES]
+_OURS = [str(Path(__file__).parents[2] / name) for name in _PACKAGES]
 _NO_DERIVATIVE = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
 
 

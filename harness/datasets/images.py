@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from harness.datasets import duplicates, warn_once
-from harness.datasets.store import recall, remember, stamp
-from harness.errors import HarnessError, InputError, MissingData
-from harness.problem.benchmark import SPLITS, Benchmark
-from harness.problem.class_images import (
+from harness.datasets.class_images import (
     ClassImages,
     Identity,
     check_enough,
@@ -26,6 +23,9 @@ from harness.problem.class_images import (
     overlaps,
     same_content,
 )
+from harness.datasets.store import recall, remember, stamp
+from harness.errors import HarnessError, InputError, MissingData
+from harness.problem.benchmark import SPLITS, Benchmark, TaskShape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,17 +162,7 @@ class ImageBenchmark(Benchmark):
             warn_once(f"benchmark {self.name}: {fault}")
 
     def draw(
-        self,
-        split: str,
-        first: int,
-        tasks: int,
-        *,
-        seed: int,
-        ways: int,
-        shots: int,
-        queries: int,
-        device: torch.device,
-        dtype: torch.dtype,
+        self, split: str, first: int, tasks: int, shape: TaskShape, device: torch.device, dtype: torch.dtype
     ) -> TaskBatch:
         """See :meth:`Benchmark.draw`; images are scaled to [0, 1]."""
         import numpy as np
@@ -181,10 +171,11 @@ class ImageBenchmark(Benchmark):
         from harness.problem.tasks import TaskBatch
 
         images, counts, starts = self._on(device, split)
+        ways, shots, queries = shape.ways, shape.shots, shape.queries
         if len(counts) < ways or min(counts) < shots + queries:  # a caller that has not checked
             check_enough(self.identities()[split], f"benchmark {self.name}: its {split} split", ways, shots, queries)
         blocks = range(first // _BLOCK, (first + tasks - 1) // _BLOCK + 1)
-        stream = (seed, SPLITS.index(split), ways, shots + queries, counts)
+        stream = (shape.seed, SPLITS.index(split), ways, shots + queries, counts)
         drawn = [_block_of_tasks(block, *stream) for block in blocks]
         begin = first - blocks[0] * _BLOCK
         chosen, picked = (np.concatenate(parts)[begin : begin + tasks] for parts in zip(*drawn, strict=True))

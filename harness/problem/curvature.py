@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
+from harness.problem.lanczos import Extremes, Product, lanczos, random_like
 from harness.problem.oracle import Counts, NoClock, Oracle
-from harness.theory.lanczos import Extremes, Product, lanczos, random_like
 
 #: parameters up to which Lanczos may span the whole space, and so leave no doubt
 COMPLETE = 512
@@ -21,7 +21,7 @@ COMPLETE = 512
 class Estimate:
     """A number that is certainly attained, how far beyond it the extreme may lie, and whether that is within 1 %.
 
-    L may be larger by ``error``, mu smaller: see :class:`~harness.theory.lanczos.Extremes` for the chance that it is
+    L may be larger by ``error``, mu smaller: see :class:`~harness.problem.lanczos.Extremes` for the chance that it is
     further still.
     """
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.store.foreign import one_line
-from harness.strangers import blamed
+from harness.strangers.blame import blamed
 
 FORMS = "module:{0} or FILE.py:{0}"
 #: folders that modules were found in, where Python would not have looked
