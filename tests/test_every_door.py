@@ -111,7 +111,7 @@ def test_the_key_knows_the_tasks(folder):
 
     first = key(benchmark="./mine.py:Points")
     assert key(benchmark="./mine.py:Points", benchmark_options={"spread": 2.0}) != first
-    (folder / "mine.py").write_text(MINE.replace("torch.randn(ways, 1, 3", "2 * torch.randn(ways, 1, 3"))
+    (folder / "mine.py").write_text(MINE.replace("torch.randn(shape.ways, 1, 3", "2 * torch.randn(shape.ways, 1, 3"))
     assert key(benchmark="./mine.py:Points") != first
 
 

@@ -33,6 +33,21 @@ _SCALE = 1e-6
 
 
 @dataclass(frozen=True)
+class Seen:
+    """Of a model that was examined: how its network is cut, and why its layers are not written out, if they are not."""
+
+    cut: str
+    distrust: str
+    error: float | None
+
+    def route(self, problem: Problem, engine: type[Engine], strategy: str) -> Route:
+        """That of ``problem``, whose model, partition and engine are those of the one that was examined."""
+        network = Network(problem.network.module, problem.network.adapt, self.cut)
+        problem = dataclasses.replace(problem, network=network, distrust=self.distrust)
+        return Route(problem, engine(problem, strategy), Native(problem, "recursion"), self.error)
+
+
+@dataclass(frozen=True)
 class Route:
     """How the meta-gradients of a model are computed, seen to agree with its own forward."""
 
@@ -42,6 +57,11 @@ class Route:
     evaluator: Native
     #: the largest relative error that was seen; None where memory was too little to look
     error: float | None
+
+    @property
+    def seen(self) -> Seen:
+        """What another problem of the same model may take from this one."""
+        return Seen(self.problem.network.cut, self.problem.distrust, self.error)
 
     @property
     def words(self) -> dict[str, Any]:

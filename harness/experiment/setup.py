@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.engines.agreement import Route, examined
+from harness.engines.agreement import Route, Seen, examined
 from harness.engines.engine import Engine, Problem, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
@@ -30,7 +30,7 @@ from harness.store.foreign import one_line
 from harness.strangers.values import origin
 
 #: models, and rules that Definition 1 is measured by, are held to their witnesses on so many of the first tasks
-_CHECKED_TASKS = 2
+CHECKED_TASKS = 2
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -93,33 +93,23 @@ def set_up(resolved: Resolved) -> Setup:
     """Build model, partition and engine on the device; raises :class:`InputError` for what does not fit."""
     resolved, factory = complete(resolved)
     benchmark, config = resolved.benchmark, resolved.config
-    with blame("model", resolved.origins):
-        shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
-        device, dtype = torch.device(config.device), DTYPES[config.dtype]
-        module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
+    device, dtype = torch.device(config.device), DTYPES[config.dtype]
+    first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
+    batch = draw(benchmark, config, "train", 0, min(CHECKED_TASKS, config.meta_batch), device, dtype)
+    with blame("benchmark", resolved.origins):
+        other_tasks = _stream(benchmark, config, batch)
+    route = assemble(resolved, factory, batch)
     try:
-        return _set_up(resolved, factory, module, device, dtype)
+        return _set_up(resolved, factory, route, first_tasks, other_tasks)
     except BaseException:
-        give_back(module)
+        give_back(route.problem.network.module)
         raise
 
 
 def _set_up(
-    resolved: Resolved, factory: ModelFactory, module: nn.Module, device: torch.device, dtype: torch.dtype
+    resolved: Resolved, factory: ModelFactory, route: Route, first_tasks: list[TaskBatch], other_tasks: str | None
 ) -> Setup:
-    origins, benchmark, config = resolved.origins, resolved.benchmark, resolved.config
-    model, algorithm = config.model or benchmark.model, resolved.algorithm
-    problem = problem_of(resolved, module)
-    first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
-    batch = draw(benchmark, config, "train", 0, min(_CHECKED_TASKS, config.meta_batch), device, dtype)
-    with blame("benchmark", origins):
-        other_tasks = _stream(benchmark, config, batch)
-    second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)
-    with blame("model", origins):
-        outputs = benchmark.outputs(config.ways)
-        route = examined(problem, resolved.engine, config.strategy, batch, outputs, second_order, model)
-    network = route.problem.network
-    check_joint(resolved, network)
+    benchmark, config, network = resolved.benchmark, resolved.config, route.problem.network
     w, phi = network.initial()
     start = start_of(network, w, phi, first_tasks, resolved.loss)
     fingerprint = digest(start) if resolved.objects else ""
@@ -128,26 +118,47 @@ def _set_up(
         asked = dataclasses.replace(resolved, config=config.model_copy(update={"iterations": iterations}))
         return run_key(asked, factory, fingerprint)
 
-    own_loop = config.stationarity_every and not adapts_plainly(algorithm)
+    own_loop = config.stationarity_every and not adapts_plainly(resolved.algorithm)
     why = _not_the_gradient(config, route.evaluator, benchmark, w, phi) if own_loop else None
     convexity = None
     if config.geometry == "convex" and not resolved.loss.convex:
         convexity = f"whether {one_line(resolved.loss.name)!r} is convex in the prediction, and L_S with it in w"
     found = {"definition_1": why, "task_stream": other_tasks, "convexity": convexity}
     unknown = {name: reason for name, reason in found.items() if reason}
-    return Setup(config, route, w, phi, device, key_after, start, unknown)
+    return Setup(config, route, w, phi, w.device, key_after, start, unknown)
 
 
-def problem_of(resolved: Resolved, module: nn.Module) -> Problem:
-    """What ``resolved`` asks of ``module``, before anybody has looked whether it can be done."""
-    config, algorithm = resolved.config, resolved.algorithm
-    with blame("adapt", resolved.origins):
-        network = Network(module, config.adapt or "all")  # resolve() has filled it
-    inner = Inner(resolved.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
-    return Problem(algorithm, network, inner)
+def assemble(resolved: Resolved, factory: ModelFactory, batch: TaskBatch, seen: Seen | None = None) -> Route:
+    """The model that ``resolved`` asks for, cut in w and phi, and its engine, held to its own forward on ``batch``.
+
+    ``resolved`` is complete. ``seen``: what came out when such a model was examined, so that this one need not be.
+    Raises :class:`InputError`.
+    """
+    config, benchmark, algorithm = resolved.config, resolved.benchmark, resolved.algorithm
+    device, dtype = torch.device(config.device), DTYPES[config.dtype]
+    with blame("model", resolved.origins):
+        shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
+        module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
+    try:
+        with blame("adapt", resolved.origins):
+            network = Network(module, config.adapt or "all")  # resolve() has filled it
+        inner = Inner(resolved.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+        problem = Problem(algorithm, network, inner)
+        if seen is None:
+            second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)
+            name = config.model or benchmark.model
+            with blame("model", resolved.origins):
+                route = examined(problem, resolved.engine, config.strategy, batch, outputs, second_order, name)
+        else:
+            route = seen.route(problem, resolved.engine, config.strategy)
+        _check_joint(resolved, route.problem.network)
+    except BaseException:
+        give_back(module)
+        raise
+    return route
 
 
-def check_joint(resolved: Resolved, network: Network) -> None:
+def _check_joint(resolved: Resolved, network: Network) -> None:
     """Raise :class:`InputError` where statistics are to be joint and ``network`` has no body to join them in."""
     config = resolved.config
     if config.norm_statistics == "joint" and network.body is None:
@@ -200,7 +211,7 @@ def _same(one: TaskBatch, other: TaskBatch) -> bool:
 
 def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:
     """See :func:`not_the_gradient`; on a few tasks, in float64, where differences mean something."""
-    algorithm, tasks = evaluator.problem.algorithm, min(_CHECKED_TASKS, config.meta_batch)
+    algorithm, tasks = evaluator.problem.algorithm, min(CHECKED_TASKS, config.meta_batch)
     batch = draw(benchmark, config, "train", 0, tasks, w.device, torch.float64)
 
     def oracle_at(w: Tensor, phi: Tensor) -> Oracle:

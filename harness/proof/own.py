@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.engines.agreement import Route, examined
+from harness.engines.agreement import Route
 from harness.engines.engine import Engine
-from harness.engines.native import Native
 from harness.engines.peer import PeerEngine
 from harness.errors import AlgorithmFailed, InputError, NotSupported
-from harness.experiment.setup import DTYPES, complete, problem_of
+from harness.experiment.setup import CHECKED_TASKS, assemble, complete
 from harness.problem.algorithm import Algorithm
 from harness.problem.benchmark import Benchmark
-from harness.problem.models import ModelFactory, build, give_back
+from harness.problem.models import ModelFactory, give_back
 from harness.problem.partition import Headless, Network, children_of, names_of
 from harness.problem.tasks import TaskBatch, draw
 from harness.proof.config import ProofConfig
@@ -28,12 +27,10 @@ from harness.proof.table import engines_of
 from harness.proof.witnesses import plain
 from harness.settings.config import RunConfig, validate
 from harness.settings.registry import algorithms as registered
-from harness.settings.resolve import Resolved, blame, check_algo_options, given_for, resolve
+from harness.settings.resolve import Resolved, check_algo_options, given_for, resolve
 from harness.strangers.blame import blamed
 from harness.strangers.values import origin
 
-#: in float64 as many as before a run
-_EXACT_TASKS = 2
 #: where the best program is further off than this, in float32 most tasks meet kinks (ReLU, max-pool) at other points
 #: than in float64, and two right programs may be as far apart as the gradient is long
 _KINKS, _LOST = 1e-3, 1.0
@@ -65,7 +62,7 @@ def own_rows(
     refused: list[InputError] = []
     for kind in kinds:
         for geometry in kind.geometries:
-            given = given_for(kind, config) | {"geometry": geometry}
+            given = given_for(kind, config) | {"geometry": geometry, "dtype": "float32"}
             if "inner_steps" in config.model_fields_set:
                 given["inner_steps"] = config.inner_steps
             run = resolve(validate(given, origins), model=model, benchmark=benchmark, origins=origins)
@@ -105,22 +102,17 @@ def _look(
 ) -> None:
     """Everything about one algorithm and geometry."""
     run, factory = complete(run)
-    config, benchmark, algorithm = run.config, run.benchmark, run.algorithm
-    device, dtype, outputs = torch.device(config.device), DTYPES["float32"], benchmark.outputs(config.ways)
-    name = config.model or benchmark.model
-    with blame("model", run.origins):
-        module = build(
-            factory, benchmark.input_shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype
-        )
+    config, algorithm = run.config, run.algorithm
+    tasks = min(config.meta_batch, TASKS)
+    batch = draw(run.benchmark, config, "train", 0, tasks, torch.device(config.device), torch.float32)
+    first = batch.chunk(0, min(CHECKED_TASKS, tasks))
+    route = assemble(run, factory, first)
     try:
-        batch = draw(benchmark, config, "train", 0, min(config.meta_batch, TASKS), device, dtype)
-        first = batch.chunk(0, min(_EXACT_TASKS, batch.tasks))
-        with blame("model", run.origins):
-            second_order = algorithm.derivative != "first_order"
-            route = examined(problem_of(run, module), Native, "auto", first, outputs, second_order, name)
         views.append(_view(run, route))
         problem = _exact(run, route, doubled(first))
-        expected = plain(algorithm, problem_of(run, problem.module).network, route.problem.inner, problem.batch)[1]
+        expected = plain(
+            algorithm, Network(problem.module, problem.adapt or "all"), route.problem.inner, problem.batch
+        )[1]
         if not bool(expected.isfinite().all()):
             alpha, N = config.inner_lr, config.inner_steps
             raise NotSupported(f"the plain loop has no finite meta-gradient at alpha = {alpha:g}, N = {N}")
@@ -135,7 +127,7 @@ def _look(
         own = [engine for engine in engines if not issubclass(engine, PeerEngine)]
         rows += _float32(run, route, batch, own) if own else ()
     finally:
-        give_back(module)
+        give_back(route.problem.network.module)
 
 
 def _exact(run: Resolved, route: Route, batch: TaskBatch) -> SmallProblem:

@@ -10,23 +10,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.engines.agreement import examined
+from harness.engines.agreement import Seen
 from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Engine, blamed
 from harness.engines.native import Native
 from harness.errors import InputError
-from harness.experiment.setup import DTYPES, check_joint, complete, problem_of
+from harness.experiment.setup import CHECKED_TASKS, DTYPES, assemble, complete
 from harness.problem.benchmark import Benchmark
-from harness.problem.models import ModelFactory, build
-from harness.problem.partition import Network
+from harness.problem.models import ModelFactory
 from harness.problem.tasks import TaskBatch, draw
 from harness.settings import registry
 from harness.settings.config import TaskChunk, validate
 from harness.settings.resolve import Resolved, given_for, resolve
 from harness.timing.config import TimeConfig
-
-#: of a model that was examined: how its network is cut, and why its layers are not written out, if they are not
-Seen = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -129,23 +125,11 @@ def make_cell(
     """
     seen = {} if seen is None else seen
     resolved, factory = complete(resolved)
-    config, benchmark, kind = resolved.config, resolved.benchmark, resolved.engine
-    kind.require()
-    shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
-    dtype = batch.support_x.dtype
-    module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
-    problem = problem_of(resolved, module)
-    if about(name) not in seen:
-        second_order = resolved.algorithm.derivative != "first_order"
-        model = config.model or benchmark.model
-        route = examined(problem, kind, name.strategy, batch.chunk(0, 2), outputs, second_order, model)
-        seen[about(name)] = route.problem.network.cut, route.problem.distrust
-    cut, distrust = seen[about(name)]
-    problem = dataclasses.replace(problem, network=Network(module, problem.network.adapt, cut), distrust=distrust)
-    check_joint(resolved, problem.network)
-    engine = kind(problem, name.strategy)
-    chunks = TaskChunks(task_chunk, batch.tasks, engine.tasks_at_once(batch.tasks, device))
-    return Cell(name, engine, *problem.network.initial(), batch, chunks, resolved, (cut, distrust))
+    resolved.engine.require()
+    route = assemble(resolved, factory, batch.chunk(0, CHECKED_TASKS), seen.get(about(name)))
+    seen[about(name)] = route.seen
+    chunks = TaskChunks(task_chunk, batch.tasks, route.engine.tasks_at_once(batch.tasks, device))
+    return Cell(name, route.engine, *route.problem.network.initial(), batch, chunks, resolved, route.seen)
 
 
 def fixed_tasks(resolved: Resolved, device: torch.device) -> tuple[TaskBatch, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from harness.engines.agreement import Seen
 from harness.errors import HarnessError, NotSupported
 from harness.measure.memory import (
     PeakMemory,
@@ -27,7 +28,7 @@ from harness.problem.models import ModelFactory
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, resolve
 from harness.strangers.blame import reason
-from harness.timing.cells import Cell, Name, Seen, about, fixed_tasks, make_cell
+from harness.timing.cells import Cell, Name, about, fixed_tasks, make_cell
 
 
 def peak_of_cell(cell: Cell, device: torch.device) -> int:

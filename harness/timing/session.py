@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from harness.engines.agreement import Seen
 from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.experiment.setup import pick_device
 from harness.measure.ceiling import Ceiling
@@ -26,7 +27,7 @@ from harness.settings import registry
 from harness.settings.config import TaskChunk, WorkConfig
 from harness.settings.resolve import Resolved, check_algo_options
 from harness.timing import KINDS, PROTOCOL
-from harness.timing.cells import Cell, Name, Seen, fixed_tasks, make_cell, names, resolved_of
+from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names, resolved_of
 from harness.timing.config import TimeConfig
 from harness.timing.kinds import evaluations
 from harness.timing.memory import peak_of_cell

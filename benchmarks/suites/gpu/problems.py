@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from harness.engines.agreement import Seen
 from harness.settings import registry
-from harness.timing.cells import Cell, Name, Seen, fixed_tasks, make_cell, names, resolved_of
+from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names, resolved_of
 from harness.timing.config import TimeConfig
 
 if TYPE_CHECKING:
