@@ -157,8 +157,8 @@ def test_numbers_on_held_out_and_fixed_tasks_that_are_not_finite_are_written_as_
 
     draw = Sinusoid.draw
 
-    def spoilt(self, split, first, tasks, **more):
-        batch = draw(self, split, first, tasks, **more)
+    def spoilt(self, split, first, tasks, *more):
+        batch = draw(self, split, first, tasks, *more)
         if split == "train" and first < 10**6:
             return batch
         vast = 6e37  # inputs are finite, as they have to be, and no loss is

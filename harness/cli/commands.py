@@ -13,7 +13,7 @@ from harness.cli.terminal import following
 from harness.experiment.interrupts import INTERRUPTED
 from harness.proof.config import ProofConfig
 from harness.settings.config import RunConfig
-from harness.store.directory import FINISHED
+from harness.store.records import FINISHED, Status
 from harness.strangers.blame import blamed
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
@@ -63,7 +63,7 @@ def run(
         summaries.append(
             run_experiment(each, results=results, resume=resume, fresh=fresh, progress=progress, origins=origins)
         )
-        if summaries[-1]["status"] == "interrupted":
+        if summaries[-1]["status"] == Status.INTERRUPTED:
             break
     summary = summaries[-1]
     if seeds is None:
@@ -76,7 +76,7 @@ def run(
         print_json(document)
     show(parts, to_stderr=json)
     following.after_runs(summaries)
-    if summary["status"] == "interrupted":
+    if summary["status"] == Status.INTERRUPTED:
         return INTERRUPTED
     return 0 if all(each["status"] in FINISHED for each in summaries) else 1
 

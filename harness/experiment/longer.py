@@ -12,6 +12,7 @@ from harness.settings.config import RunConfig
 from harness.store.directory import RunDirectory, changed
 from harness.store.files import write
 from harness.store.foreign import open_plain
+from harness.store.records import Status
 
 log = logging.getLogger("harness")
 #: the checkpoint last: whatever ends this in between, without it nothing has begun
@@ -58,7 +59,7 @@ def _shorter(path: Path, setup: Setup) -> list[tuple[int, Path]]:
         run = RunDirectory(folder)
         summary = run.summary() or {}
         done = summary.get("iterations")
-        if summary.get("status") != "completed" or not isinstance(done, int) or done >= setup.config.iterations:
+        if summary.get("status") != Status.COMPLETED or not isinstance(done, int) or done >= setup.config.iterations:
             continue
         if folder.name != f"{name}-{setup.key_after(done)}" or not run.checkpoint_path.exists():
             continue

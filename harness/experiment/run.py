@@ -25,9 +25,10 @@ from harness.problem.models import give_back
 from harness.settings import registry
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, resolve
-from harness.store.directory import FINISHED, RunDirectory, changed, outcome
+from harness.store.directory import RunDirectory, changed, outcome
 from harness.store.environments import SITTINGS, START, changes, continued
 from harness.store.files import refuse_link
+from harness.store.records import FINISHED, Status
 
 if TYPE_CHECKING:
     from harness.problem.algorithm import Algorithm
@@ -108,7 +109,7 @@ def run(
                 return finished
             if directory.checkpoint_path.exists() and not (resume or repeat):
                 raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
-            edited = repeat and replaces is not None and replaces["status"] == "changed"
+            edited = repeat and replaces is not None and replaces["status"] == Status.CHANGED
             resume = resume and directory.checkpoint_path.exists() and not (fresh or edited)
             if not (resume or repeat):
                 resume = begin_from_shorter(directory, setup)
@@ -132,7 +133,7 @@ def _finished(directory: RunDirectory) -> dict[str, Any] | None:
     summary = directory.summary()
     if summary is None or summary.get("status") not in FINISHED:
         return None
-    edited = changed(directory.path, summary)
+    edited = changed(directory.path, summary.get("files"))
     if edited is None:
         return None
     if edited:
@@ -170,10 +171,10 @@ def _run(
             _restore(trainer, directory, state)
         with resolved.blamed(CodeFailed):
             status = trainer.train()
-            if status == "completed" and not trial:
+            if status == Status.COMPLETED and not trial:
                 evaluation = trainer.evaluate("test")
     except KeyboardInterrupt:
-        status = "interrupted"
+        status = Status.INTERRUPTED
     except (InputError, CodeFailed):
         if not resume and trainer.totals.iteration == 0:
             directory.discard()
@@ -182,10 +183,10 @@ def _run(
         if not is_out_of_memory(error):
             raise
         trainer.ran_out(error)
-        status = "out_of_memory"
+        status = Status.OUT_OF_MEMORY
     finally:
         progress.end()
-    if status == "out_of_memory":  # out here, where the error no longer holds what it was raised among
+    if status == Status.OUT_OF_MEMORY:  # out here, where the error no longer holds what it was raised among
         status = trainer.settle() or status
     summary = summarise(status, directory.path, setup, trainer, evaluation, changes(place), trial)
     directory.finish(summary)

@@ -17,8 +17,9 @@ from harness.experiment.stationarity import Stationarity
 from harness.measure.clocks import make_clock
 from harness.measure.flops import flops_of
 from harness.measure.memory import PeakMemory, bytes_asked, first_sentence, free_memory
-from harness.problem.oracle import PHASES, Counts
+from harness.problem.oracle import Counts
 from harness.problem.tasks import draw
+from harness.store.records import PHASES, Status
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from harness.experiment.progress import Progress
     from harness.problem.benchmark import Benchmark
     from harness.settings.config import RunConfig
-    from harness.store.directory import RunDirectory
+from harness.store.directory import RunDirectory
 
 # Records wait on the device until one of these is reached, so that CUDA never waits for each of them.
 _FLUSH_ITERATIONS, _FLUSH_SECONDS = 20, 1.0
@@ -132,7 +133,7 @@ class Trainer:
             "totals": vars(self.totals),
         }
 
-    def train(self) -> str:
+    def train(self) -> Status:
         """Train to the last iteration; returns ``completed``, ``diverged``, ``stopped`` or ``interrupted``."""
         config = self.config
         self.progress.begin(config, self.totals.iteration)
@@ -150,7 +151,7 @@ class Trainer:
                 if iteration == 1 or validate or measure or save or full or interrupt.pending:
                     self._flush()
                     if self.divergence:
-                        return "diverged"
+                        return Status.DIVERGED
                     if measure:
                         self.stopped = self.progress.measured("stationarity", self._measure())
                     if validate:
@@ -163,9 +164,9 @@ class Trainer:
                             self.directory.append("stationarity.jsonl", [], durable=True)
                         self.directory.save_checkpoint(self.state())
                     if stop:
-                        return "stopped" if self.stopped else "interrupted"
+                        return Status.STOPPED if self.stopped else Status.INTERRUPTED
                     self._start_stretch()
-            return "interrupted" if interrupt.pending else "completed"
+            return Status.INTERRUPTED if interrupt.pending else Status.COMPLETED
 
     def evaluate(self, split: str) -> dict[str, Any]:
         """Evaluate on ``split``, off the clock; returns the line that goes to ``evaluations.jsonl``."""
@@ -185,11 +186,11 @@ class Trainer:
         """Note that memory ran out, and how much was asked for if ``error`` says it."""
         self.shortage = {"asked_bytes": bytes_asked(error), "message": first_sentence(error)}
 
-    def settle(self) -> str | None:
+    def settle(self) -> Status | None:
         """Bring to disk what was computed before memory ran out; ``diverged`` if it had diverged by then."""
         free_memory()
         self._flush()
-        return "diverged" if self.divergence else None
+        return Status.DIVERGED if self.divergence else None
 
     def count_wall(self) -> None:
         """Bring ``totals.wall`` up to now."""
@@ -259,7 +260,7 @@ class Trainer:
             self.unknown["counts"] = totals.counts_unknown = self.counts.unknown
         self._waiting.clear()
         measured = self.clock.seconds(len(lines))
-        for name in (*PHASES, "outer_update"):
+        for name in PHASES:
             if name in measured or name in self._earlier_phases:
                 totals.phases[name] = self._earlier_phases.get(name, 0.0) + measured.get(name, 0.0)
         totals.peak_memory_bytes = self.memory.read()

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness")
 
-PHASES = ("features", "inner_gradient", "outer_gradient", "second_order")
-
 
 @dataclass
 class Counts:

@@ -13,10 +13,10 @@ from harness.errors import HarnessError
 from harness.store.files import MOST_LOG, append, cut, mark, refuse_link, sweep, told, write
 from harness.store.foreign import cannot_grow, open_plain, read_json_object
 from harness.store.lock import HOLDER, Lease, locked
+from harness.store.records import FINISHED, Status
 from harness.store.yaml_core import dumped
 
 #: a summary with one of these is a result and is never trained again by itself
-FINISHED = ("completed", "diverged")
 _LOGS = ("metrics.jsonl", "evaluations.jsonl", "stationarity.jsonl")
 #: what a model or a plugin printed, where a grid did the run
 OUTPUT = "output.txt"
@@ -135,9 +135,8 @@ def digests(folder: Path) -> dict[str, str]:
     return found
 
 
-def changed(folder: Path, summary: Mapping[str, Any]) -> list[str] | None:
-    """Names of files that are not what they were when the run ended; None where the summary does not know."""
-    known = summary.get("files")
+def changed(folder: Path, known: object) -> list[str] | None:
+    """Names of files that are not what they were when the run ended, which ``known`` of its summary says, or None."""
     if not isinstance(known, dict) or "config.yaml" not in known:
         return None
     now = digests(folder)
@@ -148,10 +147,10 @@ def outcome(folder: Path) -> dict[str, Any] | None:
     """What became of a run: its summary, or its failure; None while neither can be relied on."""
     summary = read_json(folder / "summary.json")
     if summary is not None and summary.get("status") in FINISHED:
-        edited = changed(folder, summary)
+        edited = changed(folder, summary.get("files"))
         if edited:
             what = f"{', '.join(edited)} changed after the run ended"
-            return {"status": "changed", "message": what, "run_dir": str(folder)}
+            return {"status": Status.CHANGED, "message": what, "run_dir": str(folder)}
         summary = None if edited is None else summary
     return summary or read_json(folder / "failure.json")
 

@@ -15,6 +15,7 @@ from harness.report.findings.groups import Group
 from harness.report.findings.names import extra_of, method_name
 from harness.report.findings.results import GroupResult
 from harness.report.reading.runs import Run
+from harness.store.records import Status
 
 _WORD = 10
 
@@ -79,4 +80,4 @@ def _beside(group: Group) -> str:
 
 def _cost(result: GroupResult, spent: Callable[[Run], float]) -> view.Bar:
     """What its completed runs spent: the accuracy is theirs."""
-    return view.over_runs(result.group, lambda run: spent(run) if run.summary["status"] == "completed" else math.nan)
+    return view.over_runs(result.group, lambda run: spent(run) if run.summary.status == Status.COMPLETED else math.nan)

@@ -64,7 +64,7 @@ def _each(member: GroupResult, measure: Measure) -> float:
         return 1.0
 
     def spent(run: Run) -> float:
-        done = run.summary["iterations_done"]
+        done = run.summary.iterations_done
         return run.number("counts", measure) / done if done else math.nan
 
     return view.over_runs(member.group, seconds_per_iteration if measure == "seconds" else spent).value

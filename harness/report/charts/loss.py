@@ -16,6 +16,7 @@ from harness.report.findings.comparison import Comparison
 from harness.report.findings.groups import Group
 from harness.report.findings.names import method_name
 from harness.report.findings.statistics import ENOUGH
+from harness.store.records import Status
 
 _CLOCKS = (("iteration", "meta-iterations", "meta-iterations"), ("seconds", "running time", "running time (s)"))
 #: the smoothing window is this share of the longest run
@@ -90,15 +91,17 @@ def _lines(member: _Member, clock: str, window: int) -> list[Line]:
         lines.append(Line(member.name, member.style, "curve", curve.x, curve.y, curve.low, curve.high))
     for run in member.group.by_seed.values():
         x, y = loss_of(run.metrics, clock, window)
-        if run.summary["status"] != "completed" and len(x):
+        if run.summary.status != Status.COMPLETED and len(x):
             lines.append(Line(member.name, member.style, "stopped", *thin(x, y)))
     return lines or [Line(member.name, member.style, "curve", np.empty(0), np.empty(0))]
 
 
 def _stopped(group: Group) -> str:
     """`` (2 of 5 diverged)``, or what else happened to its runs."""
-    counts = Counter(run.summary["status"].replace("_", " ") for run in group.by_seed.values())
-    notes = [f"{count} of {len(group.by_seed)} {status}" for status, count in counts.items() if status != "completed"]
+    counts = Counter(run.summary.status.replace("_", " ") for run in group.by_seed.values())
+    notes = [
+        f"{count} of {len(group.by_seed)} {status}" for status, count in counts.items() if status != Status.COMPLETED
+    ]
     if not any(len(run.metrics["loss"]) for run in group.by_seed.values()):
         notes.append("no metrics.jsonl")
     return f" ({', '.join(notes)})" if notes else ""

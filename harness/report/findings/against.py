@@ -123,7 +123,7 @@ def _verdict(change: Interval, neutral: float, band: float) -> str:
 
 
 def _of(status: str, quantity: Callable[[Run], float]) -> Callable[[Group], Mapping[int, float]]:
-    return lambda group: _values(group, lambda run: quantity(run) if run.summary["status"] == status else math.nan)
+    return lambda group: _values(group, lambda run: quantity(run) if run.summary.status == status else math.nan)
 
 
 def _values(group: Group, quantity: Callable[[Run], float]) -> dict[int, float]:

@@ -14,6 +14,7 @@ from harness.errors import InputError
 from harness.experiment.unbiased import mean_and_error, smoothed
 from harness.report.reading.documents import number
 from harness.report.reading.runs import Run
+from harness.store.records import Status
 
 Measure = Literal["iterations", "seconds", "gradient_entries", "second_order_entries", "flops"]
 MEASURES: tuple[Measure, ...] = ("iterations", "seconds", "gradient_entries", "second_order_entries", "flops")
@@ -137,7 +138,7 @@ def measured_to_end(run: Run) -> bool:
     if not run.stationarity:
         return False
     last: float = run.stationarity[-1]["iteration"]
-    return run.summary["status"] != "completed" or bool(last == run.summary["iterations"])
+    return run.summary.status != Status.COMPLETED or bool(last == run.summary.iterations)
 
 
 def has_block(run: Run, w: Iterable[str]) -> bool:
@@ -179,7 +180,7 @@ def partial_norms(run: Run, w: frozenset[str] | None = None) -> Norms:
 
 
 def _unbiased_norms(run: Run, w: frozenset[str] | None) -> Norms:
-    block = frozenset(run.summary["w"]) if w is None else w
+    block = frozenset(run.summary.w) if w is None else w
     pairs = []
     for line in run.stationarity:
         sides: list[list[NDArray[np.float64]]] = [[], []]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from harness.report.findings.costs import chance
 from harness.report.reading.runs import Run
+from harness.store.records import Status
 
 Losses = NDArray[np.float64]
 Descent = Literal["came down", "did not come down", "not finite", "undecided"]
@@ -33,11 +34,11 @@ def descent(run: Run) -> Descent:
 
 
 def _descent(run: Run) -> Descent:
-    if run.summary["status"] == "diverged":
+    if run.summary.status == Status.DIVERGED:
         return "not finite"
     losses = run.metrics["loss"]
     count = max(_LEAST, int(_SHARE * losses.size))
-    if losses.size < 2 * count or run.summary["status"] != "completed":
+    if losses.size < 2 * count or run.summary.status != Status.COMPLETED:
         return "undecided"
     start, end = losses[:count], losses[-count:]
     from_start = _mann_whitney(end, start)

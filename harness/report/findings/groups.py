@@ -12,6 +12,7 @@ from typing import Any
 from harness.report.reading.runs import Run
 from harness.settings.registry import algorithms
 from harness.store.foreign import one_line
+from harness.store.records import Status
 
 # What may differ within a group, or says nothing about what was computed.
 _FREE = {"seed", "checkpoint_every", "task_chunk", "device", "threads", "label"}
@@ -65,7 +66,7 @@ class Group:
     @cached_property
     def completed(self) -> list[Run]:
         """Its runs that came to their last iteration, one a seed."""
-        return [run for run in self.by_seed.values() if run.summary["status"] == "completed"]
+        return [run for run in self.by_seed.values() if run.summary.status == Status.COMPLETED]
 
     @cached_property
     def setting(self) -> Setting:
@@ -79,7 +80,7 @@ class Group:
 
     def same(self, key: str) -> Any:
         """What every run's summary has under ``key``, taken from the first."""
-        return self.runs[0].summary.get(key)
+        return getattr(self.runs[0].summary, key)
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
@@ -99,22 +100,21 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     ]
     problems = _labels([{name: setting.get(name) for name in PROBLEM} for setting in settings], ("benchmark",))
     named = [
-        (one_line(members[0].summary["algorithm"]), one_line(members[0].summary["geometry"]))
-        for members in found.values()
+        (one_line(members[0].summary.algorithm), one_line(members[0].summary.geometry)) for members in found.values()
     ]
     methods = methods_of(named)
     groups = []
     for (algorithm, geometry), label, problem, members in zip(named, labels, problems, found.values(), strict=True):
         summary, method = members[0].summary, methods[algorithm, geometry]
-        benchmark = one_line(summary["benchmark"])
+        benchmark = one_line(summary.benchmark)
         ordered = tuple(sorted(members, key=lambda run: (run.seed, str(run.path))))
         groups.append(
             Group(
                 algorithm,
                 geometry,
                 benchmark,
-                summary["inner_steps"],
-                one_line(f"{method} N={summary['inner_steps']}{label}"),
+                summary.inner_steps,
+                one_line(f"{method} N={summary.inner_steps}{label}"),
                 ordered,
                 method,
                 one_line(f"{benchmark}{problem}"),

@@ -34,7 +34,7 @@ from harness.report.findings.statistics import (
     relative_spread,
 )
 from harness.report.reading.runs import Run
-from harness.report.reading.validity import PHASES
+from harness.store.records import PHASES
 
 #: what seconds per iteration are given for; ``train`` is the whole iteration
 TIMED = ("train", *PHASES)
@@ -148,7 +148,7 @@ class GroupResult:
 
     def with_status(self, status: str) -> int:
         """How many runs ended so."""
-        return sum(run.summary["status"] == status for run in self.group.by_seed.values())
+        return sum(run.summary.status == status for run in self.group.by_seed.values())
 
     def all_costs(self, target: Target) -> list[MedianCost]:
         """Costs to ``target`` on every block that counts: the compared ones, or its own."""
@@ -220,7 +220,7 @@ def at_chance(group: Group, cost: MedianCost) -> bool:
 
 def seconds_per_iteration(run: Run, name: str = "train") -> float:
     """Seconds of one meta-iteration of ``run``, whole or one phase; NaN where that was not measured."""
-    done = run.summary["iterations_done"]
+    done = run.summary.iterations_done
     total, first = run.number("seconds", name), run.number("seconds", "first_iteration")
     if name != "train" or done < 2:
         return total / done if done else math.nan

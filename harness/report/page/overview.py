@@ -32,7 +32,7 @@ def overview(comparison: Comparison, differences: Sequence[str] = ()) -> Overvie
     """The head of the page of ``comparison``, and of what was found against other results."""
     groups, problems = comparison.groups, comparison.problems
     runs = [run for group in groups for run in group.runs]
-    statuses = Counter(str(run.summary["status"]).replace("_", " ") for run in runs)
+    statuses = Counter(run.summary.status.replace("_", " ") for run in runs)
     skipped = set(comparison.skipped)
     headline = None if comparison.headline is None else str(comparison.headline)
     facts = [

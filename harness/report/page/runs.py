@@ -42,7 +42,7 @@ def run_data(comparison: Comparison) -> dict[str, Any]:
                 "name": run.path.name,
                 "path": str(run.path),
                 "label": label,
-                "status": str(run.summary["status"]),
+                "status": str(run.summary.status),
                 "config": plain({key: value for key, value in run.config.items() if key not in common}),
                 "environment": environments.setdefault(environment, len(environments)),
                 "result": plain(_result(run)),
@@ -62,5 +62,5 @@ def _common(configs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _result(run: Run) -> dict[str, Any]:
-    found = {name: run.summary[name] for name in _RESULT if run.summary.get(name) is not None}
+    found = {name: value for name, value in run.summary.document().items() if name in _RESULT and value is not None}
     return {**found, SITTINGS: began} if (began := run.environment.get(SITTINGS)) else found

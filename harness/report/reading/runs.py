@@ -14,9 +14,10 @@ from typing import Any
 from harness.errors import InputError
 from harness.report.reading.columns import Columns, Log, read_log
 from harness.report.reading.documents import number, read_mapping, read_object
-from harness.report.reading.validity import cleaned, fault_of
+from harness.report.reading.validity import checked
 from harness.store.directory import changed
 from harness.store.foreign import one_line
+from harness.store.records import Summary
 
 #: a folder with one of these is a run directory
 FILES = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json"}
@@ -29,7 +30,7 @@ class Run:
     """One run directory. The files of its course are read when they are first asked for."""
 
     path: Path
-    summary: dict[str, Any]
+    summary: Summary
     config: dict[str, Any]
     #: what has been worked out from its files, by whoever did
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
@@ -37,7 +38,7 @@ class Run:
     @property
     def seed(self) -> int:
         """The seed of its initialisation and task streams."""
-        return int(self.summary["seed"])
+        return self.summary.seed
 
     @property
     def elsewhere(self) -> str:
@@ -45,17 +46,12 @@ class Run:
 
         All its seconds and its memory are unknown then.
         """
-        found = self.summary.get("resumed_elsewhere")
-        if not found:
-            return ""
-        parts = [part for part in found if isinstance(part, str)] if isinstance(found, list) else []
-        return one_line("; ".join(parts)[:200]) or "unknown"
+        return one_line("; ".join(self.summary.resumed_elsewhere)[:200])
 
     @property
     def unknown(self) -> dict[str, str]:
         """What is not known of it (``counts``, ``definition_1``) although it was asked for, and why."""
-        found = self.summary.get("unknown")
-        named = found if isinstance(found, dict) else {}
+        named = self.summary.unknown
         return {name: one_line(str(named[name])[:200]) for name in ("counts", "definition_1") if named.get(name)}
 
     @cached_property
@@ -66,7 +62,7 @@ class Run:
     @cached_property
     def changed(self) -> list[str] | None:
         """Names of its files that were changed after it had ended; None where it was not recorded what they were."""
-        return changed(self.path, self.summary)
+        return changed(self.path, self.summary.files)
 
     @property
     def metrics(self) -> Columns:
@@ -97,7 +93,7 @@ class Run:
         """The summary's finite number under these nested keys, else NaN."""
         found: Any = self.summary
         for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
+            found = found.get(key) if isinstance(found, dict) else getattr(found, key, None)
         return number(found)
 
     @cached_property
@@ -166,13 +162,14 @@ def _folders(top: Path) -> Iterator[tuple[Path, str | None]]:
 
 def _read(folder: Path) -> Run | str:
     """The run in ``folder``, or why it is skipped."""
-    summary, fault = read_object(folder / "summary.json")
+    found, fault = read_object(folder / "summary.json")
     if fault:
         return "not finished" if fault == "not there" else f"summary.json: {fault}"
     config, fault = read_mapping(folder / "config.yaml")
     if fault:
         return f"config.yaml: {fault}"
-    if fault := fault_of(summary, config):
-        return one_line(fault)
-    run = Run(folder, cleaned(summary), config)
+    summary = checked(found, config)
+    if isinstance(summary, str):
+        return one_line(summary)
+    run = Run(folder, summary, config)
     return "config.yaml: changed after the run ended" if "config.yaml" in (run.changed or ()) else run

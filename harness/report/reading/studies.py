@@ -121,7 +121,7 @@ def without_trials(
 
 def _is_trial(run: Run) -> bool:
     """Whether a study chose among this run and others: by its summary, or by its place in an older study."""
-    if run.summary.get("trial") is True:
+    if run.summary.trial:
         return True
     folder = run.path.absolute().parent
     return folder.name == TRIALS and (folder.parent / "result.json").is_file()

@@ -11,6 +11,7 @@ from harness.report.tables.in_print import in_print_table
 from harness.report.tables.latex import to_latex
 from harness.report.tables.paper import factor_table, measured_tables, theory_tables
 from harness.report.tables.writers import to_csv, to_json, to_markdown, write_tables
+from harness.store.records import Status
 
 __all__ = ["Table", "tables_of", "to_csv", "to_json", "to_latex", "to_markdown", "write_tables"]
 
@@ -141,7 +142,7 @@ def _over_problems(comparison: Comparison) -> Table:
 
 def _accuracies(result: GroupResult) -> list[float]:
     runs = result.group.by_seed.values()
-    return [run.number("accuracy", "mean") for run in runs if run.summary["status"] == "completed"]
+    return [run.number("accuracy", "mean") for run in runs if run.summary.status == Status.COMPLETED]
 
 
 def _profiles(comparison: Comparison) -> Table:

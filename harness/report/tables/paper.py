@@ -119,7 +119,7 @@ def _measured(name: str, title: str, comparison: Comparison, results: list[Group
 
 def _row(result: GroupResult, block: str, costs: Mapping[Target, MedianCost], target: Target | None) -> list[Cell]:
     group, run = result.group, result.group.runs[0]
-    entries: list[Cell] = [run.summary["counts_per_task"][f"{kind}_entries"] for kind in ("gradient", "second_order")]
+    entries: list[Cell] = [run.summary.counts_per_task[f"{kind}_entries"] for kind in ("gradient", "second_order")]
     row: list[Cell] = [method_name(group.method), group.inner_steps, extra_of(group) or None]
     accuracy = result.accuracy
     row += [method_name(block) if block else None, None if accuracy is None else accuracy.value, ends_text(accuracy)]
@@ -141,7 +141,7 @@ def _split(result: GroupResult, cost: MedianCost) -> list[Cell]:
 
 def _until(run: Run, cost: Cost, phases: tuple[str, ...]) -> float:
     """A run's seconds in these phases, scaled to its K of all its iterations."""
-    done = run.summary["iterations_done"]
+    done = run.summary.iterations_done
     total = math.fsum(run.number("seconds", phase) for phase in phases)
     return total * cost.iterations / done if done else math.nan
 
