@@ -16,7 +16,8 @@ from benchmarks.fc100 import FC100
 from benchmarks.glyphs import Glyphs
 from benchmarks.quadratic import Quadratic, QuadraticOptions
 from benchmarks.sinusoid import Sinusoid
-from harness.datasets.images import ClassImages, ImageBenchmark, _distinct, _moved
+from harness.datasets.drawing import _distinct, _moved
+from harness.datasets.images import ClassImages, ImageBenchmark
 from harness.datasets.store import stored
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS, TaskShape

@@ -20,7 +20,7 @@ from faulty import FLAGS, SETTINGS, command, forked, start
 from test_faults_lock import only, standing_still, stopped_at
 
 from harness.errors import HarnessError
-from harness.store import lock
+from harness.store import lease
 from harness.store.files import write
 from harness.store.lock import Lease, Locked, Lost
 from harness.tune.owners import Owner, Owners
@@ -35,9 +35,9 @@ def on_host(name: str, iteration: int | None = None) -> ExitStack:
     for target, value in (
         ("fcntl.flock", lambda *_: None),
         ("platform.node", lambda: name),
-        ("harness.store.lock._boot", lambda: name),
-        ("harness.store.lock.BEAT", 0.1),
-        ("harness.store.lock.PATIENCE", 1.5),
+        ("harness.store.lease._boot", lambda: name),
+        ("harness.store.lease.BEAT", 0.1),
+        ("harness.store.lease.PATIENCE", 1.5),
         ("harness.store.lock._LOOK", 0.05),
     ):
         stack.enter_context(patch(target, value))
@@ -64,7 +64,7 @@ def test_who_renews_his_lease_keeps_it_and_who_does_not_loses_it_and_stops(tmp_p
         began = time.monotonic()
         with pytest.raises(Locked, match=f"{os.getpid()} on a, since"):
             Lease(path)
-        assert time.monotonic() - began < lock.PATIENCE
+        assert time.monotonic() - began < lease.PATIENCE
         stop(first)
         second = Lease(path)
         assert f"no sign of life of process {os.getpid()} on a for 1.5 s: taken over" in caplog.text
@@ -92,13 +92,13 @@ def test_time_in_which_nobody_looked_is_no_silence(tmp_path):
     path.write_text("{}")
     with on_host("b"), patch("time.monotonic", lambda: now):
         now = 0.0
-        silence = lock.Silence(path)
+        silence = lease.Silence(path)
         now = 1000.0
-        assert silence.look() <= lock.BEAT
+        assert silence.look() <= lease.BEAT
         for _ in range(20):
-            now += lock.BEAT
+            now += lease.BEAT
             quiet = silence.look()
-        assert quiet >= lock.PATIENCE
+        assert quiet >= lease.PATIENCE
         path.write_text("{} ")
         assert silence.look() == 0
 
@@ -115,7 +115,7 @@ def test_two_that_take_over_the_same_lease_at_the_same_time_end_as_one(tmp_path)
         def replace(source, target):
             real(source, target)
             if not taken:
-                with patch("harness.store.lock._boot", lambda: "c"):
+                with patch("harness.store.lease._boot", lambda: "c"):
                     taken.append(Lease(tmp_path / "other"))
                 real(tmp_path / "other", path)
 
@@ -195,7 +195,7 @@ def test_a_run_that_stood_still_is_taken_over_and_writes_nothing_once_it_goes_on
 
 # ---------------------------------------------------------------- two mounts, two host names, two process tables
 
-_SHORT = "from harness.store import lock\nlock.BEAT, lock.PATIENCE = 0.5, 4.0\n"
+_SHORT = "from harness.store import lease\nlease.BEAT, lease.PATIENCE = 0.5, 4.0\n"
 _BASE = {
     "benchmark": "sinusoid", "iterations": 600, "meta_batch": 1, "inner_steps": 1, "eval_tasks": 4, "threads": 1,
     "checkpoint_every": 50,

@@ -21,9 +21,10 @@ from torch import nn
 
 import harness
 from harness import RunConfig
-from harness.experiment import sources
+from harness.experiment import packages, sources
 from harness.experiment.key import run_key
 from harness.experiment.setup import complete
+from harness.experiment.trees import tree_digest
 from harness.grid.compare import grid
 from harness.settings.resolve import resolve
 
@@ -117,12 +118,12 @@ def test_versions_of_what_computes_are_in_the_key(monkeypatch):
     before = key()
     with monkeypatch.context() as patch:
         patch.setattr(
-            "harness.experiment.key.version", lambda name: "9.9" if name == "torch" else sources.version(name)
+            "harness.experiment.key.version", lambda name: "9.9" if name == "torch" else packages.version(name)
         )
         assert key() != before
     with monkeypatch.context() as patch:
         patch.setattr(
-            "harness.experiment.key.version", lambda name: "9.9" if name == "pydantic" else sources.version(name)
+            "harness.experiment.key.version", lambda name: "9.9" if name == "pydantic" else packages.version(name)
         )
         assert key() == before
 
@@ -161,7 +162,7 @@ def test_a_syntax_tree_has_one_hash_on_every_version_of_python(tmp_path):
         f"import ast, sys; sys.path.insert(0, {str(root)!r}); from harness.experiment.sources import tree_digest\n"
         "for file in sys.argv[1:]: print(tree_digest(ast.parse(open(file, 'rb').read())))"
     )
-    here = [sources.tree_digest(ast.parse(file.read_bytes())) for file in files]
+    here = [tree_digest(ast.parse(file.read_bytes())) for file in files]
     assert here[0] == TRICKY_DIGEST
     for version in ("3.11", "3.12", "3.13", "3.14"):
         if python := shutil.which(f"python{version}"):
@@ -286,7 +287,7 @@ def test_an_installed_model_is_known_by_its_distribution(folder, monkeypatch):
     (folder / "shop" / "size.py").write_text("WIDTH = 2")
 
     def key_of(version: str, record: str) -> str:
-        for cached in (sources.version, sources.contents):
+        for cached in (packages.version, packages.contents):
             cached.cache_clear()
         info = folder / "shop-1.dist-info"
         info.mkdir(exist_ok=True)
@@ -298,7 +299,7 @@ def test_an_installed_model_is_known_by_its_distribution(folder, monkeypatch):
     (folder / "shop" / "size.py").write_text("WIDTH = 3")
     assert key_of("1.0", "a") == one
     assert len({one, key_of("1.1", "a"), key_of("1.0", "b")}) == 3
-    for cached in (sources.version, sources.contents):
+    for cached in (packages.version, packages.contents):
         cached.cache_clear()
 
 

@@ -213,7 +213,8 @@ def test_regression_has_no_accuracy_but_rmse_and_r2(loss):
 
 @pytest.mark.parametrize(("algo", "case", "names"), [("maml", "l1", ["rmse", "r2"]), ("anil", "bce", ["f1"])])
 def test_a_run_records_the_metrics_of_held_out_tasks(algo, case, names, tmp_path, capsys):
-    from harness.cli.terminal.console import console, run_table
+    from harness.cli.terminal.console import console
+    from harness.cli.terminal.run import run_table
 
     tasks, loss, *_ = CASES[case]
     config = RunConfig(algo=algo, loss=loss, iterations=2, eval_tasks=5, eval_every=1, **SMALL)

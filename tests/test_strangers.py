@@ -18,7 +18,8 @@ from algorithms.fomaml import FOMAML
 from algorithms.maml import MAML
 from harness import RunConfig
 from harness.cli import main
-from harness.cli.terminal.console import console, run_table
+from harness.cli.terminal.console import console
+from harness.cli.terminal.run import run_table
 from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Problem
 from harness.engines.native import Native

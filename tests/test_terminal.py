@@ -22,9 +22,10 @@ from rich.text import Text
 
 from harness.cli import main
 from harness.cli.terminal import following
-from harness.cli.terminal.console import _interval, console, table
+from harness.cli.terminal.console import console, table
 from harness.cli.terminal.encoding import spelt
 from harness.cli.terminal.grid import GridView
+from harness.cli.terminal.run import _interval
 from harness.report.charts import charts_of
 from harness.report.figures import FORMATS, write_figures
 from harness.report.findings.comparison import compare_runs

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.cli import main
-from harness.cli.terminal.console import time_tables
+from harness.cli.terminal.run import time_tables
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import InputError

@@ -118,7 +118,9 @@ def test_who_waits_for_workers_that_left_nothing_says_so_and_goes_on(tmp_path):
         os.kill(process, signal.SIGKILL)
     first.wait()
     shutil.rmtree(tmp_path / "journal.log.workers")
-    (tmp_path / "sitecustomize.py").write_text("from harness.store import lock\nlock.BEAT, lock.PATIENCE = 0.5, 3.0\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "from harness.store import lease\nlease.BEAT, lease.PATIENCE = 0.5, 3.0\n"
+    )
     paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")]), str(Path(__file__).parents[1])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     ended = subprocess.run(given, env=env, capture_output=True, text=True, timeout=200, check=False)

@@ -6,6 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
@@ -77,3 +78,15 @@ def _option(name: str, field: FieldInfo, shown: str | None) -> inspect.Parameter
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, parameter]
     )
+
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
+Set = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),
+]
+Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False, converter=read_as)]
+Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
+Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
+Seeds = Annotated[str | None, Parameter(name="--seeds", help="several seeds, 0..4 or 0,1,2", show_default=False)]
+Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]

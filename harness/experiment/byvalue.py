@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from harness.experiment.sources import tree_digest
+from harness.experiment.trees import tree_digest
 
 _MOST = 100_000
 _FUNCTIONS = (types.FunctionType, staticmethod, classmethod, property)

@@ -15,7 +15,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from harness.experiment.byvalue import Description
-from harness.experiment.sources import OWN, closure, contents, version
+from harness.experiment.packages import contents, version
+from harness.experiment.sources import OWN, closure
 from harness.measure.precision import flags
 from harness.strangers.named import is_named, module_of
 
@@ -32,7 +33,10 @@ BOOKKEEPING = frozenset(
     f"harness.{name}".rstrip(".")
     for name in (
         *("", "cli", "errors", "settings", "store", "strangers"),
-        *(f"experiment.{name}" for name in ("byvalue", "interrupts", "key", "progress", "sources")),
+        *(
+            f"experiment.{name}"
+            for name in ("byvalue", "interrupts", "key", "packages", "progress", "sources", "trees")
+        ),
         *("datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
     )
 )

@@ -21,6 +21,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from harness.experiment.trees import _for_types, tree_digest
+
 #: the project's own packages: always read, wherever they are installed
 OWN = ("harness", "algorithms", "benchmarks")
 _WITH_PYTHON = frozenset(sys.stdlib_module_names)
@@ -87,64 +89,6 @@ def closure(
             found[_called(spec)], imports = _source(spec)
             waiting += imports
     return found, {top for top in packages if top not in _WITH_PYTHON}
-
-
-def tree_digest(tree: ast.AST) -> str:
-    """A hash of what a syntax tree computes."""
-    tokens: list[str] = []
-    _write(tree, tokens.append)
-    return hashlib.sha256("\0".join(tokens).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _write(node: ast.AST, out: Callable[[str], None]) -> None:
-    kind = type(node)
-    out(kind.__name__)
-    for name in kind._fields:
-        value = getattr(node, name, None)
-        if value is None or value == [] or name in ("kind", "type_comment"):
-            if kind is ast.Constant and name == "value":
-                out("None")
-            continue
-        out(name)
-        if isinstance(value, ast.AST):
-            _write(value, out)
-        elif isinstance(value, list):
-            for part in _pieces(value) if kind is ast.JoinedStr else value:
-                if not isinstance(part, ast.AST):
-                    out(repr(part))
-                elif not _idle(part):
-                    _write(part, out)
-            out("]")
-        else:
-            out(repr(value))
-    out(")")
-
-
-def _idle(node: ast.AST) -> bool:
-    """Whether a statement computes nothing: a docstring, or what only type checkers read."""
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Constant)
-    return isinstance(node, ast.If) and _for_types(node) and not node.orelse
-
-
-def _for_types(node: ast.If) -> bool:
-    name = node.test.attr if isinstance(node.test, ast.Attribute) else getattr(node.test, "id", None)
-    return name == "TYPE_CHECKING"
-
-
-def _pieces(values: list[ast.expr]) -> Iterator[ast.expr]:
-    """Parts of an f-string, the text between two of them in one piece: versions of Python split it differently."""
-    text = ""
-    for value in values:
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            text += value.value
-            continue
-        if text:
-            yield ast.Constant(text)
-        text = ""
-        yield value
-    if text:
-        yield ast.Constant(text)
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
@@ -262,33 +206,3 @@ def _installed(spec: ModuleSpec) -> bool:
 def _folders() -> list[Path]:
     named = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     return [Path(folder).resolve() for folder in (*named, *site.getsitepackages(), site.getusersitepackages())]
-
-
-@functools.cache
-def version(package: str) -> str:
-    """Version of the distribution that an installed package is from; which build it is, after a plus, is left out."""
-    for name in _distributions(package):
-        try:
-            return importlib.metadata.version(name).partition("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "unknown"
-
-
-@functools.cache
-def contents(package: str) -> str:
-    """A hash of the Python files of the distribution that an installed package is from, as its ``RECORD`` has them."""
-    for name in _distributions(package):
-        try:
-            record = importlib.metadata.distribution(name).read_text("RECORD") or ""
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        lines = sorted(line for line in record.splitlines() if ".py,sha256=" in line)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    return ""
-
-
-def _distributions(package: str) -> Iterator[str]:
-    """Names that the distribution of a package may have; the second look takes half a second."""
-    yield package
-    yield from importlib.metadata.packages_distributions().get(package, ())

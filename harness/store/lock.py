@@ -16,30 +16,32 @@ import secrets
 import stat
 import threading
 import time
-import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.errors import HarnessError, InputError
+from harness.store import lease
 from harness.store.files import NOFOLLOW, refuse_link, told
-from harness.store.foreign import one_line, read_plain
-
-try:
-    import fcntl
-except ImportError:  # then only silence tells that a holder has died
-    fcntl = None  # type: ignore[assignment]
+from harness.store.lease import (
+    _MOST_BYTES,
+    Silence,
+    _after,
+    _content,
+    _document,
+    _flock,
+    _holder,
+    _name,
+    _place,
+)
 
 log = logging.getLogger("harness")
 
 #: pid, host and since when of the process that has the lease, or had it when it was killed
 HOLDER = "lock.json"
-#: seconds between two renewals, and without one before the holder counts as dead
-BEAT, PATIENCE = 5.0, 30.0
 #: seconds between two looks at a lease; time in which nobody looked is no silence
 _LOOK = 0.5
-_MOST_BYTES = 4096
 #: what says that a holder has died: its kernel, or that it was silent for too long
 Evidence = Literal["kernel", "silence"]
 
@@ -57,7 +59,7 @@ class Lost(Locked):
 class Lease:
     """A file that is this process's own until :meth:`release`; raises :class:`Locked` where it is another's.
 
-    A lease of a process that has died is taken over: at once where this kernel says so, else after :data:`PATIENCE`
+    A lease of a process that has died is taken over: at once where this kernel says so, else after ``lease.PATIENCE``
     seconds by this process's own clock in which it was not renewed. Raises :class:`OSError` for what the disk does.
     """
 
@@ -147,13 +149,13 @@ class Lease:
             return "kernel"
         log.info("%s: waiting for a sign of life of %s", self._path.parent, name[0])
         silence = Silence(self._path)
-        while silence.look() < PATIENCE:
+        while silence.look() < lease.PATIENCE:
             time.sleep(_LOOK)
             if silence.broken:
                 if _content(self._path) is None:
                     return None
                 raise Locked(f"{self._path.parent}: {_holder(self._path)}; allowed: wait for it to end")
-        log.warning("%s: no sign of life of %s for %g s: taken over", self._path.parent, name[0], PATIENCE)
+        log.warning("%s: no sign of life of %s for %g s: taken over", self._path.parent, name[0], lease.PATIENCE)
         return "silence"
 
     def _publish(self, temporary: Path, evidence: Evidence | None) -> bool:
@@ -176,7 +178,7 @@ class Lease:
         return self.mine()
 
     def _renew(self) -> None:
-        while not self._ended.wait(BEAT):
+        while not self._ended.wait(lease.BEAT):
             self._renew_once()
 
     def _renew_once(self) -> None:
@@ -189,24 +191,6 @@ class Lease:
     def _text(self) -> bytes:
         """Always as long."""
         return json.dumps({**self._known, "beats": f"{self._beats:010}"}).encode()
-
-
-class Silence:
-    """How long a lease has not been renewed, by this process's own clock: those of two hosts may differ."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._seen = path, _content(path)
-        self._looked, self.quiet = time.monotonic(), 0.0
-        #: whether the last look found it renewed, replaced or gone
-        self.broken = False
-
-    def look(self) -> float:
-        """Seconds of silence until now, without those in which nobody looked: this process, too, may have slept."""
-        now, content = time.monotonic(), _content(self._path)
-        self.broken = content != self._seen
-        self.quiet = 0.0 if self.broken else self.quiet + min(now - self._looked, BEAT)
-        self._looked, self._seen = now, content
-        return self.quiet
 
 
 def locked(folder: Path) -> Lease:
@@ -227,87 +211,3 @@ def locked(folder: Path) -> Lease:
                 return Lease(folder / HOLDER)
             except FileNotFoundError:
                 pass  # whoever had it has removed the folder: once more
-
-
-def died(path: Path) -> bool:
-    """Whether this kernel says that the holder of a lease is dead; what it does not know may be alive."""
-    try:
-        file = os.open(path, os.O_RDWR | NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
-        return False
-    try:
-        return _flock(file) is True and _document(os.pread(file, _MOST_BYTES, 0)).get("place") == _place(file)
-    except OSError:
-        return False
-    finally:
-        os.close(file)
-
-
-def holder(path: Path) -> str:
-    """Who has, or had, a lease, in words."""
-    return _name(_content(path))[0]
-
-
-def _flock(file: int) -> bool | None:
-    """Whether the kernel's lock could be taken; None where there is none to be had."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _place(file: int) -> str:
-    """The kernel and the mount that know of a lock on ``file``."""
-    return f"{_boot()} {os.fstat(file).st_dev}"
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return f"{uuid.getnode():x}"
-
-
-def _content(path: Path) -> bytes | None:
-    """What is in the file; None where there is none, or it is none of ours."""
-    try:
-        return read_plain(path, _MOST_BYTES, links=False)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        return b""
-
-
-def _document(content: bytes | None) -> dict[str, Any]:
-    try:
-        found = json.loads(content or b"")
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _name(content: bytes | None) -> tuple[str, str]:
-    """Process and host, and since when."""
-    found = _document(content)
-    pid, host, since = (one_line(found.get(key, "?"))[:80] for key in ("pid", "host", "since"))
-    return (f"process {pid} on {host}", since) if found else ("an unknown process", "an unknown time")
-
-
-def _after(path: Path) -> str:
-    """Who has what another process had before."""
-    if not path.exists():
-        return f"one that has ended since, or {path.name} was removed"
-    return f"{holder(path)}, since it gave no sign of life for {PATIENCE:g} s"
-
-
-def _holder(path: Path) -> str:
-    found = _document(_content(path))
-    if not found:
-        return "another process is working on this run"
-    pid, host, since = (one_line(found.get(key, "?"))[:80] for key in ("pid", "host", "since"))
-    return f"another process is working on this run: {pid} on {host}, since {since}"

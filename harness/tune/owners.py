@@ -7,8 +7,9 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from harness.store import lock
-from harness.store.lock import Lease, Silence, died, holder
+from harness.store import lease
+from harness.store.lease import Silence, died, holder
+from harness.store.lock import Lease
 
 log = logging.getLogger("harness")
 
@@ -53,12 +54,12 @@ class Owners:
             return False
         silence = self._silences.setdefault(name, Silence(file))
         before, now = silence.quiet, silence.look()
-        if before <= 2 * lock.BEAT < now:
+        if before <= 2 * lease.BEAT < now:
             log.warning(
                 "%s waits for %s, which gives no sign of life in %s; after %g s it counts as dead",
-                what, holder(file), self._folder, lock.PATIENCE,
+                what, holder(file), self._folder, lease.PATIENCE,
             )  # fmt: skip
-        return now >= lock.PATIENCE
+        return now >= lease.PATIENCE
 
     def forget(self, name: str) -> None:
         """Remove what a dead process left."""
