@@ -12,7 +12,8 @@ from pydantic import Field
 from harness.datasets import downloads
 from harness.datasets.class_images import ClassImages
 from harness.datasets.folders import class_folders, hidden
-from harness.datasets.images import ImageBenchmark, ImageOptions
+from harness.datasets.images import ImageBenchmark
+from harness.datasets.options import ImageOptions
 from harness.datasets.pictures import read_picture
 from harness.datasets.splits import published
 from harness.datasets.store import stamp, stored

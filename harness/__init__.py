@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.datasets.images import ClassImages, ImageBenchmark
+    from harness.datasets.class_images import ClassImages
+    from harness.datasets.images import ImageBenchmark
     from harness.errors import HarnessError, InputError, NotSupported
     from harness.experiment.run import run
     from harness.problem.algorithm import Algorithm, Geometry
@@ -25,7 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Algorithm": "harness.problem.algorithm",
     "Benchmark": "harness.problem.benchmark",
-    "ClassImages": "harness.datasets.images",
+    "ClassImages": "harness.datasets.class_images",
     "Geometry": "harness.problem.algorithm",
     "HarnessError": "harness.errors",
     "ImageBenchmark": "harness.datasets.images",

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.datasets.images import ClassImages, ImageBenchmark
+from harness.datasets.class_images import ClassImages
+from harness.datasets.images import ImageBenchmark
 from harness.datasets.splits import published
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS, TaskShape

@@ -16,8 +16,9 @@ from benchmarks.fc100 import FC100
 from benchmarks.glyphs import Glyphs
 from benchmarks.quadratic import Quadratic, QuadraticOptions
 from benchmarks.sinusoid import Sinusoid
+from harness.datasets.class_images import ClassImages
 from harness.datasets.drawing import _distinct, _moved
-from harness.datasets.images import ClassImages, ImageBenchmark
+from harness.datasets.images import ImageBenchmark
 from harness.datasets.store import stored
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS, TaskShape

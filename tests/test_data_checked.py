@@ -20,7 +20,7 @@ from benchmarks.miniimagenet import MiniImageNet
 from benchmarks.omniglot import Omniglot
 from harness.cli import main
 from harness.datasets import store
-from harness.datasets.images import ClassImages
+from harness.datasets.class_images import ClassImages
 from harness.problem.benchmark import SPLITS
 
 

@@ -22,7 +22,8 @@ from benchmarks.miniimagenet import MiniImageNet
 from benchmarks.omniglot import Omniglot
 from harness.cli import main
 from harness.datasets import duplicates
-from harness.datasets.images import ClassImages, ImageOptions
+from harness.datasets.class_images import ClassImages
+from harness.datasets.options import ImageOptions
 from harness.datasets.splits import published
 from harness.problem.benchmark import SPLITS
 

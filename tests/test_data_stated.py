@@ -10,7 +10,8 @@ import pytest
 import torch
 from images_made import draw, refused
 
-from harness.datasets.images import ClassImages, ImageBenchmark
+from harness.datasets.class_images import ClassImages
+from harness.datasets.images import ImageBenchmark
 
 
 def test_the_example_of_the_document_runs(tmp_path, monkeypatch, capsys):

@@ -21,7 +21,7 @@ from fabricated import write_run
 from PIL import Image
 
 from harness.cli import main
-from harness.datasets.images import ClassImages
+from harness.datasets.class_images import ClassImages
 from harness.datasets.pictures import read_picture
 from harness.datasets.store import stored
 from harness.datasets.zips import read_zip

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import InputError
+from harness.problem.benchmark import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from harness.datasets.images import ImageBenchmark
 
 #: what pixels may be: their type, and the values that stand for black and white
 RANGES: Mapping[str, tuple[float, float]] = {"uint8": (0, 255), "float32": (0.0, 1.0)}
@@ -168,3 +171,23 @@ def _numbered(names: tuple[str, ...]) -> bool:
 
 def _list(values: Any) -> str:
     return ", ".join(map(str, values))
+
+
+def against_published(benchmark: ImageBenchmark, split: str, known: Identity) -> list[str]:
+    """Classes that belong elsewhere or nowhere, that are not there, and numbers of classes and images."""
+    faults = []
+    if benchmark.classes and len(known.names) != benchmark.classes[split]:
+        faults.append(f"{split}: {len(known.names)} classes, expected {benchmark.classes[split]}")
+    each, counts = benchmark.images_per_class(split), set(known.counts)
+    if each is not None and len(counts) == 1 != len(known.counts) and counts != {each}:
+        faults.append(f"{split}: a class has {counts.pop()} images, expected {each}")
+    elif each is not None:
+        here = zip(known.names, known.counts, strict=True)
+        faults += [f"{split}: class {name!r} has {n} images, expected {each}" for name, n in here if n != each]
+    if (names := benchmark.class_names(split)) is None:
+        return faults
+    home = {name: other for other in SPLITS for name in benchmark.class_names(other) or ()}
+    for name in known.names:
+        if name not in names:
+            faults.append(f"{split}: class {name!r} belongs to {home.get(name, 'no split')}")
+    return faults + [f"{split}: class {name!r} is not there" for name in sorted(set(names) - set(known.names))]

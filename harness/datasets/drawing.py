@@ -15,11 +15,11 @@ DRAWING = 1
 
 
 # Tasks whose numbers are drawn together.
-_BLOCK = 64
+BLOCK = 64
 
 
 @functools.lru_cache(maxsize=8)
-def _block_of_tasks(
+def block_of_tasks(
     block: int, seed: int, split: int, ways: int, examples: int, counts: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Classes ``[64, ways]`` and members of them ``[64, ways, examples]`` of 64 tasks of the stream.
@@ -33,12 +33,12 @@ def _block_of_tasks(
     from harness.problem.tasks import random_bits
 
     # One call draws every number of a task: the choice of classes first, then of each class's images.
-    task = torch.arange(block * _BLOCK, (block + 1) * _BLOCK)
+    task = torch.arange(block * BLOCK, (block + 1) * BLOCK)
     slot = torch.arange(ways * (1 + examples))
     bits = random_bits(seed, split, task[:, None], slot).numpy()
     sizes = np.array(counts)
-    chosen = _distinct(bits[:, :ways], np.full(_BLOCK, len(sizes)))
-    return chosen, _distinct(bits[:, ways:].reshape(_BLOCK, ways, examples), sizes[chosen])
+    chosen = _distinct(bits[:, :ways], np.full(BLOCK, len(sizes)))
+    return chosen, _distinct(bits[:, ways:].reshape(BLOCK, ways, examples), sizes[chosen])
 
 
 def _distinct(bits: np.ndarray, population: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def _distinct(bits: np.ndarray, population: np.ndarray) -> np.ndarray:
     return np.take_along_axis(picked, (bits & 0xFFFFFFFF).argsort(axis=-1, kind="stable"), axis=-1)
 
 
-def _scaled(images: torch.Tensor, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def scaled(images: torch.Tensor, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The chosen images in [0, 1]: bytes by one rounded multiplication by 1/255, the same on every device."""
     import numpy as np
     import torch

@@ -10,19 +10,19 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
-
 from harness.datasets import duplicates, warn_once
 from harness.datasets.class_images import (
     ClassImages,
     Identity,
+    against_published,
     check_enough,
     fitted,
     identities_of,
     overlaps,
     same_content,
 )
-from harness.datasets.drawing import _BLOCK, DRAWING, _block_of_tasks, _scaled
+from harness.datasets.drawing import BLOCK, DRAWING, block_of_tasks, scaled
+from harness.datasets.options import ImageOptions
 from harness.datasets.store import recall, remember, stamp
 from harness.errors import HarnessError, InputError, MissingData
 from harness.problem.benchmark import SPLITS, Benchmark, TaskShape
@@ -32,24 +32,6 @@ if TYPE_CHECKING:
     import torch
 
     from harness.problem.tasks import TaskBatch
-
-__all__ = ["DRAWING", "ClassImages", "ImageBenchmark", "ImageOptions"]
-
-
-class ImageOptions(BaseModel):
-    """What may be left out of any set of images."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    drop_duplicates: bool = Field(
-        False,
-        description="leave out pictures that occur again: of copies in one class one stays, of copies in two splits "
-        "the later split's, of copies under two labels none",
-    )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the option where it is off, as in the configurations of runs made before there was one."""
-        return {name: value for name, value in handler(self).items() if name != "drop_duplicates" or value}
 
 
 class ImageBenchmark(Benchmark):
@@ -126,7 +108,7 @@ class ImageBenchmark(Benchmark):
         groups = duplicates.identical(splits)
         faults = [*(fresh.renew or ()), *(fault for _, fault in overlaps(known))]
         for split in SPLITS:
-            faults += self._against_published(split, known[split])
+            faults += against_published(self, split, known[split])
         return faults + self.content_faults(known) + duplicates.same_classes(groups, known), groups
 
     def content_faults(self, known: Mapping[str, Identity]) -> list[str]:
@@ -169,15 +151,15 @@ class ImageBenchmark(Benchmark):
         ways, shots, queries = shape.ways, shape.shots, shape.queries
         if len(counts) < ways or min(counts) < shots + queries:  # a caller that has not checked
             check_enough(self.identities()[split], f"benchmark {self.name}: its {split} split", ways, shots, queries)
-        blocks = range(first // _BLOCK, (first + tasks - 1) // _BLOCK + 1)
+        blocks = range(first // BLOCK, (first + tasks - 1) // BLOCK + 1)
         stream = (shape.seed, SPLITS.index(split), ways, shots + queries, counts)
-        drawn = [_block_of_tasks(block, *stream) for block in blocks]
-        begin = first - blocks[0] * _BLOCK
+        drawn = [block_of_tasks(block, *stream) for block in blocks]
+        begin = first - blocks[0] * BLOCK
         chosen, picked = (np.concatenate(parts)[begin : begin + tasks] for parts in zip(*drawn, strict=True))
         index = picked + starts[chosen][:, :, None]
 
         rows = np.concatenate([index[:, :, :shots].ravel(), index[:, :, shots:].ravel()])
-        support_x, query_x = _scaled(images, torch.from_numpy(rows), dtype).tensor_split([tasks * ways * shots])
+        support_x, query_x = scaled(images, torch.from_numpy(rows), dtype).tensor_split([tasks * ways * shots])
         labels = torch.arange(ways, device=device)
         return TaskBatch(
             support_x.view(tasks, ways * shots, *self.shape),
@@ -267,22 +249,3 @@ class ImageBenchmark(Benchmark):
         fresh = self._anew()
         self._memory["identities"] = fresh.identities()
         return fresh._take(split)
-
-    def _against_published(self, split: str, known: Identity) -> list[str]:
-        """Classes that belong elsewhere or nowhere, that are not there, and numbers of classes and images."""
-        faults = []
-        if self.classes and len(known.names) != self.classes[split]:
-            faults.append(f"{split}: {len(known.names)} classes, expected {self.classes[split]}")
-        each, counts = self.images_per_class(split), set(known.counts)
-        if each is not None and len(counts) == 1 != len(known.counts) and counts != {each}:
-            faults.append(f"{split}: a class has {counts.pop()} images, expected {each}")
-        elif each is not None:
-            here = zip(known.names, known.counts, strict=True)
-            faults += [f"{split}: class {name!r} has {n} images, expected {each}" for name, n in here if n != each]
-        if (names := self.class_names(split)) is None:
-            return faults
-        home = {name: other for other in SPLITS for name in self.class_names(other) or ()}
-        for name in known.names:
-            if name not in names:
-                faults.append(f"{split}: class {name!r} belongs to {home.get(name, 'no split')}")
-        return faults + [f"{split}: class {name!r} is not there" for name in sorted(set(names) - set(known.names))]

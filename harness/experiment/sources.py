@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from harness.experiment.trees import _for_types, tree_digest
+from harness.experiment.trees import for_types, tree_digest
 
 #: the project's own packages: always read, wherever they are installed
 OWN = ("harness", "algorithms", "benchmarks")
@@ -105,7 +105,7 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
 
 def _executed(node: ast.AST) -> Iterator[ast.stmt]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and _for_types(child):
+        if isinstance(child, ast.If) and for_types(child):
             child = ast.Module(child.orelse, [])
         if isinstance(child, ast.stmt):
             yield child

@@ -42,10 +42,11 @@ def _idle(node: ast.AST) -> bool:
     """Whether a statement computes nothing: a docstring, or what only type checkers read."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
-    return isinstance(node, ast.If) and _for_types(node) and not node.orelse
+    return isinstance(node, ast.If) and for_types(node) and not node.orelse
 
 
-def _for_types(node: ast.If) -> bool:
+def for_types(node: ast.If) -> bool:
+    """Whether ``node`` is an ``if TYPE_CHECKING``."""
     name = node.test.attr if isinstance(node.test, ast.Attribute) else getattr(node.test, "id", None)
     return name == "TYPE_CHECKING"
 

@@ -22,21 +22,21 @@ except ImportError:  # then only silence tells that a holder has died
 BEAT, PATIENCE = 5.0, 30.0
 
 
-_MOST_BYTES = 4096
+MOST_BYTES = 4096
 
 
 class Silence:
     """How long a lease has not been renewed, by this process's own clock: those of two hosts may differ."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._seen = path, _content(path)
+        self._path, self._seen = path, content_of(path)
         self._looked, self.quiet = time.monotonic(), 0.0
         #: whether the last look found it renewed, replaced or gone
         self.broken = False
 
     def look(self) -> float:
         """Seconds of silence until now, without those in which nobody looked: this process, too, may have slept."""
-        now, content = time.monotonic(), _content(self._path)
+        now, content = time.monotonic(), content_of(self._path)
         self.broken = content != self._seen
         self.quiet = 0.0 if self.broken else self.quiet + min(now - self._looked, BEAT)
         self._looked, self._seen = now, content
@@ -50,7 +50,7 @@ def died(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return _flock(file) is True and _document(os.pread(file, _MOST_BYTES, 0)).get("place") == _place(file)
+        return flocked(file) is True and document_of(os.pread(file, MOST_BYTES, 0)).get("place") == place_of(file)
     except OSError:
         return False
     finally:
@@ -59,10 +59,10 @@ def died(path: Path) -> bool:
 
 def holder(path: Path) -> str:
     """Who has, or had, a lease, in words."""
-    return _name(_content(path))[0]
+    return named(content_of(path))[0]
 
 
-def _flock(file: int) -> bool | None:
+def flocked(file: int) -> bool | None:
     """Whether the kernel's lock could be taken; None where there is none to be had."""
     if fcntl is None:
         return None
@@ -75,7 +75,7 @@ def _flock(file: int) -> bool | None:
     return True
 
 
-def _place(file: int) -> str:
+def place_of(file: int) -> str:
     """The kernel and the mount that know of a lock on ``file``."""
     return f"{_boot()} {os.fstat(file).st_dev}"
 
@@ -87,17 +87,18 @@ def _boot() -> str:
         return f"{uuid.getnode():x}"
 
 
-def _content(path: Path) -> bytes | None:
+def content_of(path: Path) -> bytes | None:
     """What is in the file; None where there is none, or it is none of ours."""
     try:
-        return read_plain(path, _MOST_BYTES, links=False)
+        return read_plain(path, MOST_BYTES, links=False)
     except FileNotFoundError:
         return None
     except OSError:
         return b""
 
 
-def _document(content: bytes | None) -> dict[str, Any]:
+def document_of(content: bytes | None) -> dict[str, Any]:
+    """What it says; empty where nothing of ours."""
     try:
         found = json.loads(content or b"")
     except (ValueError, RecursionError):
@@ -105,22 +106,23 @@ def _document(content: bytes | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _name(content: bytes | None) -> tuple[str, str]:
+def named(content: bytes | None) -> tuple[str, str]:
     """Process and host, and since when."""
-    found = _document(content)
+    found = document_of(content)
     pid, host, since = (one_line(found.get(key, "?"))[:80] for key in ("pid", "host", "since"))
     return (f"process {pid} on {host}", since) if found else ("an unknown process", "an unknown time")
 
 
-def _after(path: Path) -> str:
+def successor(path: Path) -> str:
     """Who has what another process had before."""
     if not path.exists():
         return f"one that has ended since, or {path.name} was removed"
     return f"{holder(path)}, since it gave no sign of life for {PATIENCE:g} s"
 
 
-def _holder(path: Path) -> str:
-    found = _document(_content(path))
+def busy_with(path: Path) -> str:
+    """Who has a lease that another process asked for."""
+    found = document_of(content_of(path))
     if not found:
         return "another process is working on this run"
     pid, host, since = (one_line(found.get(key, "?"))[:80] for key in ("pid", "host", "since"))

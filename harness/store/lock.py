@@ -25,15 +25,15 @@ from harness.errors import HarnessError, InputError
 from harness.store import lease
 from harness.store.files import NOFOLLOW, refuse_link, told
 from harness.store.lease import (
-    _MOST_BYTES,
+    MOST_BYTES,
     Silence,
-    _after,
-    _content,
-    _document,
-    _flock,
-    _holder,
-    _name,
-    _place,
+    busy_with,
+    content_of,
+    document_of,
+    flocked,
+    named,
+    place_of,
+    successor,
 )
 
 log = logging.getLogger("harness")
@@ -75,7 +75,7 @@ class Lease:
 
     def mine(self) -> bool:
         """Whether it still is this process's own."""
-        return self._token.encode() in (_content(self._path) or b"")
+        return self._token.encode() in (content_of(self._path) or b"")
 
     def check(self) -> None:
         """Raise :class:`Lost` where another process has or had it since, :class:`HarnessError` where all is gone."""
@@ -88,7 +88,7 @@ class Lease:
             empty = True
         if empty:
             raise HarnessError(f"{folder}: the run directory was removed while this run was working in it")
-        raise Lost(f"{folder}: taken over from this process by {_after(self._path)}; nothing more is written here")
+        raise Lost(f"{folder}: taken over from this process by {successor(self._path)}; nothing more is written here")
 
     def release(self) -> None:
         """Let others have it."""
@@ -103,7 +103,7 @@ class Lease:
         """Whether it could be taken; else its file came or went meanwhile."""
         with suppress(FileNotFoundError):
             found = os.lstat(self._path)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
                 os.unlink(self._path)  # a pipe, a link or a giant is nobody's lease
         old = None
         with suppress(FileNotFoundError):
@@ -115,8 +115,8 @@ class Lease:
                 return False
             self._file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o666)
             try:
-                _flock(self._file)
-                self._known["place"] = _place(self._file)
+                flocked(self._file)
+                self._known["place"] = place_of(self._file)
                 os.write(self._file, self._text())
                 os.fsync(self._file)
                 if self._publish(temporary, evidence):
@@ -137,14 +137,14 @@ class Lease:
 
     def _left(self, old: int) -> Evidence | None:
         """What says that the holder of the file ``old`` has died; None where there is another file by now."""
-        kept = _flock(old)
+        kept = flocked(old)
         if kept is False:
-            raise Locked(f"{self._path.parent}: {_holder(self._path)}; allowed: wait for it to end")
-        content = os.pread(old, _MOST_BYTES, 0)
-        if content != _content(self._path):
+            raise Locked(f"{self._path.parent}: {busy_with(self._path)}; allowed: wait for it to end")
+        content = os.pread(old, MOST_BYTES, 0)
+        if content != content_of(self._path):
             return None
-        name = _name(content)
-        if kept and _document(content).get("place") == _place(old):
+        name = named(content)
+        if kept and document_of(content).get("place") == place_of(old):
             log.info("%s: %s, which worked on it since %s, has died", self._path.parent, *name)
             return "kernel"
         log.info("%s: waiting for a sign of life of %s", self._path.parent, name[0])
@@ -152,9 +152,9 @@ class Lease:
         while silence.look() < lease.PATIENCE:
             time.sleep(_LOOK)
             if silence.broken:
-                if _content(self._path) is None:
+                if content_of(self._path) is None:
                     return None
-                raise Locked(f"{self._path.parent}: {_holder(self._path)}; allowed: wait for it to end")
+                raise Locked(f"{self._path.parent}: {busy_with(self._path)}; allowed: wait for it to end")
         log.warning("%s: no sign of life of %s for %g s: taken over", self._path.parent, name[0], lease.PATIENCE)
         return "silence"
 

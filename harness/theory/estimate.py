@@ -23,7 +23,7 @@ from harness.settings.resolve import Resolved, resolve
 from harness.theory.bounds import TABLE_1, TABLE_2, THEOREMS
 from harness.theory.formulas import TABLE_1_NOTES, TABLE_2_NOTES, THEOREM_NOTES
 from harness.theory.lipschitz import Lipschitz, Point, sampled_lipschitz
-from harness.theory.predicted import _predictions, _smoothness, _steps
+from harness.theory.predicted import predictions, smoothness_rows, step_sizes
 
 #: the N that factors are predicted for, beside the configuration's own
 INNER_STEPS = (1, 3, 5, 10)
@@ -87,13 +87,13 @@ def _estimate(resolved: Resolved, smooth: bool) -> dict[str, Any]:
             "kappa_L": kappa_L,
             **asdict(lipschitz),
         },
-        "steps": _steps(config, inner),
-        "predictions": _predictions(setup, steps, kappa_L, config.inner_lr),
+        "steps": step_sizes(config, inner),
+        "predictions": predictions(setup, steps, kappa_L, config.inner_lr),
         "table_1": [asdict(row) for row in TABLE_1],
         "table_2": [asdict(row) for row in TABLE_2],
         "theorems": [asdict(row) for row in THEOREMS],
         "notes": {"table_1": TABLE_1_NOTES, "table_2": TABLE_2_NOTES, "theorems": THEOREM_NOTES},
-        "smoothness": _smoothness(setup, batch, steps, inner, L_all, lipschitz, generator) if smooth else None,
+        "smoothness": smoothness_rows(setup, batch, steps, inner, L_all, lipschitz, generator) if smooth else None,
     }
     cleaned: dict[str, Any] = _finite(document)
     return cleaned

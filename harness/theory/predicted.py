@@ -27,7 +27,7 @@ from harness.theory.propositions import proposition_2, proposition_3
 from harness.theory.smoothness import smoothness
 
 
-def _steps(config: RunConfig, inner: InnerConstants) -> dict[str, Any]:
+def step_sizes(config: RunConfig, inner: InnerConstants) -> dict[str, Any]:
     """The theorem's conditions on this configuration, and beta without the polynomials, whose values are not known."""
     L, mu, N = inner.L.value, inner.mu.value, config.inner_steps
     runs = [Steps(N, config.inner_lr, config.outer_lr_w, config.outer_lr_phi)]
@@ -44,7 +44,8 @@ def _steps(config: RunConfig, inner: InnerConstants) -> dict[str, Any]:
     return {"conditions": asdict(found), "over_poly": over, "run": own, "advice": said}
 
 
-def _predictions(setup: Setup, inner_steps: Iterable[int], kappa_L: float, kappa: float) -> list[dict[str, Any]]:
+def predictions(setup: Setup, inner_steps: Iterable[int], kappa_L: float, kappa: float) -> list[dict[str, Any]]:
+    """Entries of MAML, FOMAML and ANIL in each geometry, and by how many times fewer ANIL's are, by N."""
     rows = []
     for geometry, (n_w, n_phi) in _partitions(setup).items():
         for N in inner_steps:
@@ -74,7 +75,7 @@ def _partitions(setup: Setup) -> dict[str, tuple[int, int]]:
     return sizes
 
 
-def _smoothness(
+def smoothness_rows(
     setup: Setup,
     batch: TaskBatch,
     inner_steps: Iterable[int],

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.miniimagenet import _listed
-from harness.datasets.images import ClassImages
+from harness.datasets.class_images import ClassImages
 from harness.datasets.pickles import read_pickle
 from harness.datasets.pictures import read_picture
 from harness.datasets.store import _read, _write

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.datasets.images import ClassImages, ImageBenchmark
+from harness.datasets.class_images import ClassImages
+from harness.datasets.images import ImageBenchmark
 from harness.experiment.run import run
 from harness.settings import registry
 from harness.settings.config import RunConfig
