@@ -31,9 +31,9 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.baseline = 0 if device.type == "cuda" else _resident("VmRSS")
         self.peak = 0
         self._reset()
+        self.baseline = 0 if device.type == "cuda" else _resident("VmRSS")
 
     def read(self) -> int:
         """Peak so far, in bytes."""
@@ -57,6 +57,7 @@ class PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
+            return_freed_memory()  # in a hole of the heap the C library keeps what was freed, and it would count
             _reset_resident_peak()
 
 
