@@ -52,8 +52,7 @@ class ImageBenchmark(Benchmark):
     #: whether the images are made here, so that nothing has to be put on the disk first
     embedded: ClassVar[bool] = False
     Options = ImageOptions
-    #: None: what was decoded before is used. A list: everything is decoded anew and replaces what was kept, and
-    #: where that was something else, a line is added
+    #: None: what was decoded before is used. A list: all is decoded anew, with a line for what was something else
     renew: list[str] | None = None
 
     @property

@@ -25,9 +25,9 @@ from harness.problem.oracle import Inner, Oracle
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch, draw
 from harness.settings.config import RunConfig
-from harness.settings.resolve import Resolved, blame
+from harness.settings.resolve import Resolved
 from harness.store.foreign import one_line
-from harness.strangers.values import origin
+from harness.strangers.values import blame, origin
 
 #: models, and rules that Definition 1 is measured by, are held to their witnesses on so many of the first tasks
 CHECKED_TASKS = 2

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from harness.store.foreign import one_line
 from harness.store.yaml_core import MOST_BYTES, dumped
 from harness.strangers.blame import blamed, strange
 from harness.strangers.named import absolute, is_named
-from harness.strangers.values import origin, validate_as
+from harness.strangers.values import blame, origin, validate_as
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine
@@ -219,17 +219,6 @@ def options_of(
             if name not in known and plugin.Options.model_config.get("extra") in (None, "ignore"):  # as by default
                 raise InputError(f"{origin(f'{key}.{name}', origins)}: {unknown(kind, name, known)}")
         return validate_as(plugin.Options, values, origins, kind, f"{key}.")
-
-
-@contextmanager
-def blame(key: str, origins: Mapping[str, str] | None) -> Iterator[None]:
-    """Say in every :class:`InputError` from inside where ``key`` was given, if it was."""
-    try:
-        yield
-    except InputError as error:
-        if origins and key in origins:
-            raise type(error)(f"{origin(key, origins)}: {error}") from error
-        raise
 
 
 def _refuse_giant(config: RunConfig) -> None:

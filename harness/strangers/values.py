@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeVar
 
 import annotated_types
@@ -92,6 +93,17 @@ def origin(key: str, origins: Mapping[str, str] | None = None) -> str:
     while origins and key not in origins and "." in key:
         key = key.rpartition(".")[0]
     return (origins or {}).get(key, key)
+
+
+@contextmanager
+def blame(key: str, origins: Mapping[str, str] | None) -> Iterator[None]:
+    """Say in every :class:`InputError` from inside where ``key`` was given, if it was."""
+    try:
+        yield
+    except InputError as error:
+        if origins and key in origins:
+            raise type(error)(f"{origin(key, origins)}: {error}") from error
+        raise
 
 
 def _meaning(field: FieldInfo) -> str:

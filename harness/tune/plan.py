@@ -88,7 +88,7 @@ def plan(config: TuneConfig, origins: Mapping[str, str], asked: list[Wish]) -> l
 def _resolved(name: str, config: TuneConfig, origins: Mapping[str, str]) -> Resolved:
     """The default setting of an algorithm; ``--geometry`` goes to those of several that have it."""
     from harness.settings import registry
-    from harness.settings.resolve import blame
+    from harness.strangers.values import blame
 
     algo, _, geometry = name.partition(":")
     given = {field: getattr(config, field) for field in config.model_fields_set - OWN}
