@@ -8,15 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.suites.reference import filled
 from harness.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OWN = (ROOT / "docs" / "own-models.md").read_text()
 
 
-def blocks(language: str = "") -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str = "", page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def test_ci_runs_exactly_the_test_command():
@@ -27,7 +31,7 @@ def test_ci_runs_exactly_the_test_command():
 
 def test_example_runs(tmp_path):
     environment = {**os.environ, "HARNESS_DATA": str(tmp_path / "data")}
-    (example,) = blocks("python")
+    (example,) = blocks("python", OWN)
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
@@ -36,10 +40,10 @@ def test_example_runs(tmp_path):
 
 
 def test_the_example_goes_through_the_commands_beneath_it(tmp_path, monkeypatch, capsys):
-    (example,) = blocks("python")
+    (example,) = blocks("python", OWN)
     (tmp_path / "mine.py").write_text(example)
     monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"^harness .*mine:my_model.*$", README, re.MULTILINE)
+    commands = re.findall(r"^harness .*mine:my_model.*$", OWN, re.MULTILINE)
     more = {"verify": "--engine native --algo anil", "time": "--inner-steps 1 --rounds 1 --memory false --meta-batch 2",
             "run": "--iterations 1 --eval-tasks 2"}  # fmt: skip
     try:
@@ -51,13 +55,31 @@ def test_the_example_goes_through_the_commands_beneath_it(tmp_path, monkeypatch,
     assert not more
 
 
-def test_links_lead_somewhere():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_numbers_are_those_of_the_reference_files():
-    assert filled(README) == README
-    assert README.count("<!-- /") == 7
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        place, _, anchor = link.partition("#")
+        if not link.startswith("http"):
+            goal = (page.parent / place).resolve() if place else page
+            assert goal.exists(), link
+            assert not anchor or anchor in anchors(goal), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_numbers_are_those_of_the_reference_files(page):
+    assert filled(page.read_text()) == page.read_text()
+
+
+def test_every_generated_part_is_on_a_page():
+    parts = [name for page in PAGES for name in re.findall(r"<!-- /(\w+) -->", page.read_text())]
+    assert sorted(parts) == ["claims", "factors", "fc100", "glyphs", "omniglot", "peers", "speed", "tuned"]
+
+
+def test_every_page_is_found_from_the_readme():
+    linked = {link for page in PAGES for link in re.findall(r"\]\((?:docs/)?([\w-]+\.md)", page.read_text())}
+    assert {page.name for page in PAGES[1:]} <= linked | {"index.md"}

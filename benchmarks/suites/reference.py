@@ -1,4 +1,4 @@
-"""Reference results: collect run directories into one small file, and write the README's tables from such files.
+"""Reference results: collect run directories into one small file, and write tables of README and docs from such files.
 
 python -m benchmarks.suites.reference collect results/reference/NAME.json RUN_DIR... --command "harness run ..."
 python -m benchmarks.suites.reference readme
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import statistics
 from collections import defaultdict
@@ -108,6 +109,23 @@ def speed() -> str:
     return _markdown(["", "measured"], [list(line) for line in _read("speed-cpu.json")["table"]])
 
 
+def peers() -> str:
+    """Milliseconds of a meta-gradient by each library, and by how many times native is faster than the fastest peer."""
+    by_cell: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in _read("speed-cpu.json")["peers"]["rows"]:
+        if row["status"] == "ok" and row["strategy"] != "vmapped":
+            seconds = by_cell[row["algorithm"], row["geometry"]]
+            seconds[row["engine"]] = min(row["meta_gradient"]["median"], seconds.get(row["engine"], math.inf))
+    names = sorted({name for seconds in by_cell.values() for name in seconds} - {"native"})
+    rows = []
+    for (algorithm, geometry), seconds in by_cell.items():
+        title = f"{algorithm.upper()} {geometry}" if algorithm == "anil" else algorithm.upper()
+        times = [f"{1e3 * seconds[name]:.0f}" if name in seconds else "no such" for name in ("native", *names)]
+        fastest = min(value for name, value in seconds.items() if name != "native")
+        rows.append([title, *times, f"{fastest / seconds['native']:.1f}"])
+    return _markdown(["ms a meta-gradient, N = 5", "this harness", *names, "times the fastest"], rows)
+
+
 def _table(report: str, name: str) -> list[dict[str, Any]]:
     """The rows of one table of a report, by column."""
     tables = {table["name"]: table for table in _read(f"{report}/tables.json")["tables"]}
@@ -193,9 +211,14 @@ def _short(value: float | str | None) -> str:
     return "∞" if value == "inf" else f"{value:.3g}"
 
 
+def pages() -> list[Path]:
+    """Every page that may have a generated part."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
 def filled(text: str) -> str:
     """``text`` with every generated part replaced by what the reference files say."""
-    for make in (glyphs, fc100, factors, claims, omniglot, tuned, speed):
+    for make in (glyphs, fc100, factors, claims, omniglot, tuned, speed, peers):
         name = make.__name__
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda match, make=make: f"{match[1]}{make()}\n{match[2]}", text, flags=re.DOTALL)
@@ -215,5 +238,5 @@ if __name__ == "__main__":
     if arguments.which == "collect":
         collect(arguments.out, arguments.runs, arguments.command, arguments.note)
     else:
-        readme = ROOT / "README.md"
-        readme.write_text(filled(readme.read_text()))
+        for page in pages():
+            page.write_text(filled(page.read_text()))
