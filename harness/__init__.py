@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.problem.benchmark import Benchmark, RegressionBenchmark, TaskShape
     from harness.problem.tasks import TaskBatch
     from harness.proof import verify
+    from harness.report.reading.frame import results
     from harness.settings.config import RunConfig
     from harness.store.directory import load_parameters
     from harness.theory.estimate import estimate
@@ -39,6 +40,7 @@ _HOMES = {
     "TimeConfig": "harness.timing.config",
     "estimate": "harness.theory.estimate",
     "load_parameters": "harness.store.directory",
+    "results": "harness.report.reading.frame",
     "run": "harness.experiment.run",
     "time_meta_gradients": "harness.timing",
     "verify": "harness.proof",
@@ -60,6 +62,7 @@ __all__ = [
     "TimeConfig",
     "estimate",
     "load_parameters",
+    "results",
     "run",
     "time_meta_gradients",
     "verify",

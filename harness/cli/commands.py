@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from harness.cli.options import Config, Json, Names, Results, Seeds, Set, with_options
+from harness.cli.options import Config, Json, Log, Names, Results, Seeds, Set, with_options
 from harness.cli.terminal import following
 from harness.experiment.interrupts import INTERRUPTED
 from harness.proof.config import ProofConfig
@@ -28,6 +28,7 @@ def run(
         bool, Parameter(name="--fresh", negative=(), help="delete an earlier run of the same key")
     ] = False,
     seeds: Seeds = None,
+    log: Log = (),
     json: Json = False,
     **flags: Any,
 ) -> int:
@@ -49,7 +50,15 @@ def run(
     summaries: list[dict[str, Any]] = []
     for each in one_each(settings, seeds, origins):
         summaries.append(
-            run_experiment(each, results=results, resume=resume, fresh=fresh, progress=progress, origins=origins)
+            run_experiment(
+                each,
+                results=results,
+                resume=resume,
+                fresh=fresh,
+                progress=progress,
+                log_to=_listed(log) or (),
+                origins=origins,
+            )
         )
         if summaries[-1]["status"] == Status.INTERRUPTED:
             break

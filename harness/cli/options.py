@@ -89,4 +89,8 @@ Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
 Seeds = Annotated[str | None, Parameter(name="--seeds", help="several seeds, 0..4 or 0,1,2", show_default=False)]
+Log = Annotated[
+    tuple[str, ...],
+    Parameter(name="--log", negative=(), show_default=False, help="tensorboard, wandb, mlflow, aim; commas between"),
+]
 Config = Annotated[Path | None, Parameter(name="--config", help="YAML file with any of these settings")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from harness.experiment.progress import Progress, Silent
 from harness.experiment.setup import Setup, complete, set_up
 from harness.experiment.start import place_of
 from harness.experiment.summary import summarise
+from harness.experiment.trackers import Tracked, checked
 from harness.experiment.train import Trainer
 from harness.measure.environment import environment, sitting
 from harness.measure.memory import first_sentence, freed_memory_kept, is_out_of_memory
@@ -50,6 +51,7 @@ def run(
     algorithm: type[Algorithm] | None = None,
     loss: Callable[..., Any] | None = None,
     progress: Progress | None = None,
+    log_to: Iterable[str] = (),
     origins: Mapping[str, str] | None = None,
     trial: bool = False,
 ) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def run(
         algorithm: an algorithm class, instead of ``config.algo``.
         loss: ``(prediction, target, **loss_options)`` -> one number a task, instead of ``config.loss``.
         progress: is told about every iteration; nobody is, by default.
+        log_to: names of :data:`harness.experiment.trackers.TRACKERS` that are told too, by their own libraries.
         origins: where keys of ``config`` were given, for error messages.
         trial: a study chooses among such runs: test tasks are left alone, and no report counts it as a result.
 
@@ -88,6 +91,7 @@ def run(
     resolved = resolve(
         config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, loss=loss, origins=origins
     )
+    trackers = checked(log_to)
     complete(resolved)  # imports the model: what that sets in torch is no part of the run
     with _threads(resolved.config.threads), settled(resolved.config.tf32), freed_memory_kept(), ExitStack() as after:
         setup = _set_up(resolved)
@@ -113,7 +117,13 @@ def run(
             resume = resume and directory.checkpoint_path.exists() and not (fresh or edited)
             if not (resume or repeat):
                 resume = begin_from_shorter(directory, setup)
-            return _run(resolved, setup, directory, resume, trial, progress or Silent())
+            told = Tracked(trackers, directory.path, progress or Silent())
+            summary = None
+            try:
+                summary = _run(resolved, setup, directory, resume, trial, told)
+            finally:
+                told.finish(summary)
+            return summary
 
 
 def _of_this_start(directory: RunDirectory, setup: Setup, trial: bool) -> RunDirectory:

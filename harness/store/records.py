@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -180,3 +181,12 @@ class Summary(Record):
     def document(self) -> dict[str, Any]:
         """As ``summary.json`` holds it."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """What is nested, by names joined with dots."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
