@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from harness.settings.config import RunConfig
     from harness.store.directory import load_parameters
     from harness.theory.estimate import estimate
-    from harness.timing import time_meta_gradients
     from harness.timing.config import TimeConfig
+    from harness.timing.session import time_meta_gradients
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _HOMES = {
     "load_parameters": "harness.store.directory",
     "results": "harness.report.reading.frame",
     "run": "harness.experiment.run",
-    "time_meta_gradients": "harness.timing",
+    "time_meta_gradients": "harness.timing.session",
     "verify": "harness.proof",
 }
 

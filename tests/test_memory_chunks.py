@@ -28,8 +28,8 @@ from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.settings.registry import algorithms, engines
-from harness.timing import time_meta_gradients
 from harness.timing.config import TimeConfig
+from harness.timing.session import time_meta_gradients
 
 SMALL = {
     "benchmark": "sinusoid",

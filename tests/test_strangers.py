@@ -38,8 +38,9 @@ from harness.report.findings.costs import Target
 from harness.report.reading.runs import read_runs
 from harness.report.tables.build import tables_of
 from harness.settings.registry import Plugin, algorithms, benchmarks, engines
-from harness.timing import KINDS, time_meta_gradients
+from harness.timing import KINDS
 from harness.timing.config import TimeConfig
+from harness.timing.session import time_meta_gradients
 
 
 class Reptile(MAML):

@@ -29,8 +29,8 @@ from harness.settings import registry
 from harness.settings.config import RunConfig
 from harness.settings.resolve import resolve
 from harness.store.directory import write_json
-from harness.timing import time_meta_gradients
 from harness.timing.config import TimeConfig
+from harness.timing.session import time_meta_gradients
 
 PEERS = ("learn2learn", "higher", "torchopt")
 ITERATIONS = 200

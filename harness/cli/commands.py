@@ -94,7 +94,7 @@ def time(
     from harness.cli.terminal.progress import show_lines
     from harness.cli.terminal.run import time_tables
     from harness.store.directory import write_json
-    from harness.timing import time_meta_gradients
+    from harness.timing.session import time_meta_gradients
 
     with show_lines(console(to_stderr=True)) as say:
         document = time_meta_gradients(settings, say, origins=origins)

@@ -35,7 +35,7 @@ BOOKKEEPING = frozenset(
         *("", "cli", "errors", "settings", "store", "strangers"),
         *(
             f"experiment.{name}"
-            for name in ("byvalue", "interrupts", "key", "packages", "progress", "sources", "trees")
+            for name in ("byvalue", "interrupts", "key", "packages", "progress", "sources", "trackers", "trees")
         ),
         *("datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
     )
