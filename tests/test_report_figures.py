@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 import report_data
-from fabricated import write_run
+from fabricated import write_grid, write_run
 from numpy.testing import assert_allclose
 
 import harness
@@ -24,6 +24,7 @@ from harness.report.figures.ticks import number
 from harness.report.figures.width import inches
 from harness.report.findings.comparison import compare_runs
 from harness.report.findings.costs import Target
+from harness.report.write import write_report
 
 ANIL = report_data.METHODS[:2]
 
@@ -370,3 +371,30 @@ def test_the_band_of_five_seeds_is_an_interval_of_their_mean_and_of_three_their_
     assert (above.low > 0).all()  # a loss that no seed has below 0 can stand on a logarithmic axis
     three = average(seeds[2:], True)
     assert_allclose([three.y[0], three.low[0], three.high[0]], [5.0, 2.0, 10.0])
+
+
+def test_a_persons_style_is_over_ours(tmp_path, monkeypatch):
+    write_grid(tmp_path / "runs", seeds=2)
+    sheet = tmp_path / "mine.mplstyle"
+    sheet.write_text("font.size: 10\nlegend.fontsize: 10\naxes.grid: False\n")
+    drawn = []
+    monkeypatch.setattr("harness.report.figures._write", lambda figure, folder, stem: drawn.append(figure) or [])
+    write_report([tmp_path / "runs"], tmp_path / "out", style=str(sheet))
+    assert drawn
+    for figure in drawn:
+        sizes = {text.get_fontsize() for legend in figure.legends for text in legend.get_texts()}
+        assert sizes == {10.0}
+        box = figure.legends[0].get_window_extent(figure.canvas.get_renderer())
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert not any(line.get_visible() for axes in figure.axes for line in axes.get_xgridlines())
+
+
+@pytest.mark.parametrize(
+    ("style", "reason"),
+    [("nowhere.mplstyle", "no such file; allowed: FILE.mplstyle, or a name"), (".", "Is a directory|not a plain file")],
+)
+def test_a_style_that_is_none_is_refused(tmp_path, style, reason):
+    write_run(tmp_path)
+    with pytest.raises(InputError, match=reason):
+        write_report([tmp_path], tmp_path / "out", style=style)

@@ -125,6 +125,10 @@ def report(
     width: Annotated[
         str, Parameter(name="--width", help="of the figures: neurips, icml, icml-wide, ieee, ieee-wide, or inches")
     ] = "neurips",
+    style: Annotated[
+        str,
+        Parameter(name="--style", show_default=False, help="of the figures: FILE.mplstyle, or a name of matplotlib's"),
+    ] = "",
     columns: Annotated[tuple[str, ...], Parameter(name="--columns", negative=(), show_default=False)] = (),
     json: Json = False,
 ) -> int:
@@ -154,7 +158,7 @@ def report(
     names = [name.strip() for part in columns for name in part.split(",")]
     with show_lines(console(to_stderr=True)) as say:
         document = write_report(
-            runs, out, targets=targets, against=against, mix=mix, columns=names, width=width, say=say
+            runs, out, targets=targets, against=against, mix=mix, columns=names, width=width, style=style, say=say
         )
     if json:
         print_json(document)

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.report.figures import write_figures
+from harness.report.figures.look import styled
 from harness.report.figures.width import inches
 from harness.report.findings.against import compare_sets
 from harness.report.findings.comparison import Comparison, compare_runs, nothing
@@ -30,6 +31,7 @@ def write_report(
     mix: bool = False,
     columns: Sequence[str] = (),
     width: str = "neurips",
+    style: str = "",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Compare the runs at or below ``paths`` and write tables, figures and ``report.html`` into ``out``.
@@ -42,6 +44,7 @@ def write_report(
         mix: let runs of different machines share a timing table.
         columns: of the table for a paper, :data:`harness.report.tables.for_paper.COLUMNS`; the usual ones by default.
         width: of the figures, see :data:`harness.report.figures.width.WIDTHS`; or inches.
+        style: of the figures: a file of matplotlib's settings, or the name of one of its styles.
         say: is told what is being done.
 
     Returns:
@@ -50,7 +53,7 @@ def write_report(
     Raises:
         InputError: nothing to report, runs that do not belong in one table, or ``out`` cannot be written.
     """
-    wide = inches(width)
+    wide, settings = inches(width), styled(style)
     say("reading runs")
     folders = [Path(path) for path in paths]
     runs, skipped = read_runs(folders)
@@ -77,7 +80,7 @@ def write_report(
         write(folder / "table.tex", compact.encode())
         files.append(folder / "table.tex")
     say("drawing figures")
-    files += write_figures(comparison, folder / "figures", wide)
+    files += write_figures(comparison, folder / "figures", wide, settings)
     say("writing report.html")
     write_page(comparison, tables, folder / "report.html", studies, other.sentences if other else ())
     return {

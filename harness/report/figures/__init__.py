@@ -29,12 +29,14 @@ FORMATS: dict[str, dict[str, Any]] = {
 _DPI = 200
 
 
-def write_figures(comparison: Comparison, folder: Path, width: float = WIDTHS["neurips"]) -> list[Path]:
+def write_figures(
+    comparison: Comparison, folder: Path, width: float = WIDTHS["neurips"], style: dict[str, Any] | None = None
+) -> list[Path]:
     """Write every chart of ``comparison`` into ``folder`` (made if need be), ``width`` inches wide; returns the files.
 
     Files are called ``FAMILY[-PROBLEM][-VARIANT].{pdf,png,svg}``: ``figure1.pdf``, or
     ``figure1-fc100.pdf`` where there are several problems. What each shows, and what its lines mean, is in
-    ``captions.txt``.
+    ``captions.txt``. ``style``: settings of matplotlib, over ours.
     """
     folder.mkdir(parents=True, exist_ok=True)
     charts = [chart for chart in charts_of(comparison) if chart.on_paper]
@@ -44,7 +46,7 @@ def write_figures(comparison: Comparison, folder: Path, width: float = WIDTHS["n
     stems: set[str] = set()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # whatever a person's own matplotlibrc says: TeX, other fonts, other sizes
-        matplotlib.rcParams.update(SETTINGS)
+        matplotlib.rcParams.update(SETTINGS | (style or {}))
         # Names come from files: a letter that the font does not have is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for chart in charts:

@@ -16,16 +16,15 @@ from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 
 from harness.report.charts import Chart, Line, Panel
 from harness.report.charts.chart import Array
-from harness.report.figures.look import look, marks, plain
+from harness.report.figures.look import letters, look, marks, plain
 from harness.report.figures.ticks import set_ticks, thin_ticks
 from harness.report.figures.width import WIDTHS
 
 # inches: a panel that is narrower than that has no neighbour; a row of the legend; its handles and gaps
 _NARROW, _ROW, _HANDLE = 2.0, 0.165, 0.5
-# letters of the legend's font in an inch
-_LETTERS = 17.0
+# letters of the legend's font in an inch, times its points
+_LETTERS = 17.0 * 8
 _DODGE = 4.5  # points between lines that share their x
-_FONT = 8.0
 
 
 def draw(chart: Chart, width: float = WIDTHS["neurips"]) -> Figure:
@@ -33,10 +32,11 @@ def draw(chart: Chart, width: float = WIDTHS["neurips"]) -> Figure:
     beside = min(len(chart.panels), max(1, int(width / _NARROW)), 2)
     rows = math.ceil(len(chart.panels) / beside)
     handles = _handles(chart)
-    room = int((width - _HANDLE) * _LETTERS * 0.9)
+    size = letters()
+    room = int((width - _HANDLE) * _LETTERS / size * 0.9)
     names = ["\n".join(textwrap.wrap(plain(name), room)) for name in handles]
-    columns = _legend_columns(names, width)
-    below = _ROW * sum(max(name.count("\n") + 1 for name in row) for row in _rows(names, columns)) + 0.1
+    columns = _legend_columns(names, width, size)
+    below = _ROW * size / 8 * sum(max(name.count("\n") + 1 for name in row) for row in _rows(names, columns)) + 0.1
     height = rows * min(2.4, 0.72 * width / beside) + below
     figure = Figure(figsize=(width, height), layout=_layout(below / height))
     FigureCanvasAgg(figure)
@@ -81,10 +81,10 @@ def _handles(chart: Chart) -> dict[str, Line2D]:
     }
 
 
-def _legend_columns(names: list[str], width: float) -> int:
+def _legend_columns(names: list[str], width: float, size: float) -> int:
     """As many columns as fit."""
     longest = max((len(line) for name in names for line in name.split("\n")), default=1)
-    return max(1, min(5, len(names), int(width / (_HANDLE + longest / _LETTERS))))
+    return max(1, min(5, len(names), int(width / (_HANDLE + longest * size / _LETTERS))))
 
 
 def _rows(names: list[str], columns: int) -> list[list[str]]:
@@ -166,7 +166,7 @@ def _label_points(axes: Axes, panel: Panel) -> None:
     taken = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for (x, y), _ in points]
     frame = axes.get_window_extent()
     for place, text in points:
-        wide, high = 0.65 * _FONT * len(text) + 2, 0.8 * _FONT
+        wide, high = 0.65 * letters() * len(text) + 2, 0.8 * letters()
         for right, up in ((5, 3), (5, -3 - high), (-5 - wide, 3), (-5 - wide, -3 - high), (-wide / 2, 6)):
             x, y = place[0] + right * scale, place[1] + up * scale
             box = Bbox.from_bounds(x, y, wide * scale, high * scale)

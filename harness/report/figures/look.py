@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
+from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_params_from_file, rcParams
+from matplotlib import style as styles
+from matplotlib.font_manager import FontProperties
+
+from harness.errors import InputError
 from harness.report.charts.chart import Line
 from harness.report.charts.style import LIGHT, style
+from harness.store.foreign import read_plain
+from harness.strangers.blame import blamed
 
 # Fonts are embedded as TrueType, so that text stays text; the salt makes the ids in SVG files repeatable.
 SETTINGS: Any = {
@@ -32,6 +42,32 @@ _DASHES = {"solid": "-", "dash": (0, (5, 2)), "dashdot": (0, (6, 2, 1.5, 2)), "d
 _MARKERS = {"circle": "o", "square": "s", "diamond": "D", "pentagon": "p", "cross": "P", "star": "*", "hexagon": "h"}
 _CURVE_MARKS = 7
 _LONGEST_NAME = 90
+_MOST_BYTES = 1 << 16
+
+
+def styled(name: str) -> dict[str, Any]:
+    """What a person's style sheet sets: a file, or one of matplotlib's by name; raises :class:`InputError`."""
+    if not name:
+        return {}
+    if name in styles.library:
+        return {str(key): value for key, value in styles.library[name].items()}
+    try:
+        content = read_plain(Path(name), _MOST_BYTES).decode()
+    except FileNotFoundError:
+        known = ", ".join(style for style in styles.available if "paper" in style)
+        raise InputError(f"--style {name}: no such file; allowed: FILE.mplstyle, or a name such as {known}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not text"
+        raise InputError(f"--style {name}: {why}; allowed: FILE.mplstyle") from error
+    with warnings.catch_warnings(record=True), tempfile.TemporaryDirectory() as folder, blamed(f"--style {name}"):
+        copy = Path(folder) / "person.mplstyle"
+        copy.write_text(content)
+        return {str(key): value for key, value in rc_params_from_file(copy, use_default_template=False).items()}
+
+
+def letters() -> float:
+    """The size of the legend's letters as matplotlib is set now, in points."""
+    return float(FontProperties(size=rcParams["legend.fontsize"]).get_size_in_points())
 
 
 def look(line: Line) -> dict[str, Any]:
