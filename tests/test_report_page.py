@@ -15,7 +15,7 @@ import report_data
 from fabricated import write_run
 from plotly.offline import get_plotlyjs_version
 
-from harness.report.findings.claims import Claim
+from harness.report.findings.claim import Claim
 from harness.report.findings.comparison import nothing
 from harness.report.page import write_page
 from harness.report.page.cells import cell

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from harness.report.findings.claim import Claim
 from harness.report.findings.costs import Measure, Target, course
-from harness.report.findings.descent import descent
+from harness.report.findings.divergence import divergence
 from harness.report.findings.factors import Factor, FactorRow, largest_L
 from harness.report.findings.results import GroupResult, MedianCost, at_chance, median_cost
 from harness.report.findings.series import Series, series_of
-from harness.report.findings.statistics import median, share
+from harness.report.findings.statistics import median
 from harness.report.findings.targets import TRUSTED, Falling, Headline, Headlines, reached_by_all, trusted
 from harness.report.findings.trends import Costs, Tested, falls_then_rises, rises, saturates
-from harness.report.findings.verdicts import Verdict, all_of, at_least, seeds_text, verdict
+from harness.report.findings.verdicts import Verdict, all_of, at_least, seeds_text
 from harness.report.reading.documents import number
 from harness.report.tables.cells import interval_text, shown
 from harness.theory.conditions import Steps, conditions, factor_condition
 
-_LARGE_N = 30
 _STEP_SIZES = ("inner_lr", "outer_lr_w", "outer_lr_phi")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim on one problem. A verdict needs five shared seeds and an interval that excludes no effect."""
-
-    sentence: str
-    verdict: Verdict
-    #: the statistic that decides, with its 95 % interval; empty where it could not be taken
-    interval_text: str
-    #: the numbers behind it, or which runs are missing
-    detail: str
-    problem: str = ""
-    #: whether the theorem that it is taken from speaks of these runs at all
-    conditions: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +65,7 @@ def claims(
         for geometry in ("convex", "nonconvex")
         for kind in ("gradient", "second-order")
     ]
-    return [*dict.fromkeys(trends), *_divergence(problem, results), *fewer]
+    return [*dict.fromkeys(trends), *divergence(problem, results), *fewer]
 
 
 def _trend(
@@ -178,44 +162,6 @@ def _equal_K(series: Series, trend: _Trend) -> list[str]:
         for result in (series.results[0], series.results[-1])
     )
     return [f"at equal K they would rise {shown(last / first)} times"] if first else []
-
-
-def _divergence(problem: str, results: Sequence[GroupResult]) -> list[Claim]:
-    """One claim for every series with one step size that goes from a smaller N to 30 or more."""
-    sentence = f"ANIL nonconvex diverges at N = {_LARGE_N} with the step size of smaller N"
-    found = [
-        series.results
-        for series in series_of(results, "nonconvex")
-        if series.steps[0] < _LARGE_N <= series.steps[-1]
-        and len({result.group.same("inner_lr") for result in series.results}) == 1
-    ]
-    if not found:
-        missing = f"missing: ANIL nonconvex runs with N = {_LARGE_N} and with a smaller N, all else equal"
-        return [Claim(sentence, "undecided", "", missing, problem)]
-    made = []
-    for first, *_, last in found:
-        small, large = (_diverged(each) for each in (first, last))
-        decided = large if small == "refuted" or large == "refuted" else "undecided"
-        counted = {each: Counter(map(descent, each.group.by_seed.values())) for each in (first, last)}
-        gone = counted[last]["not finite"] + counted[last]["did not come down"]
-        shares = share(gone, len(last.group.by_seed))
-        text = f"share of seeds that diverged at N = {last.group.inner_steps}: {interval_text(shares)} (Wilson)"
-        detail = f"α = {last.group.same('inner_lr'):g}; training loss, see docs: " + ", ".join(
-            f"{count} {word} (N = {each.group.inner_steps})"
-            for each, words in counted.items()
-            for word, count in sorted(words.items())
-        )
-        made.append(Claim(sentence, decided, f"{text}; {seeds_text(shares)}", detail, problem))
-    return made
-
-
-def _diverged(result: GroupResult) -> Verdict:
-    """Whether more than half of the seeds diverge, whatever the undecided ones did."""
-    found = Counter(map(descent, result.group.by_seed.values()))
-    gone, seeds = found["not finite"] + found["did not come down"], len(result.group.by_seed)
-    if verdict(share(gone, seeds), 0.5) == "held":
-        return "held"
-    return "refuted" if verdict(share(gone + found["undecided"], seeds), 0.5) == "refuted" else "undecided"
 
 
 def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], headline: Headline) -> Claim:

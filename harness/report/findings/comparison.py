@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from harness.errors import InputError
 from harness.report.findings.caveats import caveats
-from harness.report.findings.claims import Claim, claims
+from harness.report.findings.claim import Claim
+from harness.report.findings.claims import claims
 from harness.report.findings.costs import Measure, Target
 from harness.report.findings.factors import FactorRow, factors
 from harness.report.findings.groups import Group, group_runs

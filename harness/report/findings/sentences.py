@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.report.findings.claims import Claim
+from harness.report.findings.claim import Claim
 from harness.report.findings.costs import Target
 from harness.report.findings.factors import Factor, FactorRow
 from harness.report.findings.groups import rank

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.findings.claims import Claim
+from harness.report.findings.claim import Claim
 from harness.report.findings.comparison import Comparison
 from harness.report.findings.names import method_name
 

@@ -1,0 +1,22 @@
+"""A claim of the paper, and what the runs at hand say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.report.findings.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim on one problem. A verdict needs five shared seeds and an interval that excludes no effect."""
+
+    sentence: str
+    verdict: Verdict
+    #: the statistic that decides, with its 95 % interval; empty where it could not be taken
+    interval_text: str
+    #: the numbers behind it, or which runs are missing
+    detail: str
+    problem: str = ""
+    #: whether the theorem that it is taken from speaks of these runs at all
+    conditions: str = ""
