@@ -12,11 +12,12 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 import harness
-from harness.cli.streams import leave, standard
+from harness.cli.streams import leave, nowhere, standard
 from harness.cli.terminal import following
 from harness.cli.terminal.encoding import show_anything
-from harness.errors import HarnessError
+from harness.errors import HarnessError, InputError
 from harness.experiment.interrupts import INTERRUPTED, terminable
+from harness.experiment.ranks import RankLost, ranks, speaks
 from harness.store.foreign import one_line
 
 _HELP = "What MAML, FOMAML and ANIL cost, how fast they converge, and whether their gradients are right."
@@ -134,14 +135,17 @@ def _main(argv: Sequence[str] | None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     log = logging.getLogger("harness")
     log.handlers[:] = [handler]
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if speaks() else logging.ERROR)
     try:
         words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
         following.words.set(tuple(words))
-        with terminable(), _stdout_for(words):  # so that whatever draws on the terminal leaves it as it was
+        # Terminable, so that whatever draws on the terminal leaves it as it was.
+        with terminable(), ranks() as group, _output_for(words):
+            if group.size > 1 and words and words[0] != "run" and not words[0].startswith("-"):
+                raise InputError(f"harness {words[0]} by {group.size} processes of torchrun; allowed: harness run")
             status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk shows here, and not after this program's last word
-        return status if isinstance(status, int) else 0
+        return status if isinstance(status, int) and speaks() else 0
     except CycloptsError as error:
         return _fail(str(error), 2)
     except (MemoryError, RuntimeError) as error:
@@ -152,9 +156,13 @@ def _main(argv: Sequence[str] | None) -> int:
         if not is_out_of_memory(error):
             raise
         return _fail(f"out of memory ({first_sentence(error)})", 1)
+    except RankLost as error:  # this may be the only one left
+        return _fail(str(error), error.exit_status, always=True)
     except HarnessError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:
+        if not speaks():
+            return 0
         _fail("interrupted", INTERRUPTED)
         following.after_interrupt()
         return INTERRUPTED
@@ -171,7 +179,9 @@ def _at_home(word: str) -> str:
     return option + equals + os.path.expanduser(value)
 
 
-def _stdout_for(argv: Sequence[str]) -> AbstractContextManager[None]:
+def _output_for(argv: Sequence[str]) -> AbstractContextManager[None]:
+    if not speaks():
+        return nowhere()
     if "--json" not in argv:
         return nullcontext()
     from harness.cli.terminal.console import stdout_kept
@@ -179,6 +189,9 @@ def _stdout_for(argv: Sequence[str]) -> AbstractContextManager[None]:
     return stdout_kept()
 
 
-def _fail(message: str, status: int) -> int:
+def _fail(message: str, status: int, always: bool = False) -> int:
+    """``status``; 0 where another rank says the same, as torchrun ends all of them when one ends with more."""
+    if not (always or speaks()):
+        return 0
     print("error: " + one_line(" ".join(message.split())), file=sys.stderr)
     return status

@@ -49,6 +49,13 @@ def standard() -> Iterator[None]:
         leave(sys.stderr)
 
 
+@contextmanager
+def nowhere() -> Iterator[None]:
+    """Inside, what is printed is lost."""
+    with open(os.devnull, "w") as file, redirect_stdout(file), redirect_stderr(file):
+        yield
+
+
 def leave(stream: TextIO) -> None:
     """Nobody can read of this any more: what is still to be written at the end of this process leads nowhere.
 

@@ -94,7 +94,7 @@ def examined(
             check_loss(Loss.of(problem.inner.loss), prediction, target, second_order)
         with _blamed(name, batch):
             try:
-                with _in_float64(module, dtype):
+                with in_float64(module, dtype):
                     network, distrust, error = agreed(problem, engine, strategy, _double(batch), second_order)
             except (RuntimeError, TypeError) as only_float32:
                 if is_out_of_memory(only_float32) or dtype == torch.float64:
@@ -268,7 +268,7 @@ def _off(found: Tensor, expected: Tensor) -> float:
 
 
 @contextmanager
-def _in_float64(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def in_float64(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """The module in float64, and in ``dtype`` again afterwards: from float32 there and back nothing is lost."""
     module.double()
     try:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.engines.engine import blamed
+from harness.experiment.ranks import ALONE, Alone
 from harness.problem.tasks import draw
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ def evaluate(
     split: str,
     chunks: TaskChunks,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ranks: Alone = ALONE,
 ) -> dict[str, Any]:
     """Adapt to ``config.eval_tasks`` tasks of ``split`` and measure on their query sets.
 
     In ``chunks`` of about a meta-batch, so that memory stays below that of training. Always by the native oracle,
-    whatever engine trained. Numbers that are not finite are None.
+    whatever engine trained. Numbers that are not finite are None. Of several ``ranks`` each adapts to its share.
     """
 
     def outcomes(first: int, stop: int) -> Tensor:
@@ -48,11 +50,13 @@ def evaluate(
 
     names: list[str] = []
     found, done = [], 0
-    for tasks, part in chunks.over(config.eval_tasks, outcomes):
+    begin, end = ranks.share(config.eval_tasks)
+    for tasks, part in chunks.over(end - begin, lambda first, stop: outcomes(begin + first, begin + stop)):
         found.append(part)
         done += tasks
-        on_progress(done, config.eval_tasks)
-    before, after = torch.cat(found, 1).cpu().chunk(2)
+        on_progress(done * config.eval_tasks // (end - begin), config.eval_tasks)
+    before, after = ranks.joined(found, 1).cpu().chunk(2)
+    names = ranks.first(names)
     result: dict[str, Any] = {"split": split, "tasks": config.eval_tasks}
     metrics: dict[str, dict[str, float | None]] = {}
     for name, was, values in zip(("loss", "accuracy", *names), before, after, strict=True):

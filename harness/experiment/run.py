@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.errors import CodeFailed, HarnessError, InputError, OutOfMemory
-from harness.experiment.interrupts import terminable
-from harness.experiment.longer import begin_from_shorter
+from harness.experiment.once import once
 from harness.experiment.progress import Progress, Silent
+from harness.experiment.ranks import Alone, ranks
 from harness.experiment.setup import Setup, complete, set_up
-from harness.experiment.start import place_of
+from harness.experiment.shares import Nowhere, begin_alike, check, follow, take_gpu
+from harness.experiment.shares import environment as distributed
 from harness.experiment.summary import summarise
 from harness.experiment.trackers import Tracked, checked
 from harness.experiment.train import Trainer
@@ -26,10 +27,9 @@ from harness.problem.models import give_back
 from harness.settings import registry
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, resolve
-from harness.store.directory import RunDirectory, changed, outcome
+from harness.store.directory import RunDirectory
 from harness.store.environments import SITTINGS, START, changes, continued
-from harness.store.files import refuse_link
-from harness.store.records import FINISHED, Status
+from harness.store.records import Status
 
 if TYPE_CHECKING:
     from harness.problem.algorithm import Algorithm
@@ -56,6 +56,9 @@ def run(
     trial: bool = False,
 ) -> dict[str, Any]:
     """Train, evaluate on held-out tasks, and write a run directory under ``results``.
+
+    Where torchrun has started several processes, each has to ask for the same run: they do it together, and each gets
+    the summary.
 
     Args:
         config: the run; every field has a default.
@@ -88,77 +91,54 @@ def run(
     >>> summary = harness.run(harness.RunConfig(algo="anil", inner_steps=3))  # doctest: +SKIP
     >>> summary["accuracy"]["mean"]  # doctest: +SKIP
     """
-    resolved = resolve(
-        config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, loss=loss, origins=origins
-    )
-    trackers = checked(log_to)
-    complete(resolved)  # imports the model: what that sets in torch is no part of the run
-    with _threads(resolved.config.threads), settled(resolved.config.tf32), freed_memory_kept(), ExitStack() as after:
+    with ExitStack() as after:
+        group = after.enter_context(ranks())
+        resolved = resolve(
+            config or RunConfig(), model=model, benchmark=benchmark, algorithm=algorithm, loss=loss, origins=origins
+        )
+        trackers = checked(log_to)
+        take_gpu(group, resolved.config.device)
+        complete(resolved)  # imports the model: what that sets in torch is no part of the run
+        for context in (_threads(resolved.config.threads), settled(resolved.config.tf32), freed_memory_kept()):
+            after.enter_context(context)
         setup = _set_up(resolved)
         after.callback(give_back, setup.problem.network.module)
-        directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key_after(setup.config.iterations)}")
-        refuse_link(directory.path)
-        if not fresh:
-            directory = _of_this_start(directory, setup, trial)
+        check(group, setup, resolved.benchmark)
 
-        def again() -> bool:
-            return fresh or (replaces is not None and outcome(directory.path) == replaces)
+        def train(directory: RunDirectory, resume: bool, progress: Progress) -> dict[str, Any]:
+            return _run(resolved, setup, directory, resume, trial, progress, group)
 
-        if not again() and (finished := _finished(directory)):
-            return finished
-        with terminable(), directory.claim():
-            # Another process may have finished it, or left a checkpoint, until the directory became this one's.
-            repeat = again()
-            if not repeat and (finished := _finished(directory)):
-                return finished
-            if directory.checkpoint_path.exists() and not (resume or repeat):
-                raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
-            edited = repeat and replaces is not None and replaces["status"] == Status.CHANGED
-            resume = resume and directory.checkpoint_path.exists() and not (fresh or edited)
-            if not (resume or repeat):
-                resume = begin_from_shorter(directory, setup)
+        if group.rank:
+            return follow(group, lambda: train(Nowhere(), False, Silent()))
+
+        def lead(directory: RunDirectory, resume: bool) -> dict[str, Any]:
+            group.first(None)  # who follows waits for this
             told = Tracked(trackers, directory.path, progress or Silent())
             summary = None
             try:
-                summary = _run(resolved, setup, directory, resume, trial, told)
+                summary = train(directory, resume, told)
             finally:
                 told.finish(summary)
             return summary
 
-
-def _of_this_start(directory: RunDirectory, setup: Setup, trial: bool) -> RunDirectory:
-    """``directory``, or another one where the run in it began with another model or other data than its key shows."""
-    place, why = place_of(directory.path, setup.start)
-    if why is None:
-        return directory
-    if trial:
-        raise InputError(f"{directory.path} began with {why}; allowed: the same, or another --study or --out")
-    log.info("%s began with %s than there are now: this run is %s", directory.path, why, place.name)
-    refuse_link(place)
-    return RunDirectory(place)
-
-
-def _finished(directory: RunDirectory) -> dict[str, Any] | None:
-    """The summary of a run that is not to be repeated; without digests of its files it says nothing."""
-    summary = directory.summary()
-    if summary is None or summary.get("status") not in FINISHED:
-        return None
-    edited = changed(directory.path, summary.get("files"))
-    if edited is None:
-        return None
-    if edited:
-        raise InputError(f"{directory.path}: {', '.join(edited)} changed after the run ended; allowed: --fresh")
-    log.info("%s was finished before; add --fresh to run it again", directory.path)
-    return {**summary, "run_dir": str(directory.path)}
+        directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key_after(setup.config.iterations)}")
+        summary: dict[str, Any] = group.first(once(directory, setup, resume, fresh, replaces, trial, lead))
+        return summary
 
 
 def _run(
-    resolved: Resolved, setup: Setup, directory: RunDirectory, resume: bool, trial: bool, progress: Progress
+    resolved: Resolved,
+    setup: Setup,
+    directory: RunDirectory,
+    resume: bool,
+    trial: bool,
+    progress: Progress,
+    group: Alone,
 ) -> dict[str, Any]:
     config = setup.config
     state = directory.load_checkpoint() if resume else None
     here = environment(setup.device, _distributions(resolved))
-    place: dict[str, Any] = {**here, SITTINGS: [sitting()], START: setup.start}
+    place: dict[str, Any] = {**here, **distributed(group), SITTINGS: [sitting()], START: setup.start}
     if resume:
         place = continued(directory.environment(), place)
     directory.begin(config.model_dump(), place, resume)
@@ -172,17 +152,20 @@ def _run(
         setup.phi,
         progress,
         dict(setup.unknown),
+        group,
     )
     for what, why in setup.unknown.items():
         log.warning("%s will not be known: %s", what, why)
     evaluation: dict[str, Any] | None = None
     try:
-        if state is not None:
-            _restore(trainer, directory, state)
-        with resolved.blamed(CodeFailed):
-            status = trainer.train()
-            if status == Status.COMPLETED and not trial:
-                evaluation = trainer.evaluate("test")
+        with group.together():
+            if state is not None:
+                _restore(trainer, directory, state)
+            begin_alike(group, trainer)
+            with resolved.blamed(CodeFailed):
+                status = trainer.train()
+                if status == Status.COMPLETED and not trial:
+                    evaluation = trainer.evaluate("test")
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     except (InputError, CodeFailed):

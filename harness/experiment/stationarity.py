@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.engines.chunks import TaskChunks
 from harness.engines.native import Native
 from harness.experiment.evaluate import finite
+from harness.experiment.ranks import ALONE, Alone
 from harness.experiment.unbiased import mean_and_error, pair_products
 from harness.problem.curvature import largest_eigenvalue
 from harness.problem.meta_loss import stationarity_rule
@@ -36,8 +37,8 @@ class Stationarity:
     what Definition 1 asks about is L_meta; see :func:`stationarity_rule` for other inner loops.
     """
 
-    def __init__(self, config: RunConfig, problem: Problem, benchmark: Benchmark) -> None:
-        self.config, self.problem, self.benchmark = config, problem, benchmark
+    def __init__(self, config: RunConfig, problem: Problem, benchmark: Benchmark, ranks: Alone = ALONE) -> None:
+        self.config, self.problem, self.benchmark, self.ranks = config, problem, benchmark, ranks
         self.engine = Native(problem)
         self.sizes = _sizes(config.stationarity_tasks)
         self.chunks = TaskChunks(config.task_chunk, max(self.sizes))
@@ -60,13 +61,16 @@ class Stationarity:
         w, phi = w.detach(), phi.detach()
         sums = [(torch.zeros_like(w), torch.zeros_like(phi)) for _ in self.sizes]
         losses, accuracies, eigenvalues = [], [], []
-        for group, (of_w, of_phi) in enumerate(sums):
+        for group in range(*self.ranks.share(len(sums))):
+            of_w, of_phi = sums[group]
             for tasks, (gradient, outcome, largest) in self._on_group(w, phi, group):
                 of_w.add_(gradient.w.detach(), alpha=tasks)
                 of_phi.add_(gradient.phi.detach(), alpha=tasks)
                 eigenvalues += largest
                 losses.append(outcome.loss.detach())
                 accuracies.append(outcome.accuracy.detach())
+        self.ranks.add(*(part for parts in sums for part in parts))
+        largest_of_all = self.ranks.joined(eigenvalues)
         total = sum(self.sizes)
         at_w, at_phi = (torch.stack(parts).double().sum(0) / total for parts in zip(*sums, strict=True))
         network = self.problem.network
@@ -84,8 +88,8 @@ class Stationarity:
             [products[slot.name] for slot in slots if products] for slots in (network.w_slots, network.phi_slots)
         ]
         record = {
-            "loss": finite(float(torch.cat(losses).double().mean())),
-            "accuracy": finite(float(torch.cat(accuracies).double().mean())),
+            "loss": finite(float(self.ranks.joined(losses).double().mean())),
+            "accuracy": finite(float(self.ranks.joined(accuracies).double().mean())),
             "grad_w_squared_norm": finite(in_w),
             "grad_phi_squared_norm": finite(in_phi),
             "squared_norms": norms,
@@ -96,7 +100,7 @@ class Stationarity:
                 **_unbiased("phi", in_phi, of_slots[1]),
                 "products": {name: [finite(value) for value in values] for name, values in products.items()},
             },
-            "L": finite(float(torch.cat(eigenvalues).max())) if eigenvalues else None,
+            "L": finite(float(largest_of_all.max())) if len(largest_of_all) else None,
         }
         now = {"w": w.clone(), "phi": phi.clone(), "grad_w": at_w.to(w.dtype), "grad_phi": at_phi.to(w.dtype)}
         record |= _smoothness(self.before, now)

@@ -54,6 +54,7 @@ def summarise(
         "iterations_done": totals.iteration,
         "seed": config.seed,
         "device": str(setup.device),
+        "ranks": trainer.ranks.size,
         "dtype": config.dtype,
         "n_w": setup.problem.network.n_w,
         "n_phi": setup.problem.network.n_phi,

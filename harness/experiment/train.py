@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.engines.chunks import TaskChunks
 from harness.experiment.evaluate import evaluate, finite
 from harness.experiment.interrupts import deferred
+from harness.experiment.shares import meta_gradient, summed
 from harness.experiment.stationarity import Stationarity
 from harness.measure.clocks import make_clock
 from harness.measure.flops import flops_of
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from harness.engines.engine import Engine
     from harness.engines.native import Native
     from harness.experiment.progress import Progress
+    from harness.experiment.ranks import Alone
     from harness.problem.benchmark import Benchmark
+    from harness.problem.oracle import MetaGradient, Outcome
+    from harness.problem.tasks import TaskBatch
     from harness.settings.config import RunConfig
 from harness.store.directory import RunDirectory
 
@@ -69,20 +73,21 @@ class Trainer:
         phi: Tensor,
         progress: Progress,
         unknown: dict[str, str],
+        ranks: Alone,
     ) -> None:
         self.config, self.engine, self.evaluator, self.benchmark = config, engine, evaluator, benchmark
-        self.directory, self.progress = directory, progress
+        self.directory, self.progress, self.ranks = directory, progress, ranks
         #: what is not known of this run, and why (see :class:`harness.experiment.setup.Setup`)
         self.unknown = unknown
         measured = config.stationarity_every and "definition_1" not in unknown
-        self.stationarity = Stationarity(config, engine.problem, benchmark) if measured else None
+        self.stationarity = Stationarity(config, engine.problem, benchmark, ranks) if measured else None
         self.w, self.phi = w, phi
         groups = [{"params": [w], "lr": config.outer_lr_w}, {"params": [phi], "lr": config.outer_lr_phi}]
         kind = torch.optim.Adam if config.outer_optimizer == "adam" else torch.optim.SGD
         self.optimizer = kind(groups, foreach=False)
-        self.chunks = TaskChunks(
-            config.task_chunk, config.meta_batch, engine.tasks_at_once(config.meta_batch, w.device)
-        )
+        first, stop = ranks.share(config.meta_batch)
+        own = max(1, stop - first)
+        self.chunks = TaskChunks(config.task_chunk, own, engine.tasks_at_once(own, w.device))
         self.held_out = TaskChunks(config.task_chunk, config.meta_batch)
         self.counts = Counts()
         self.clock = make_clock(w.device)
@@ -106,7 +111,7 @@ class Trainer:
         self.totals = Totals(**state["totals"])
         if why := self.totals.counts_unknown:
             self.unknown["counts"] = self.counts.unknown = why
-        else:
+        elif not self.ranks.rank:  # they are summed over ranks
             self.counts = Counts(**self.totals.counts)  # type: ignore[arg-type]  # none is None where all are known
         if self.config.task_chunk == "auto" and self.totals.task_chunk:
             self.chunks.size = self.totals.task_chunk
@@ -148,7 +153,8 @@ class Trainer:
                 measure = self.stationarity and (last or iteration % config.stationarity_every == 0)
                 save = last or iteration % config.checkpoint_every == 0
                 full = len(self._waiting) >= _FLUSH_ITERATIONS or time.monotonic() - self._since > _FLUSH_SECONDS
-                if iteration == 1 or validate or measure or save or full or interrupt.pending:
+                full, asked = self.ranks.any(full, interrupt.pending)
+                if iteration == 1 or validate or measure or save or full or asked:
                     self._flush()
                     if self.divergence:
                         return Status.DIVERGED
@@ -157,7 +163,8 @@ class Trainer:
                     if validate:
                         validated = self.evaluate("validation")
                         self.stopped = self.progress.measured("validation", validated) or self.stopped
-                    stop = interrupt.pending or (self.stopped and not last)
+                    self.stopped = self.ranks.first(self.stopped)
+                    stop = asked or (self.stopped and not last)
                     if save or stop:
                         self.directory.append("metrics.jsonl", [], durable=True)
                         if self.stationarity:
@@ -166,7 +173,8 @@ class Trainer:
                     if stop:
                         return Status.STOPPED if self.stopped else Status.INTERRUPTED
                     self._start_stretch()
-            return Status.INTERRUPTED if interrupt.pending else Status.COMPLETED
+            _, asked = self.ranks.any(False, interrupt.pending)
+            return Status.INTERRUPTED if asked else Status.COMPLETED
 
     def evaluate(self, split: str) -> dict[str, Any]:
         """Evaluate on ``split``, off the clock; returns the line that goes to ``evaluations.jsonl``."""
@@ -176,7 +184,7 @@ class Trainer:
                 self.progress.evaluated(split, done, total)
 
             result = evaluate(
-                self.evaluator, self.w, self.phi, self.benchmark, self.config, split, self.held_out, report
+                self.evaluator, self.w, self.phi, self.benchmark, self.config, split, self.held_out, report, self.ranks
             )
         record = {"iteration": self.totals.iteration, **result}
         self.directory.append("evaluations.jsonl", [record], durable=True)
@@ -200,10 +208,13 @@ class Trainer:
 
     def flops_per_iteration(self) -> int:
         """Floating-point operations of one meta-gradient on the first batch, see :func:`flops_of`."""
-        config = self.config
-        batch = draw(self.benchmark, config, "train", 0, config.meta_batch, self.w.device, self.w.dtype)
-        with self.memory.paused():
-            return flops_of(lambda: self.chunks.meta_gradient(self.engine, self.w, self.phi, batch))
+        first, stop = self.ranks.share(self.config.meta_batch)
+        own = 0
+        if first < stop:
+            batch = self._tasks(first, stop)
+            with self.memory.paused():
+                own = flops_of(lambda: self.chunks.meta_gradient(self.engine, self.w, self.phi, batch))
+        return sum(self.ranks.everyone(own))
 
     def _measure(self) -> dict[str, Any]:
         """Measure Definition 1, off the clock; returns the line that goes to ``stationarity.jsonl``."""
@@ -219,8 +230,12 @@ class Trainer:
         """One meta-iteration (lines 3 to 12 of Algorithm 1); nothing here waits for the device."""
         config = self.config
         first = (iteration - 1) * config.meta_batch
-        batch = draw(self.benchmark, config, "train", first, config.meta_batch, self.w.device, self.w.dtype)
-        gradient, outcome = self.chunks.meta_gradient(self.engine, self.w, self.phi, batch, self.counts, self.clock)
+
+        def of_share(start: int, stop: int) -> tuple[MetaGradient, Outcome]:
+            batch = self._tasks(first + start, first + stop)
+            return self.chunks.meta_gradient(self.engine, self.w, self.phi, batch, self.counts, self.clock)
+
+        gradient, outcome = meta_gradient(self.ranks, config.meta_batch, of_share, self.w, self.phi, self.clock)
         with self.clock.phase("outer_update"):
             self.w.grad, self.phi.grad = gradient.w, gradient.phi
             self.optimizer.step()
@@ -230,19 +245,26 @@ class Trainer:
         values += [torch.where(part.isfinite().all(), 0.0, math.nan) for part in (self.w, self.phi)]
         self._waiting.append((torch.stack([value.detach().double() for value in values]), self.counts.as_dict()))
 
+    def _tasks(self, first: int, stop: int) -> TaskBatch:
+        return draw(self.benchmark, self.config, "train", first, stop - first, self.w.device, self.w.dtype)
+
     def _start_stretch(self) -> None:
+        self.ranks.any()  # what others still do off the clock is not on it
         self._since = time.monotonic()
         self.clock.start()
 
     def _flush(self) -> None:
         """Bring the waiting records to disk, up to the first that diverged: what came after is not counted or timed."""
+        own = [counts for _, counts in self._waiting], self.counts.unknown, self.memory.read()
+        of_all = self.ranks.everyone(own)
         if not self._waiting:
             return
         laps = self.clock.laps()[: len(self._waiting)]
         rows = torch.stack([record for record, _ in self._waiting]).tolist()
         totals, begin = self.totals, self.totals.seconds
         lines = []
-        for row, lap, (_, counts) in zip(rows, laps, self._waiting, strict=True):
+        counted = map(summed, zip(*(counts for counts, _, _ in of_all), strict=True))
+        for row, lap, counts in zip(rows, laps, counted, strict=True):
             values = dict(zip((*_WRITTEN, "w", "phi"), row, strict=True))
             totals.iteration += 1
             totals.seconds = begin + lap
@@ -256,14 +278,14 @@ class Trainer:
             if quantity := next((name for name in _CHECKED if not math.isfinite(values[name])), None):
                 self.divergence = {"iteration": totals.iteration, "quantity": quantity}
                 break
-        if self.counts.unknown:
-            self.unknown["counts"] = totals.counts_unknown = self.counts.unknown
+        if unknown := next((why for _, why, _ in of_all if why), ""):
+            self.unknown["counts"] = totals.counts_unknown = unknown
         self._waiting.clear()
         measured = self.clock.seconds(len(lines))
         for name in PHASES:
             if name in measured or name in self._earlier_phases:
                 totals.phases[name] = self._earlier_phases.get(name, 0.0) + measured.get(name, 0.0)
-        totals.peak_memory_bytes = self.memory.read()
+        totals.peak_memory_bytes = max(peak for _, _, peak in of_all)
         self.directory.append("metrics.jsonl", lines)
         for line in lines:
             self.progress.trained(line)

@@ -12,12 +12,15 @@ EARLIER = "earlier"
 SITTINGS = "sittings"
 #: where it says what the run started from, see :mod:`harness.experiment.start`
 START = "start"
+#: where it says on how many processes the run was shared out, if on several
+DISTRIBUTED = "distributed"
 #: name of a part, and where an environment has it
 PARTS = {
     "GPU": ("gpu", "name"),
     "CPU": ("cpu", "model"),
     "threads": ("cpu", "threads"),
     "torch": ("packages", "torch"),
+    "ranks": (DISTRIBUTED, "ranks"),
 }
 
 

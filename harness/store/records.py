@@ -12,8 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 #: raised whenever a key of the summary changes its meaning or goes
 SCHEMA = 2
 
-#: kinds of work whose seconds add up over a run: an oracle's, and the outer loop's step
-PHASES = ("features", "inner_gradient", "outer_gradient", "second_order", "outer_update")
+#: kinds of work whose seconds add up over a run: an oracle's, the outer loop's step, and what several ranks wait for
+#: each other and sum up
+PHASES = ("features", "inner_gradient", "outer_gradient", "second_order", "outer_update", "exchange")
 
 
 class Status(StrEnum):
@@ -97,7 +98,8 @@ class Accuracy(HeldOut):
 class Seconds(Record):
     """``train`` is all training, the first iteration included; ``wall`` has evaluation, logging and checkpoints too.
 
-    Phases stay None for engines on other libraries, whose inside no clock can see.
+    Phases stay None for engines on other libraries, whose inside no clock can see. Of several ranks they are the first
+    one's, which waits for the others in ``exchange``.
     """
 
     train: Measured = None
@@ -107,6 +109,7 @@ class Seconds(Record):
     outer_gradient: Measured = None
     second_order: Measured = None
     outer_update: Measured = None
+    exchange: Measured = None
     wall: Measured = None
 
 
@@ -161,6 +164,7 @@ class Summary(Record):
     queries: Maybe[Count] = None
     task_chunk: Maybe[Count] = None
     device: Maybe[str] = None
+    ranks: Maybe[Count] = None
     dtype: Maybe[str] = None
     counts: Counts = {}
     counts_per_task: Counts = {}

@@ -17,7 +17,7 @@ def run_table(summary: Mapping[str, Any]) -> Fitted:
     name = f"{summary['algorithm']} {summary['geometry']} on {brief(summary['benchmark'])}"
     task = f"{summary['ways']}-way {summary['shots']}-shot, N = {summary['inner_steps']}"
     counts, seconds = summary["counts"], summary["seconds"]
-    per_task = summary["counts_per_task"]
+    per_task, several = summary["counts_per_task"], summary["ranks"] > 1
     rows: list[tuple[str, str]] = [
         ("status", _status(summary)),
         (
@@ -53,8 +53,10 @@ def run_table(summary: Mapping[str, Any]) -> Fitted:
         ("  outer gradients", _seconds(seconds["outer_gradient"])),
         ("  second order", _seconds(seconds["second_order"])),
         ("  outer update", _seconds(seconds["outer_update"])),
-        ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+        *([("  exchange between ranks", _seconds(seconds["exchange"]))] if several else []),
+        ("peak memory" + " of a rank" * several, f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
         ("engine", f"{summary['engine']} ({summary['strategy']}) on {summary['device']}"),
+        *([("ranks", str(summary["ranks"]))] if several else []),
         *_route(summary["route"]),
     ]
     return table(f"{name}, {task}", ("", ""), rows)

@@ -28,7 +28,7 @@ def check_machines(runs: Sequence[Run], mix: bool) -> list[str]:
     if differing and not mix:
         raise InputError(
             f"runs of different machines would share a timing table ({differing}); "
-            "allowed: one GPU model, CPU model, thread count and torch version, or --mix"
+            "allowed: one GPU model, CPU model, thread count, torch version and number of ranks, or --mix"
         )
     unknown = sum(not machine_in(run.environment) for run in runs)
     warnings = [f"machines are mixed ({differing}): seconds and memory do not compare"] if differing else []
