@@ -63,7 +63,7 @@ def _shorter(path: Path, setup: Setup) -> list[tuple[int, Path]]:
             continue
         if folder.name != f"{name}-{setup.key_after(done)}" or not run.checkpoint_path.exists():
             continue
-        edited = changed(folder, summary)
+        edited = changed(folder, summary.get("files"))
         if edited or edited is None:
             log.info("%s: %s changed after it ended: this run starts anew", folder, ", ".join(edited or ["its files"]))
         elif place_of(folder, setup.start)[0] == folder:
