@@ -57,6 +57,7 @@ class Glyphs(ImageBenchmark):
         "inner_lr": 0.4,
         "outer_lr_w": 5e-3,
         "outer_lr_phi": 5e-3,
+        "outer_schedule": "cosine",
         "iterations": 300,
         "model_options": {"filters": 32},
     }

@@ -106,6 +106,7 @@ def _config(settings: dict[str, Any]) -> dict[str, Any]:
         "meta_batch": 4,
         "iterations": 100,
         "outer_optimizer": "adam",
+        "outer_schedule": "constant",
         "outer_lr_w": 0.001,
         "outer_lr_phi": 0.001,
         "norm_statistics": "separate",

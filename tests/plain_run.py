@@ -35,6 +35,7 @@ class PlainRun:
     adam: bool
     lr_w: float
     lr_phi: float
+    falls_over: int
     l2: float = 0.0
     first_order: bool = False
     together: int = 0
@@ -109,6 +110,8 @@ class PlainRun:
         self.iteration += 1
         for name, g in gradient.items():
             lr = self.lr_w if name in self.adapted else self.lr_phi
+            if self.falls_over:  # half a cosine, from lr before the first step
+                lr *= math.cos(math.pi * (self.iteration - 1) / (2 * self.falls_over)) ** 2
             self.parameters[name] = self.parameters[name] - lr * (self.by_adam(name, g) if self.adam else g)
         squares = self.squares(gradient)
         return {

@@ -62,6 +62,7 @@ USUAL = {
     "meta_batch": st.one_of(_SMALL, _VAST),
     "iterations": _SMALL,
     "outer_optimizer": st.sampled_from(["adam", "sgd"]),
+    "outer_schedule": st.sampled_from(["constant", "cosine"]),
     "outer_lr_w": st.sampled_from([1e-3, 1e300]),
     "outer_lr_phi": st.sampled_from([1e-3, 1e300]),
     "norm_statistics": st.sampled_from(["separate", "joint"]),

@@ -120,3 +120,11 @@ def test_what_is_no_plain_file_there_is_not_read(tmp_path, caplog):
         longer = run(tmp_path / "parts", 8)
     assert "metrics.jsonl changed after it ended: this run starts anew" in caplog.text
     assert written(longer) == written(whole)
+
+
+def test_where_steps_fall_a_shorter_run_is_no_beginning(tmp_path, caplog):
+    run(tmp_path, 4, outer_schedule="cosine")
+    with caplog.at_level(logging.INFO, logger="harness"):
+        longer = run(tmp_path, 8, outer_schedule="cosine")
+    assert "going on" not in caplog.text
+    assert written(longer) == written(run(tmp_path / "alone", 8, outer_schedule="cosine"))

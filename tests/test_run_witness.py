@@ -150,6 +150,8 @@ CASES = [
     case("regression, fomaml, sgd", tanh, ("",), algo="fomaml", **WAVES, **SGD),
     case("regression, anil convex", tanh, HEAD, **CONVEX, **WAVES, **SGD),
     case("regression, anil nonconvex", tanh, ("two.", "head."), strategy="checkpointed", **NONCONVEX, **WAVES),
+    case("falling steps, maml", tanh, ("",), algo="maml", outer_schedule="cosine", **WAVES),
+    case("falling steps, anil, sgd", tanh, HEAD, outer_schedule="cosine", **CONVEX, **WAVES, **SGD),
     case("no inner step", convolutions, HEAD, inner_steps=0, **CONVEX, **IMAGES),
 ]
 
@@ -187,6 +189,7 @@ def plain(module, adapted, config, benchmark):
         adam=config.outer_optimizer == "adam",
         lr_w=config.outer_lr_w,
         lr_phi=config.outer_lr_phi,
+        falls_over=config.iterations if config.outer_schedule == "cosine" else 0,
         l2=config.algo_options["l2"] if config.geometry == "convex" else 0.0,
         first_order=config.algo == "fomaml",
         together=together,

@@ -53,7 +53,9 @@ def begin_from_shorter(directory: RunDirectory, setup: Setup) -> bool:
 
 def _shorter(path: Path, setup: Setup) -> list[tuple[int, Path]]:
     """Finished runs beside ``path`` that are its beginning, and their meta-iterations; the longest first."""
-    found = []
+    found: list[tuple[int, Path]] = []
+    if setup.config.outer_schedule != "constant":  # its steps are others from the first on
+        return found
     name = path.name.rpartition("-")[0]
     for folder in path.parent.glob(f"{glob.escape(name)}-*"):
         run = RunDirectory(folder)

@@ -237,6 +237,8 @@ class Trainer:
 
         gradient, outcome = meta_gradient(self.ranks, config.meta_batch, of_share, self.w, self.phi, self.clock)
         with self.clock.phase("outer_update"):
+            for group, step_size in zip(self.optimizer.param_groups, step_sizes(config, iteration), strict=True):
+                group["lr"] = step_size
             self.w.grad, self.phi.grad = gradient.w, gradient.phi
             self.optimizer.step()
         self.clock.lap()
@@ -289,6 +291,14 @@ class Trainer:
         self.directory.append("metrics.jsonl", lines)
         for line in lines:
             self.progress.trained(line)
+
+
+def step_sizes(config: RunConfig, iteration: int) -> tuple[float, float]:
+    """beta_w and beta_phi of meta-iteration ``iteration``, from 1."""
+    left = 1.0
+    if config.outer_schedule == "cosine":
+        left = 0.5 * (1 + math.cos(math.pi * (iteration - 1) / config.iterations))
+    return config.outer_lr_w * left, config.outer_lr_phi * left
 
 
 def _norm(vector: Tensor) -> Tensor:

@@ -97,6 +97,9 @@ class RunConfig(WorkConfig):
     inner_steps: int = Field(default=5, ge=0, le=MOST, description="N, steps of the inner loop")
     iterations: int = Field(default=100, ge=1, le=MOST_ITERATIONS, description="K, meta-iterations")
     outer_optimizer: Literal["adam", "sgd"] = Field(default="adam", description="optimizer of the outer loop")
+    outer_schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="outer step sizes: constant, or cosine, which falls from them to 0 over the run"
+    )
     outer_lr_w: float = Field(default=1e-3, gt=0, le=MOST_OUTER_STEP, description="beta_w, outer step size of w")
     outer_lr_phi: float = Field(default=1e-3, gt=0, le=MOST_OUTER_STEP, description="beta_phi, outer step size of phi")
     engine: str = Field(default="native", min_length=1, description="library that computes meta-gradients")

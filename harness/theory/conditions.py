@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,6 +73,12 @@ def conditions(
     if geometry == "nonconvex":
         return _theorem_2(outer_optimizer, steps, L)
     return Conditions(None, False, f"the theorems of the paper know convex and nonconvex inner loops, not {geometry}")
+
+
+def outer_loop(settings: Mapping[str, object]) -> str:
+    """The optimizer of a configuration, as :func:`conditions` takes it: one with falling steps is another."""
+    schedule = settings.get("outer_schedule", "constant")
+    return f"{settings.get('outer_optimizer')}{'' if schedule == 'constant' else f' with {schedule} steps'}"
 
 
 def factor_condition(geometry: str, inner_steps: int, kappa: float) -> str:

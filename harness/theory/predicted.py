@@ -20,7 +20,7 @@ from harness.problem.tasks import TaskBatch
 from harness.settings import registry
 from harness.settings.config import RunConfig
 from harness.theory.bounds import decay, evaluations, predicted_factor
-from harness.theory.conditions import Steps, advice, conditions, factor_condition
+from harness.theory.conditions import Steps, advice, conditions, factor_condition, outer_loop
 from harness.theory.fits import fit_decay
 from harness.theory.lipschitz import Lipschitz
 from harness.theory.propositions import proposition_2, proposition_3
@@ -31,7 +31,7 @@ def step_sizes(config: RunConfig, inner: InnerConstants) -> dict[str, Any]:
     """The theorem's conditions on this configuration, and beta without the polynomials, whose values are not known."""
     L, mu, N = inner.L.value, inner.mu.value, config.inner_steps
     runs = [Steps(N, config.inner_lr, config.outer_lr_w, config.outer_lr_phi)]
-    found = conditions(config.algo, str(config.geometry), config.outer_optimizer, runs, L=L, mu=mu)
+    found = conditions(config.algo, str(config.geometry), outer_loop(config.model_dump()), runs, L=L, mu=mu)
     over: dict[str, float | None] = {"outer_lr_w": None, "outer_lr_phi": None, "decay": None}
     if found.theorem == 1 and inner.xi is not None:
         left = decay(N, mu, L)

@@ -18,7 +18,7 @@ from harness.report.findings.trends import Costs, Tested, falls_then_rises, rise
 from harness.report.findings.verdicts import Verdict, all_of, at_least, seeds_text
 from harness.report.reading.documents import number
 from harness.report.tables.cells import interval_text, shown
-from harness.theory.conditions import Steps, conditions, factor_condition
+from harness.theory.conditions import Steps, conditions, factor_condition, outer_loop
 
 _STEP_SIZES = ("inner_lr", "outer_lr_w", "outer_lr_phi")
 
@@ -134,7 +134,7 @@ def _conditions(series: Series) -> str:
     stated = [number(part.get(name)) for part in options if isinstance(part, dict) for name in ("l2", "mu")]
     mu = math.fsum(value for value in stated if value > 0)
     known = [value for result in series.results if (value := largest_L(list(result.group.by_seed.values()))) > 0]
-    optimizer = str(first.setting.get("outer_optimizer"))
+    optimizer = outer_loop(first.setting)
     found = conditions(
         first.algorithm, first.geometry, optimizer, steps, L=max(known, default=math.nan), mu=mu or math.nan
     )
