@@ -9,6 +9,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import pytest
 import report_data
@@ -17,12 +18,13 @@ from plotly.offline import get_plotlyjs_version
 
 from harness.report.findings.claim import Claim
 from harness.report.findings.comparison import nothing
+from harness.report.next_runs import Next, NextRuns
 from harness.report.page import write_page
-from harness.report.page.cells import cell
 from harness.report.page.script_safe import plain, script_safe
+from harness.report.page.tables import cell, shaped
 from harness.report.reading.studies import Figure, Result, Study, Tried
 from harness.report.tables.build import tables_of
-from harness.report.tables.cells import Table, table
+from harness.report.tables.cells import Ends, Table, table
 
 EVIL = "<script>alert(1)</script>"
 MARKUP = "</script>\u2028<b>"
@@ -71,13 +73,19 @@ def path(tmp_path_factory):
         warnings=[f"Two seeds are too few for a claim, {number}." for number in range(20)],
         skipped=[f"results/{EVIL}: not finished"],
     )
-    write_page(comparison, TABLES, folder / "report.html", [STUDY])
+    undecided = next(claim for claim in comparison.claims if claim.verdict == "undecided")
+    todo = Next("two seeds", "harness compare next.yaml", "6 runs, about 3 min one after the other")
+    changes = ["ANIL convex is slower than before."]
+    write_page(comparison, TABLES, folder / "report.html", [STUDY], changes, NextRuns({undecided: todo}, todo, 1))
     return folder / "report.html"
 
 
 def test_the_page_is_one_file_with_the_findings_before_everything_else(path):
     html = path.read_text(encoding="utf-8")
     order = [
+        "the fewest gradient entries",
+        "harness compare next.yaml",
+        "ANIL convex is slower than before",
         "ANIL convex needed 0.11 of",
         "Two seeds are too few",
         "K falls with N",
@@ -86,6 +94,7 @@ def test_the_page_is_one_file_with_the_findings_before_everything_else(path):
     ]
     places = [html.index(text) for text in order]
     assert places == sorted(places)
+    assert places[-1] < html.index("<script")  # so that all of it is there before any script has run
     assert not re.search(r"<(link|img|iframe|script)[^>]+(src|href)=", html)
 
 
@@ -115,18 +124,47 @@ def test_a_script_block_holds_no_letter_that_could_end_it():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (None, ("", "")),
-        (float("inf"), ("∞", "never reached")),
-        (0.0, ("0", "")),
-        (1234567, ("1,234,567", "")),
-        (0.25, ("0.250", "")),
-        (0.123456, ("0.123", "0.123456")),
-        (5.64003e10, ("5.64e+10", "56400300000.0")),
-        ("3 to 5", ("3 to 5", "")),
+        (None, ("", "", "")),
+        (float("inf"), ("∞", "", "inf")),
+        (0.0, ("0", "", "0.0")),
+        (1234567, ("1,234,567", "", "1234567")),
+        (0.25, ("0.250", "", "0.25")),
+        (0.30933333333333335, ("0.309", "", "0.30933333333333335")),
+        (5.64003e10, ("5.64×10¹⁰", "", "56400300000.0")),
+        (-1.003e-27, ("-1.00×10⁻²⁷", "", "-1.003e-27")),
+        ("3 to 5", ("3 to 5", "", "")),
     ],
 )
-def test_cells_are_short_and_keep_the_exact_number_in_the_tooltip(value, expected):
+def test_cells_are_short_and_sorted_by_the_exact_number(value, expected):
     assert cell(value) == expected
+
+
+def test_a_table_says_once_what_its_rows_share_and_folds_targets_that_nobody_reached():
+    never = Ends("∞ to ∞", math.inf, math.inf)
+    rows = [
+        ["MAML", "ε = 1", 12.5, Ends("10 to 15", 10.0, 15.0), 5],
+        ["MAML", "ε = 0.1", math.inf, never, 5],
+        ["MAML", "loss ≤ 1", 20.0, Ends("20 to 20", 20.0, 20.0), 5],
+        ["MAML", "ε = 0.01", math.inf, never, 5],
+    ]
+    (made,) = shaped([table("targets", "T", ["group", "target", "K", "K, 95 %", "seeds"], rows, [])])
+    assert [column.head for column in made.columns] == ["group", "target", "K"]
+    assert made.same == [("seeds", "5")]
+    assert [[each.text for each in row] for row in made.rows] == [
+        ["MAML", "ε\u00a0=\u00a01", "12.5"],
+        ["MAML", "ε\u00a0=\u00a00.1, ε\u00a0=\u00a00.01", "∞"],
+        ["MAML", "loss\u00a0≤\u00a01", "20"],
+    ]
+    assert [row[2].ends for row in made.rows] == ["10 to 15", "", "20 to 20"]
+
+
+def test_columns_that_would_not_fit_wait_until_they_are_asked_for_but_never_accuracy():
+    heads = ["method", *(f"a number called {letter}" for letter in "abcdefghijklm"), "peak MiB", "accuracy"]
+    (made,) = shaped([table("t", "T", heads, [["MAML", *range(10, 24), 0.5], ["ANIL", *range(30, 44), 0.6]], [])])
+    shown = [column.head for column in made.columns if not column.extra]
+    assert len(shown) < len(heads)
+    assert "accuracy" in shown
+    assert "peak MiB" not in shown
 
 
 @pytest.fixture(scope="module")
@@ -167,15 +205,19 @@ def open_page(browser, path):
     assert heard == []
 
 
-def drawn(page, card="#plot-0"):
+#: the card of Figure 1, behind those of the cost on both benchmarks
+FIGURE1 = "#plot-2"
+
+
+def drawn(page, card=FIGURE1):
     """What a plot shows: the names of its lines, and its axes."""
     page.locator(card).scroll_into_view_if_needed()
     page.locator(f"{card} .plot.js-plotly-plot").wait_for()
     return page.evaluate(
         """card => { const plot = document.querySelector(card + " .plot"); return {
-            names: plot.data.filter((trace) => trace.name).map((trace) => trace.name),
+            names: [...new Set(plot.data.map((trace) => trace.name))],
             x: plot.layout.xaxis.title.text, y: plot.layout.yaxis.type, xType: plot.layout.xaxis.type,
-            paper: plot.layout.paper_bgcolor, colour: plot.data.at(-1).line.color,
+            paper: plot._fullLayout.paper_bgcolor, colour: plot.data.at(-1).line.color,
             marks: plot.querySelectorAll(".scatterlayer .trace").length }; }""",
         card,
     )
@@ -186,7 +228,7 @@ def test_a_click_on_a_name_hides_its_line_and_shows_it_again(open_page):
     page = open_page()
     before = drawn(page)
     assert before["names"] == ["N = 1", "N = 10"]
-    button = page.locator("#plot-0 .legend").get_by_role("button", name="N = 10")
+    button = page.locator(f"{FIGURE1} .legend").get_by_role("button", name="N = 10")
     assert button.get_attribute("aria-pressed") == "true"
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
@@ -203,7 +245,7 @@ def test_a_plot_of_a_study_is_drawn_in_the_colours_of_the_page(open_page):
         page = open_page(color_scheme=scheme)
         page.locator("#study-0-0").scroll_into_view_if_needed()
         page.locator("#study-0-0 .scatterlayer .trace").wait_for()
-        assert page.evaluate("document.querySelector('#study-0-0 .plot').layout.paper_bgcolor") == paper
+        assert page.evaluate("document.querySelector('#study-0-0 .plot')._fullLayout.paper_bgcolor") == paper
 
 
 @pytest.mark.browser
@@ -229,10 +271,46 @@ def test_the_keyboard_reaches_lines_axes_and_quantities_and_keeps_its_place(open
 
 
 @pytest.mark.browser
+def test_the_page_is_used_by_keyboard_alone(open_page, tmp_path):
+    report_data.write_grid(tmp_path / "runs", steps=(1, 10), seeds=2)
+    comparison = report_data.compare(tmp_path / "runs")
+    write_page(comparison, tables_of(comparison), tmp_path / "r.html")
+    page = open_page(tmp_path / "r.html")
+
+    def tab_to(selector, key):
+        for _ in range(200):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                page.keyboard.press(key)
+                return page.locator(":focus")
+        raise AssertionError(f"no way by Tab to {selector}")
+
+    tab_to("nav a[href='#claims']", "Enter")
+    claim = tab_to(".claim summary", "Enter")
+    assert claim.locator("xpath=..").locator(".detail").first.is_visible()
+    select = tab_to(".card select", "ArrowDown")
+    assert select.input_value() == "1"
+    card = "#" + select.evaluate("select => select.closest('.card').id")
+    names = drawn(page, card)["names"]
+    tab_to(f"{card} .legend button", "Space")
+    assert len(drawn(page, card)["names"]) == len(names) - 1
+    tab_to(".columns summary", "Enter")
+    box = tab_to(".columns input:not(:checked)", "Space")
+    column = int(box.input_value())
+    heads = page.locator(".table").filter(has=box).locator("th")
+    assert heads.nth(column).is_visible()
+    tab_to("#tables th button", "Enter")
+    assert page.locator("#tables th[aria-sort='ascending']").count() == 1
+    tab_to("#run-filter", "m")
+    run = tab_to("#run-list summary", "Enter")
+    run.locator("xpath=..").get_by_role("link", name="config.yaml").wait_for()
+
+
+@pytest.mark.browser
 def test_logarithmic_axes_and_seconds_are_a_click_away(open_page):
     page = open_page()
     assert drawn(page)["x"] == "meta-iterations"
-    controls = page.locator("#plot-0 .controls")
+    controls = page.locator(f"{FIGURE1} .controls")
     controls.get_by_role("button", name="log y").click()
     assert drawn(page)["y"] == "log"
     controls.get_by_role("button", name="log y").click()
@@ -257,13 +335,13 @@ def test_another_target_is_chosen_in_the_cost_plot(open_page):
 def test_hovering_over_a_line_says_its_name_and_value(open_page):
     page = open_page()
     drawn(page)
-    box = page.locator("#plot-0 .plot .nsewdrag").first.bounding_box()
+    box = page.locator(f"{FIGURE1} .plot .nsewdrag").first.bounding_box()
     for share in range(5, 100, 3):
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * share / 100)
         page.wait_for_timeout(60)
-        if page.locator("#plot-0 .hovertext").count():
+        if page.locator(f"{FIGURE1} .hovertext").count():
             break
-    assert re.search(r"N = 10?.*training loss [0-9.]+", page.locator("#plot-0 .hovertext").first.text_content())
+    assert re.search(r"N = 10?.*training loss [0-9.]+", page.locator(f"{FIGURE1} .hovertext").first.text_content())
 
 
 @pytest.mark.browser
@@ -295,7 +373,7 @@ def test_a_narrow_window_scrolls_in_one_direction_only(open_page):
 def test_names_that_are_markup_are_shown_as_text_everywhere(open_page):
     page = open_page()
     assert page.locator("#skipped li").text_content() == f"results/{EVIL}: not finished"
-    assert page.locator(".claim.refuted .detail").text_content() == f"see {EVIL}"
+    assert page.locator(".claim.refuted .why").text_content() == f"see {EVIL}"
     assert page.locator("td", has_text=EVIL).count() == 1
     page.get_by_label("Benchmark").select_option(label=LAST)
     visible = page.locator(".card:visible")
@@ -312,16 +390,17 @@ def test_names_that_are_markup_are_shown_as_text_everywhere(open_page):
     row.locator("summary").click()
     row.locator("dd").first.wait_for()
     assert EVIL in row.locator("dd").all_text_contents()
-    assert page.locator("script:not([type])").count() == 5
+    assert page.locator("script:not([type])").count() == 4
     assert page.locator("main script, main img, main b").count() == 0
 
 
-def test_a_page_without_plots_of_studies_is_small_and_its_whole_library_is_licensed(path, tmp_path):
+def test_a_page_is_small_whatever_plots_a_study_has_and_its_library_is_licensed(path, tmp_path):
     assert path.stat().st_size < 2_000_000
     assert "Licensed under the MIT license" in path.read_text(encoding="utf-8")
-    parallel = replace(STUDY, figures=(Figure(title="all", data=[{"type": "parcoords"}], layout={}),))
+    parallel = replace(STUDY, figures=(Figure(title="all of it", data=[{"type": "parcoords"}], layout={}),))
     write_page(nothing([]), TABLES, tmp_path / "whole.html", [parallel])
-    assert (tmp_path / "whole.html").stat().st_size > 4_000_000  # which the small one cannot draw
+    assert (tmp_path / "whole.html").stat().st_size < 2_000_000  # its library does not draw that one
+    assert "all of it: in the study's own plots.html" in (tmp_path / "whole.html").read_text(encoding="utf-8")
     assert f"plotly.js (basic - minified) v{get_plotlyjs_version()}" in path.read_text(encoding="utf-8")
 
 
@@ -351,6 +430,7 @@ def test_accuracy_of_the_measured_tables_is_seen_without_scrolling_at_1280(open_
     comparison = report_data.compare(tmp_path / "runs")
     write_page(comparison, tables_of(comparison), tmp_path / "r.html")
     page = open_page(tmp_path / "r.html", viewport={"width": 1280, "height": 900})
+    page.evaluate("document.querySelectorAll('details.table').forEach((table) => { table.open = true; })")
     seen = 0
     for box in page.locator("#tables .scroll").all():
         edge = box.bounding_box()
@@ -373,6 +453,8 @@ def test_runs_are_filtered_and_opened_with_configuration_and_environment(open_pa
     assert row.locator("h4").all_text_contents() == ["Result", "Configuration", "Environment"]
     terms = dict(zip(row.locator("dt").all_text_contents(), row.locator("dd").all_text_contents(), strict=True))
     assert (terms["inner_steps"], terms["packages.torch"], terms["status"]) == ("10", "2.15.0", "diverged")
+    link = row.get_by_role("link", name="summary.json").evaluate("link => link.href")
+    assert json.loads(Path(unquote(urlparse(link).path)).read_text())["status"] == "diverged"
     measured = page.locator("#run-list .facets > div").first.locator("dd").all_text_contents()
     assert not [text for text in measured if re.fullmatch(r"[\d.]{12,}", text)]
 

@@ -49,7 +49,7 @@ def test_a_report_shows_what_a_study_found_and_its_plots(tmp_path):
         assert text in row
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'id="study-0-0"' in page
-    assert '"study-0-0":{"data":[{"x":[0,1],"y":[0.5,0.4]}]' in page
+    assert '"study-0-0":[[{"data":[{"x":[0,1],"y":[0.5,0.4]}]' in page
 
 
 def accuracies(out):

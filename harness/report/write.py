@@ -13,6 +13,7 @@ from harness.report.figures.width import inches
 from harness.report.findings.against import compare_sets
 from harness.report.findings.comparison import Comparison, compare_runs, nothing
 from harness.report.findings.costs import Target
+from harness.report.next_runs import write_next_runs
 from harness.report.page import write_page
 from harness.report.reading.runs import read_runs
 from harness.report.reading.studies import read_studies, studies_found, studies_table, without_trials
@@ -82,7 +83,9 @@ def write_report(
     say("drawing figures")
     files += write_figures(comparison, folder / "figures", wide, settings)
     say("writing report.html")
-    write_page(comparison, tables, folder / "report.html", studies, other.sentences if other else ())
+    next_runs, suites = write_next_runs(comparison.claims, folder)
+    files += suites
+    write_page(comparison, tables, folder / "report.html", studies, other.sentences if other else (), next_runs)
     return {
         "out": str(folder),
         "files": [str(path) for path in [folder / "report.html", *files]],

@@ -40,8 +40,7 @@ def cost(result: GroupResult, target: Target, measure: Measure) -> Bar:
 
     Methods without phi are taken on the (w, phi) on which they need most iterations.
     """
-    longest = max(result.all_costs(target), key=lambda found: _known(found.median.iterations))
-    return bar(longest.interval(measure))
+    return bar(result.longest(target).interval(measure))
 
 
 def bar(interval: Interval) -> Bar:
@@ -84,7 +83,3 @@ def seeds_text(counts: Iterable[int]) -> str:
     found = list(counts)
     low, high = min(found, default=0), max(found, default=0)
     return (f"{low}" if low == high else f"{low} to {high}") + (" seed" if high == 1 else " seeds")
-
-
-def _known(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.report.findings.remedies import Remedy
 from harness.report.findings.verdicts import Verdict
 
 
@@ -20,3 +21,7 @@ class Claim:
     problem: str = ""
     #: whether the theorem that it is taken from speaks of these runs at all
     conditions: str = ""
+    #: where the paper claims it
+    section: str = ""
+    #: why it is undecided, and which runs would decide it
+    remedy: Remedy | None = None

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from harness.report.findings.claim import Claim
 from harness.report.findings.costs import Measure, Target, course
 from harness.report.findings.divergence import divergence
-from harness.report.findings.factors import Factor, FactorRow, largest_L
+from harness.report.findings.factors import FactorRow, largest_L
+from harness.report.findings.fewer import fewer
+from harness.report.findings.groups import Group
+from harness.report.findings.remedies import Remedy, further_steps, longer, measured_better, more_seeds
 from harness.report.findings.results import GroupResult, MedianCost, at_chance, median_cost
 from harness.report.findings.series import Series, series_of
 from harness.report.findings.statistics import median
 from harness.report.findings.targets import TRUSTED, Falling, Headline, Headlines, reached_by_all, trusted
 from harness.report.findings.trends import Costs, Tested, falls_then_rises, rises, saturates
-from harness.report.findings.verdicts import Verdict, all_of, at_least, seeds_text
 from harness.report.reading.documents import number
-from harness.report.tables.cells import interval_text, shown
-from harness.theory.conditions import Steps, conditions, factor_condition, outer_loop
+from harness.report.tables.cells import shown
+from harness.theory.conditions import Steps, conditions, outer_loop
 
+_SECTIONS = {"convex": "Theorem 1: convex inner loop", "nonconvex": "Theorem 2: nonconvex inner loop"}
 _STEP_SIZES = ("inner_lr", "outer_lr_w", "outer_lr_phi")
 
 
@@ -60,30 +63,37 @@ def claims(
     trends = [
         claim for trend in _TRENDS for kind in asked for claim in _trend(problem, trend, results, kind, headlines)
     ]
-    fewer = [
-        _fewer(problem, geometry, kind, [row for row in factors if row.geometry == geometry], headline)
+    factored = [
+        fewer(problem, geometry, kind, [row for row in factors if row.geometry == geometry], headline)
         for geometry in ("convex", "nonconvex")
         for kind in ("gradient", "second-order")
     ]
-    return [*dict.fromkeys(trends), *divergence(problem, results), *fewer]
+    return [*dict.fromkeys(trends), *divergence(problem, results), *factored]
 
 
 def _trend(
     problem: str, trend: _Trend, results: Sequence[GroupResult], kind: Falling, headlines: Headlines
 ) -> list[Claim]:
     """One claim for every series of the trend's geometry."""
-    headline = headlines.get(kind, Headline(None, "no run falls"))
+    headline, section = headlines.get(kind, Headline(None, "no run falls")), _SECTIONS[trend.geometry]
     found = [each for each in series_of(results, trend.geometry) if len(each.steps) >= trend.fewest]
+    groups = [result.group for result in results]
     if not found:
         missing = f"missing: ANIL {trend.geometry} runs at {trend.fewest} or more N that differ in nothing else"
-        return [Claim(trend.sentence, "undecided", "", missing, problem)]
+        remedy = further_steps(missing, groups, trend.geometry)
+        return [Claim(trend.sentence, "undecided", "", missing, problem, section=section, remedy=remedy)]
     made = []
     for series in found:
+        mine = [result.group for result in series.results]
+        measured = all(run.stationarity for group in mine for run in group.runs)
         members = [(result.group.by_seed.values(), None) for result in series.results]
         target = headline.target if headline.given else reached_by_all(kind, members) or headline.target
         if target is None:
             if kind != "fall":  # the same claim about a loss says why
-                made.append(Claim(trend.sentence, "undecided", "", headline.reason, problem))
+                remedy = (longer if measured else measured_better)(headline.reason, mine)
+                made.append(
+                    Claim(trend.sentence, "undecided", "", headline.reason, problem, section=section, remedy=remedy)
+                )
             continue
         costs = [median_cost(result.group.by_seed, target) for result in series.results]
         decided, text = trend.test(series, costs, trend.measure)
@@ -92,32 +102,41 @@ def _trend(
             for steps, cost in zip(series.steps, costs, strict=True)
         )
         doubts = _doubts(series, target, costs)
+        remedies = [mend(doubt, mine) for doubt, mend in doubts]
         detail = "; ".join(
             [
                 f"at {target}, {series.name}; medians: {medians}",
                 *_starts(series, target),
                 *_equal_K(series, trend),
-                *doubts,
+                *(doubt for doubt, _ in doubts),
             ]
         )
         name = f"K to {target}" if kind == "fall" else f"K({target})"
         sentence = trend.sentence.replace("the target", str(target)).replace("convex: K ", f"convex: {name} ")
-        made.append(Claim(sentence, "undecided" if doubts else decided, text, detail, problem, _conditions(series)))
+        if not remedies and decided == "undecided":
+            remedies = [more_seeds(mine, len(set.intersection(*(set(cost.found) for cost in costs))))]
+        found_ = "undecided" if remedies else decided
+        made.append(Claim(sentence, found_, text, detail, problem, _conditions(series), section, *remedies[:1]))
     return made
 
 
-def _doubts(series: Series, target: Target, costs: Sequence[MedianCost]) -> list[str]:
-    """Why costs to ``target`` decide nothing, where they do not."""
+def _doubts(
+    series: Series, target: Target, costs: Sequence[MedianCost]
+) -> list[tuple[str, Callable[[str, Sequence[Group]], Remedy]]]:
+    """Why costs to ``target`` decide nothing, where they do not, and what would."""
     named = list(zip(series.steps, series.results, costs, strict=True))
     early = [f"N = {steps}" for steps, _, cost in named if 0 in cost.by_seed("iterations").values()]
     by_chance = [f"N = {steps}" for steps, result, cost in named if cost.reached and at_chance(result.group, cost)]
     coarse = [f"N = {steps}" for steps, _, cost in named if not trusted(target, cost)]
     told = {
-        "some seed met it before any training at {}": early,
-        "nothing had been learnt when it was met at {}": by_chance if target.kind == "epsilon" else [],
-        f"below {TRUSTED:g} standard errors of what was measured, or measured with noise, at {{}}": coarse,
+        "some seed met it before any training at {}": (early, longer),
+        "nothing had been learnt when it was met at {}": (by_chance if target.kind == "epsilon" else [], longer),
+        f"below {TRUSTED:g} standard errors of what was measured, or measured with noise, at {{}}": (
+            coarse,
+            measured_better,
+        ),
     }
-    return [words.format(", ".join(where)) for words, where in told.items() if where]
+    return [(words.format(", ".join(where)), mend) for words, (where, mend) in told.items() if where]
 
 
 def _conditions(series: Series) -> str:
@@ -162,41 +181,3 @@ def _equal_K(series: Series, trend: _Trend) -> list[str]:
         for result in (series.results[0], series.results[-1])
     )
     return [f"at equal K they would rise {shown(last / first)} times"] if first else []
-
-
-def _fewer(problem: str, geometry: str, kind: str, rows: Sequence[FactorRow], headline: Headline) -> Claim:
-    """Table 2's factor for one geometry and kind of entries, at every N that both methods have."""
-    sentence = f"ANIL {geometry} needs fewer {kind} entries than MAML by at least the predicted factor"
-    if not rows:
-        missing = f"missing: ANIL {geometry} and MAML runs of one model at the same N"
-        return Claim(sentence, "undecided", "", missing, problem)
-    if headline.target is None:
-        return Claim(sentence, "undecided", "", headline.reason, problem)
-    found = [(row, row.gradient if kind == "gradient" else row.second_order) for row in rows]
-    text = "; ".join(
-        f"N = {row.inner_steps}, to {row.target}: {factor.is_} {interval_text(factor.measured)}".replace(":  ", ": ")
-        for row, factor in found
-    )
-    predicted = (
-        f"{'≥ ' if row.is_bound else ''}{shown(factor.predicted)} (N = {row.inner_steps})" for row, factor in found
-    )
-    detail = f"predicted: {', '.join(predicted)}"
-    if any(row.is_bound for row in rows):
-        detail += "; L was not measured, so (1 + κL)^N is taken as 1 and the prediction is a lower bound"
-    if doubts := [f"{row.doubt} (N = {row.inner_steps})" for row in rows if row.doubt]:
-        detail += "; " + ", ".join(doubts)
-    outside = [
-        f"{said[0].upper()}{said[1:]} (N = {row.inner_steps})."
-        for row in rows
-        if (said := factor_condition(geometry, row.inner_steps, number(row.maml.setting.get("inner_lr"))))
-    ]
-    text += f"; {seeds_text(*(factor.measured for _, factor in found))}"
-    decided = all_of(_at_least(row, factor) for row, factor in found)
-    return Claim(sentence, decided, text, detail, problem, " ".join(outside))
-
-
-def _at_least(row: FactorRow, factor: Factor) -> Verdict:
-    if row.doubt:
-        return "undecided"
-    found = at_least(factor.measured, factor.predicted)
-    return "undecided" if found == "held" and row.is_bound else found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.report.findings.claim import Claim
 from harness.report.findings.descent import descent
+from harness.report.findings.remedies import further_steps, more_seeds
 from harness.report.findings.results import GroupResult
 from harness.report.findings.series import series_of
 from harness.report.findings.statistics import share
@@ -14,6 +15,7 @@ from harness.report.findings.verdicts import Verdict, seeds_text, verdict
 from harness.report.tables.cells import interval_text
 
 _LARGE_N = 30
+_SECTION = "Section 4: experiments"
 
 
 def divergence(problem: str, results: Sequence[GroupResult]) -> list[Claim]:
@@ -27,7 +29,8 @@ def divergence(problem: str, results: Sequence[GroupResult]) -> list[Claim]:
     ]
     if not found:
         missing = f"missing: ANIL nonconvex runs with N = {_LARGE_N} and with a smaller N, all else equal"
-        return [Claim(sentence, "undecided", "", missing, problem)]
+        remedy = further_steps(missing, [result.group for result in results], "nonconvex", (_LARGE_N,))
+        return [Claim(sentence, "undecided", "", missing, problem, "", _SECTION, remedy)]
     made = []
     for first, *_, last in found:
         small, large = (_diverged(each) for each in (first, last))
@@ -41,7 +44,8 @@ def divergence(problem: str, results: Sequence[GroupResult]) -> list[Claim]:
             for each, words in counted.items()
             for word, count in sorted(words.items())
         )
-        made.append(Claim(sentence, decided, f"{text}; {seeds_text(shares)}", detail, problem))
+        mend = more_seeds([first.group, last.group], shares.seeds) if decided == "undecided" else None
+        made.append(Claim(sentence, decided, f"{text}; {seeds_text(shares)}", detail, problem, "", _SECTION, mend))
     return made
 
 

@@ -151,6 +151,7 @@ def rank(method: str) -> tuple[int, str]:
 
 def _labels(settings: Sequence[Setting], same: Sequence[str]) -> list[str]:
     """For each setting, those values in which settings that agree in ``same`` differ: `` inner_lr=0.1``."""
+    settings = [_flat(setting) for setting in settings]
     values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     siblings = [_text([setting.get(name) for name in same]) for setting in settings]
     names = dict.fromkeys(name for setting in settings for name in setting if name not in same)
@@ -166,6 +167,15 @@ def _labels(settings: Sequence[Setting], same: Sequence[str]) -> list[str]:
 
     short = labels(".4g")
     return short if len(set(zip(siblings, short, strict=True))) == len(settings) else labels("")
+
+
+def _flat(setting: Setting) -> Setting:
+    """``{"algo_options": {"l2": 0.01}}`` as ``{"algo_options.l2": 0.01}``."""
+    parts = (
+        {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+        for name, value in setting.items()
+    )
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def _value(value: object, digits: str) -> str:

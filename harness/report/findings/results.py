@@ -154,6 +154,10 @@ class GroupResult:
         """Costs to ``target`` on every block that counts: the compared ones, or its own."""
         return [costs[target] for costs in self.blocks.values()] or [self.costs[target]]
 
+    def longest(self, target: Target) -> MedianCost:
+        """Costs to ``target`` on the block, of those that count, on which it takes most iterations."""
+        return max(self.all_costs(target), key=lambda cost: _or_least(cost.median.iterations))
+
     def iterations_to(self, target: Target) -> float:
         """Median K on the block that takes longest; NaN where nothing was measured."""
         return max_or_nan(cost.median.iterations for cost in self.all_costs(target))
@@ -231,6 +235,10 @@ def max_or_nan(values: Iterable[float]) -> float:
     """The largest value, NaN where there is none or one is NaN."""
     found = list(values)
     return max(found) if found and not any(map(math.isnan, found)) else math.nan
+
+
+def _or_least(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from harness.report.charts import charts_of
 from harness.report.charts.style import DARK, LIGHT
 from harness.report.findings.comparison import Comparison
-from harness.report.page.cells import body, numeric
+from harness.report.next_runs import NOTHING, NextRuns
 from harness.report.page.overview import overview
-from harness.report.page.plots import cards, plot_data, study_data
+from harness.report.page.plots import cards, drawable, legend, plot_data
 from harness.report.page.runs import run_data
 from harness.report.page.script_safe import script_safe
+from harness.report.page.tables import readable, shaped
 from harness.report.reading.studies import Study
 from harness.report.tables.cells import Table
 from harness.store.files import write
@@ -26,9 +27,7 @@ from harness.store.files import write
 __all__ = ["write_page"]
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("drawing.js", "plots.js", "tables.js", "runs.js")
-#: kinds of traces that plotly's basic bundle draws, a quarter of the whole
-_BASIC = {"scatter", "bar", "pie"}
+_SCRIPTS = ("plots.js", "tables.js", "runs.js")
 
 
 def write_page(
@@ -37,29 +36,31 @@ def write_page(
     path: Path,
     studies: Sequence[Study] = (),
     differences: Sequence[str] = (),
+    next_runs: NextRuns = NOTHING,
 ) -> None:
     """Write the whole report of ``comparison``, with the plots of ``studies``, to ``path``, UTF-8.
 
-    ``differences`` are what a comparison against other results found.
+    ``differences`` are what a comparison against other results found, ``next_runs`` what would decide the claims.
 
     All scripts, styles and data are inside. A content security policy forbids every connection and every script
     but these; whatever came from a file is escaped as text.
     """
     found = cards(charts_of(comparison))
-    plotly = _plotly(studies)
+    plotly = (_HERE / "plotly-basic.min.js").read_text(encoding="utf-8")
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
-            overview=overview(comparison, differences),
-            tables=tables,
+            overview=overview(comparison, next_runs, differences),
+            tables=list(shaped(tables)),
             cards=found,
             problems=comparison.problems,
             studies=studies,
-            plot_data=Markup(script_safe({**plot_data(found), **study_data(studies)})),
-            run_data=Markup(script_safe(run_data(comparison))),
-            plotly=Markup(plotly),
+            plot_data=Markup(script_safe(plot_data(found, studies))),
+            run_data=Markup(script_safe(run_data(comparison, path.parent))),
+            plotly=Markup(base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode()),
+            licence=Markup(plotly[: plotly.index("*/") + 2]),
             scripts=[Markup(script) for script in scripts],
             style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
             palettes={"light": LIGHT, "dark": DARK},
@@ -67,12 +68,6 @@ def write_page(
         )
     )
     write(path, page.encode("utf-8", errors="replace"))
-
-
-def _plotly(studies: Sequence[Study]) -> str:
-    """The smallest bundle that draws the plots of ``studies`` and the report's own lines."""
-    kinds = {trace.get("type", "scatter") for study in studies for figure in study.figures for trace in figure.data}
-    return (_HERE / "plotly-basic.min.js").read_text(encoding="utf-8") if kinds <= _BASIC else get_plotlyjs()
 
 
 def _environment() -> jinja2.Environment:
@@ -83,7 +78,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(body=body, numeric=numeric)
+    environment.globals.update(drawable=drawable, legend=legend, readable=readable)
     return environment
 
 

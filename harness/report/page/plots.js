@@ -1,215 +1,99 @@
-// The plots: drawn when they come into view, redrawn whole whenever a choice, the theme or the paper changes.
+// The plots: figures made in Python, drawn when they come into view and again when a choice, the theme or the paper
+// changes. What is chosen stands in the page itself: pressed buttons, a selected option.
 (() => {
   "use strict";
   const DATA = JSON.parse(document.getElementById("plot-data").textContent);
-  const SHOWN_AT_FIRST = 16;
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const plots = [];
+  const root = document.documentElement;
+  const cards = [...document.querySelectorAll(".card, .study")];
+  const drawn = new Set();
   let printing = false;
+  let unpacked;
 
-  function element(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    made.append(...children);
-    return made;
+  const all = (card, selector) => [...card.querySelectorAll(selector)];
+  const pressed = (button) => button.getAttribute("aria-pressed") === "true";
+  const press = (button, on) => button.setAttribute("aria-pressed", String(on));
+  const chosen = (card) => Number(card.querySelector("select")?.value ?? 0);
+  const figure = (card) => DATA[card.id][chosen(card)].at(Math.max(0, all(card, "[data-panel]").findIndex(pressed)));
+  const legend = (card) => all(card, ".of:not([hidden]) [data-line]");
+
+  // var(--ink) as the colour that it is now
+  function coloured(value) {
+    const style = getComputedStyle(root);
+    const text = JSON.stringify(value).replace(/var\((--[a-z0-9-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
+    return JSON.parse(text);
   }
 
-  // The library takes longer to start than the whole page to show: it lies there as text until a plot is near or
-  // the browser has nothing else to do.
-  function library() {
-    const source = document.getElementById("plotly");
-    if (source) {
-      source.remove();
-      document.head.append(element("script", {}, source.textContent));
+  // The library is packed, and takes longer to start than the page to show: it waits until somebody needs it.
+  async function unpack() {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (letter) => letter.charCodeAt(0));
+    const script = document.createElement("script");
+    script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+  }
+  const library = () => (unpacked ??= unpack());
+
+  function draw(card) {
+    if (!window.Plotly) return library().then(() => draw(card));
+    drawn.add(card);
+    const { data, layout } = coloured(figure(card));
+    for (const scale of all(card, "[data-axis]")) {
+      const axis = layout[scale.dataset.axis];
+      if (pressed(scale) === (axis.type === "log")) continue;
+      axis.type = pressed(scale) ? "log" : "linear";
+      delete axis.range;
+      if (axis.tickmode !== "array") delete axis.tickvals;
+      if (pressed(scale)) Object.assign(axis, layout.meta[scale.dataset.axis]);
     }
-    return Plotly;
+    const hidden = new Set(legend(card).filter((button) => !pressed(button)).map((button) => button.dataset.line));
+    const look = { template: coloured(DATA.template), dragmode: innerWidth < 640 ? false : "zoom", width: printing ? 660 : undefined };
+    const lines = data.filter((trace) => !hidden.has(trace.legendgroup));
+    return Plotly.react(card.querySelector(".plot"), lines, { ...layout, ...look }, { displayModeBar: false, responsive: true });
   }
 
-  // ---- one card
-
-  class Plot {
-    constructor(card) {
-      this.card = card;
-      this.charts = DATA[card.id];
-      this.place = card.querySelector(".plot");
-      this.state = { chart: 0, panel: 0, xLog: false, yLog: false, hidden: new Set() };
-      this.drawn = false;
-      this.choose(0);
-    }
-
-    get chart() { return this.charts[this.state.chart]; }
-    get panel() { return this.chart.panels[this.state.panel]; }
-    get names() { return [...new Set(this.chart.panels.flatMap((panel) => panel.lines.map((line) => line.name)))]; }
-
-    choose(chart) {
-      this.state.chart = chart;
-      this.state.hidden = new Set(this.names.slice(SHOWN_AT_FIRST));
-      this.turn(Math.min(this.state.panel, this.chart.panels.length - 1));
-    }
-
-    turn(panel) {
-      this.state.panel = panel;
-      Object.assign(this.state, { xLog: this.panel.xLog, yLog: this.panel.yLog });
-      this.refresh();
-    }
-
-    refresh() {
-      this.controls();
-      this.legend();
-      this.card.querySelector(".statistic").textContent = this.chart.statistic;
-      if (this.drawn) this.draw();
-    }
-
-    draw() {
-      this.drawn = true;
-      const look = Drawing.theme();
-      const label = `${this.chart.title}: ${this.panel.yLabel} against ${this.panel.xLabel}. ${this.chart.statistic}`;
-      this.place.setAttribute("role", "img");
-      this.place.setAttribute("aria-label", label);
-      const shape = Drawing.layout(this.panel, this.state, look, printing);
-      library().react(this.place, Drawing.traces(this.panel, this.state.hidden, look), shape, { displayModeBar: false, responsive: true });
-    }
-
-    // Controls are made once and then brought up to date, so that the keyboard's focus stays where it is.
-    controls() {
-      const { state } = this;
-      const shown = `${state.chart}`;
-      const bar = this.card.querySelector(".controls");
-      if (bar.dataset.shown !== shown) {
-        const focus = bar.contains(document.activeElement) ? document.activeElement.id : "";
-        bar.replaceChildren(...[this.variants(), this.quantities(), this.scales()].filter(Boolean));
-        bar.dataset.shown = shown;
-        if (focus) document.getElementById(focus).focus();
-      }
-      const press = (button, on) => button.setAttribute("aria-pressed", String(on));
-      bar.querySelectorAll("[data-panel]").forEach((button) => press(button, Number(button.dataset.panel) === state.panel));
-      bar.querySelectorAll("[data-scale]").forEach((button) => press(button, state[button.dataset.scale]));
-    }
-
-    variants() {
-      if (this.charts.length < 2) return null;
-      const id = `${this.card.id}-variant`;
-      const select = element("select", { id });
-      this.charts.forEach((chart, index) => select.append(element("option", { value: index }, chart.variant || chart.title)));
-      select.value = this.state.chart;
-      select.addEventListener("change", () => this.choose(Number(select.value)));
-      return element("span", {}, element("label", { for: id }, "Show "), select);
-    }
-
-    quantities() {
-      if (this.chart.panels.length < 2) return null;
-      const group = element("div", { class: "choice", role: "group", "aria-label": "Quantity" });
-      this.chart.panels.forEach((panel, index) => {
-        const button = element("button", { type: "button", "data-panel": index }, panel.quantity);
-        button.addEventListener("click", () => this.turn(index));
-        group.append(button);
-      });
-      return group;
-    }
-
-    scales() {
-      const group = element("div", { class: "choice", role: "group", "aria-label": "Axes" });
-      for (const [key, text] of [["xLog", "log x"], ["yLog", "log y"]]) {
-        const button = element("button", { type: "button", class: "scale", "data-scale": key }, text);
-        button.addEventListener("click", () => {
-          this.state[key] = !this.state[key];
-          this.refresh();
-        });
-        group.append(button);
-      }
-      return group;
-    }
-
-    legend() {
-      const { names, state } = this;
-      const box = this.card.querySelector(".legend");
-      const key = JSON.stringify(names);
-      if (box.dataset.names !== key) {
-        box.dataset.names = key;
-        box.replaceChildren(...names.map((name) => this.entry(name)));
-        if (names.length > 3) {
-          box.append(element("span", { class: "all" }, this.everything("Show all", []), this.everything("Hide all", names)));
-        }
-      }
-      box.querySelectorAll("[data-line]").forEach((button) => {
-        button.setAttribute("aria-pressed", String(!state.hidden.has(names[button.dataset.line])));
-      });
-    }
-
-    everything(text, hidden) {
-      const button = element("button", { type: "button" }, text);
-      button.addEventListener("click", () => {
-        this.state.hidden = new Set(hidden);
-        this.refresh();
-      });
-      return button;
-    }
-
-    entry(name) {
-      const line = this.chart.panels.flatMap((panel) => panel.lines).find((other) => other.name === name);
-      const button = element("button", { type: "button", "data-line": this.names.indexOf(name) }, Drawing.swatch(line), name);
-      button.addEventListener("click", () => {
-        const { hidden } = this.state;
-        if (!hidden.delete(name)) hidden.add(name);
-        this.refresh();
-      });
-      return button;
-    }
+  // Each panel begins with the scales that its values ask for.
+  function turn(card) {
+    all(card, "[data-axis]").forEach((scale) => press(scale, figure(card).layout[scale.dataset.axis].type === "log"));
+    draw(card);
   }
 
-  // ---- a plot of a study, as Optuna made it, in the colours of the page
-
-  class StudyPlot {
-    constructor(card) {
-      this.card = card;
-      this.place = card.querySelector(".plot");
-      this.drawn = false;
-    }
-
-    draw() {
-      this.drawn = true;
-      const { data, layout } = DATA[this.card.id];
-      this.place.setAttribute("role", "img");
-      this.place.setAttribute("aria-label", this.card.querySelector("figcaption").textContent.trim());
-      library().react(this.place, data, Drawing.dressed(layout, printing), { displayModeBar: false, responsive: true });
-    }
+  function choose(event) {
+    const card = event.target.closest(".card");
+    all(card, ".of").forEach((part, index) => { part.hidden = index !== chosen(card); });
+    turn(card);
   }
 
-  // ---- the page
-
-  const redraw = () => plots.forEach((plot) => plot.drawn && plot.draw());
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      seen.unobserve(entry.target);
-      plots.find((plot) => plot.card === entry.target).draw();
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".card button");
+    if (!button) return;
+    const card = button.closest(".card");
+    if (button.dataset.panel) {
+      all(card, "[data-panel]").forEach((other) => press(other, other === button));
+      turn(card);
+      return;
     }
-  }, { rootMargin: "300px" });
-  document.querySelectorAll(".card").forEach((card) => {
-    plots.push(new Plot(card));
-    seen.observe(card);
+    if (button.dataset.all) legend(card).forEach((line) => press(line, button.dataset.all === "show"));
+    else press(button, !pressed(button));
+    draw(card);
   });
-  document.querySelectorAll(".study").forEach((card) => {
-    plots.push(new StudyPlot(card));
-    seen.observe(card);
+  document.querySelectorAll(".card select").forEach((select) => select.addEventListener("change", choose));
+  document.getElementById("benchmark")?.addEventListener("change", ({ target }) => {
+    cards.filter((card) => card.dataset.benchmark).forEach((card) => { card.hidden = card.dataset.benchmark !== target.value; });
   });
 
-  const benchmark = document.getElementById("benchmark");
-  if (benchmark) {
-    benchmark.addEventListener("change", () => {
-      const of = plots.filter((plot) => plot.card.dataset.benchmark);
-      of.forEach((plot) => { plot.card.hidden = plot.card.dataset.benchmark !== benchmark.value; });
+  const seen = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
+    seen.unobserve(entry.target);
+    draw(entry.target);
+  }), { rootMargin: "300px" });
+  cards.forEach((card) => seen.observe(card));
+  addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(library));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(draw));
+
+  for (const [event, now] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => {
+      printing = now;
+      root.classList.toggle("printing", now);
+      document.querySelectorAll(".claim details, .table, .notes, .rest").forEach((part) => { part.open = now; });
+      cards.filter((card) => !card.hidden).forEach(draw);
     });
   }
-
-  dark.addEventListener("change", redraw);
-  addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(library));
-
-  function onPaper(now) {
-    printing = now;
-    document.documentElement.classList.toggle("printing", now);
-    plots.filter((plot) => !plot.card.hidden).forEach((plot) => plot.draw());
-  }
-  addEventListener("beforeprint", () => onPaper(true));
-  addEventListener("afterprint", () => onPaper(false));
 })();

@@ -3,6 +3,7 @@
   "use strict";
   const { runs, common, environments } = JSON.parse(document.getElementById("run-data").textContent);
   const PAGE = 50;
+  const FILES = ["", "config.yaml", "environment.json", "metrics.jsonl", "evaluations.jsonl", "summary.json"];
   const list = document.getElementById("run-list");
   const filter = document.getElementById("run-filter");
   const count = document.getElementById("run-count");
@@ -27,8 +28,18 @@
     return [[name, typeof value === "string" ? value : JSON.stringify(value)]];
   }
 
-  // of what was measured six digits; settings as they are
-  const short = (key, value) => (typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value);
+  // of what was measured four digits; settings as they are
+  const short = (key, value) => (typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value);
+
+  function files(run) {
+    const box = element("p", "files", "Files: ");
+    for (const name of FILES) {
+      const link = element("a", "", name || "directory");
+      link.href = `${run.link}/${name}`;
+      box.append(link, " ");
+    }
+    return box;
+  }
 
   function facet(title, values) {
     const box = element("div");
@@ -55,7 +66,7 @@
     summary.append(element("span", "label", `${run.label}, seed ${run.config.seed ?? common.seed}`), element("span", "name", run.name), status);
     made.append(summary);
     made.addEventListener("toggle", () => {
-      if (made.open && made.children.length === 1) made.append(details(run));
+      if (made.open && made.children.length === 1) made.append(files(run), details(run));
     });
     return made;
   }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from harness.report.findings.comparison import Comparison
 from harness.report.findings.groups import Group
@@ -28,8 +31,11 @@ _RESULT = (
 _MISSING = object()
 
 
-def run_data(comparison: Comparison) -> dict[str, Any]:
-    """``runs``, the configuration ``common`` to all of them, and ``environments`` that runs point into."""
+def run_data(comparison: Comparison, page: Path) -> dict[str, Any]:
+    """``runs``, the configuration ``common`` to all of them, and ``environments`` that runs point into.
+
+    A run's ``link`` leads from the folder ``page`` to its directory.
+    """
     members = [(_name(comparison, group), run) for group in comparison.groups for run in group.runs]
     common = _common([run.config for _, run in members])
     environments: dict[str, int] = {}
@@ -41,6 +47,7 @@ def run_data(comparison: Comparison) -> dict[str, Any]:
             {
                 "name": run.path.name,
                 "path": str(run.path),
+                "link": quote(Path(os.path.relpath(run.path, page)).as_posix(), errors="replace"),
                 "label": label,
                 "status": str(run.summary.status),
                 "config": plain({key: value for key, value in run.config.items() if key not in common}),

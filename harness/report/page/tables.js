@@ -1,17 +1,15 @@
-// Tables: a click on a head sorts, what is typed into the search shows the rows with all of its words.
+// Tables: a click on a head sorts, what is typed into the search shows the rows with all of its words, boxes choose columns.
 (() => {
   "use strict";
   const search = document.getElementById("table-search");
   if (!search) return;
   const tables = [...document.querySelectorAll("#tables table")];
 
-  // 1,234 and 5.60e+10 as numbers, the exact one where a cell has it; ∞ last of them, and what is empty after all
+  // numbers by their exact value, ∞ last of them; then texts, and what is empty after all
   function value(cell) {
-    const text = cell.title || cell.textContent.trim();
+    const text = cell.textContent.trim();
     if (text === "") return [2, 0, ""];
-    if (text === "never reached" || text === "∞") return [0, Infinity, ""];
-    const number = Number(text.replaceAll(",", ""));
-    return Number.isNaN(number) ? [1, 0, text] : [0, number, ""];
+    return "value" in cell.dataset ? [0, Number(cell.dataset.value.replace("inf", "Infinity")), ""] : [1, 0, text];
   }
 
   function order(first, other) {
@@ -42,6 +40,10 @@
     });
   }
 
+  document.querySelectorAll("#tables .columns input").forEach((box) => box.addEventListener("change", () => {
+    for (const row of box.closest(".table").querySelectorAll("tr")) row.cells[box.value].classList.toggle("extra", !box.checked);
+  }));
+
   search.addEventListener("input", () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const table of tables) {
@@ -49,6 +51,7 @@
         const text = row.textContent.toLowerCase();
         row.hidden = !words.every((word) => text.includes(word));
       }
+      if (words.length) table.closest(".table").open = [...table.tBodies[0].rows].some((row) => !row.hidden);
     }
   });
 })();
