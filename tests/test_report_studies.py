@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 
 import pytest
 from fabricated import write_run
@@ -49,7 +52,8 @@ def test_a_report_shows_what_a_study_found_and_its_plots(tmp_path):
         assert text in row
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'id="study-0-0"' in page
-    assert '"study-0-0":[[{"data":[{"x":[0,1],"y":[0.5,0.4]}]' in page
+    plots = json.loads(gzip.decompress(base64.b64decode(re.search('id="plot-data">([^<]*)<', page)[1])))
+    assert plots["study-0-0"][0][0]["data"] == [{"x": [0, 1], "y": [0.5, 0.4]}]
 
 
 def accuracies(out):

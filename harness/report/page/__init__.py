@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from harness.report.next_runs import NOTHING, NextRuns
 from harness.report.page.overview import overview
 from harness.report.page.plots import cards, drawable, legend, plot_data
 from harness.report.page.runs import run_data
-from harness.report.page.script_safe import script_safe
+from harness.report.page.script_safe import packed, packed_json
 from harness.report.page.tables import readable, shaped
 from harness.report.reading.studies import Study
 from harness.report.tables.cells import Table
@@ -27,7 +26,7 @@ from harness.store.files import write
 __all__ = ["write_page"]
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("plots.js", "tables.js", "runs.js")
+_SCRIPTS = ("unpack.js", "plots.js", "tables.js", "runs.js")
 
 
 def write_page(
@@ -57,9 +56,9 @@ def write_page(
             cards=found,
             problems=comparison.problems,
             studies=studies,
-            plot_data=Markup(script_safe(plot_data(found, studies))),
-            run_data=Markup(script_safe(run_data(comparison, path.parent))),
-            plotly=Markup(base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode()),
+            plot_data=packed_json(plot_data(found, studies)),
+            run_data=packed_json(run_data(comparison, path.parent)),
+            plotly=packed(plotly),
             licence=Markup(plotly[: plotly.index("*/") + 2]),
             scripts=[Markup(script) for script in scripts],
             style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),

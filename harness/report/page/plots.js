@@ -1,13 +1,13 @@
 // The plots: figures made in Python, drawn when they come into view and again when a choice, the theme or the paper
 // changes. What is chosen stands in the page itself: pressed buttons, a selected option.
-(() => {
+(async () => {
   "use strict";
-  const DATA = JSON.parse(document.getElementById("plot-data").textContent);
+  const DATA = JSON.parse(await unpack("plot-data"));
   const root = document.documentElement;
   const cards = [...document.querySelectorAll(".card, .study")];
   const drawn = new Set();
   let printing = false;
-  let unpacked;
+  let added;
 
   const all = (card, selector) => [...card.querySelectorAll(selector)];
   const pressed = (button) => button.getAttribute("aria-pressed") === "true";
@@ -23,14 +23,13 @@
     return JSON.parse(text);
   }
 
-  // The library is packed, and takes longer to start than the page to show: it waits until somebody needs it.
-  async function unpack() {
-    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (letter) => letter.charCodeAt(0));
+  // The library takes longer to start than the page to show: it waits until somebody needs it, or nobody anything else.
+  async function add() {
     const script = document.createElement("script");
-    script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    script.textContent = await unpack("plotly");
     document.head.append(script);
   }
-  const library = () => (unpacked ??= unpack());
+  const library = () => (added ??= add());
 
   function draw(card) {
     if (!window.Plotly) return library().then(() => draw(card));
@@ -85,7 +84,7 @@
     draw(entry.target);
   }), { rootMargin: "300px" });
   cards.forEach((card) => seen.observe(card));
-  addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(library));
+  (window.requestIdleCallback ?? setTimeout)(library);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(draw));
 
   for (const [event, now] of [["beforeprint", true], ["afterprint", false]]) {

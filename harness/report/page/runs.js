@@ -1,7 +1,7 @@
 // The list of runs: filtered as one types, a few at a time; what a run consists of is written when it is opened.
-(() => {
+(async () => {
   "use strict";
-  const { runs, common, environments } = JSON.parse(document.getElementById("run-data").textContent);
+  const { runs, common, environments } = JSON.parse(await unpack("run-data"));
   const PAGE = 50;
   const FILES = ["", "config.yaml", "environment.json", "metrics.jsonl", "evaluations.jsonl", "summary.json"];
   const list = document.getElementById("run-list");

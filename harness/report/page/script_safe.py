@@ -1,21 +1,22 @@
-"""Data inside a script block of a page: JSON in which nothing can end the block or start another."""
+"""Data inside a script block of a page: packed, so that nothing in it can end the block or start another."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 from typing import Any
 
-_ESCAPES = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&"})
+
+def packed(text: str) -> str:
+    """``text`` in a few ASCII letters, which the page's scripts unpack: gzip in base64, the same bytes every time."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def script_safe(data: Any) -> str:
-    r"""``data`` as JSON of ASCII letters (U+2028 and the like are escaped) without ``<``, ``>`` and ``&``.
-
-    >>> script_safe({"name": "</script>"})
-    '{"name":"\\u003c/script\\u003e"}'
-    """
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
+def packed_json(data: Any) -> str:
+    """``data`` as JSON, packed."""
+    return packed(json.dumps(data, separators=(",", ":"), allow_nan=False))
 
 
 def plain(value: Any) -> Any:
