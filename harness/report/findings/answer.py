@@ -91,7 +91,9 @@ def _rows(results: Sequence[GroupResult], target: Target) -> tuple[Spent, ...]:
     for result in results:
         cost = result.longest(target)
         if cost.seeds and not math.isnan(cost.median.gradient_entries):
-            learnt = not any(at_chance(result.group, each) for each in result.all_costs(target))
+            # a loss that is met is below what chance meets; a gradient is small where nothing is learnt, too
+            by_chance = any(at_chance(result.group, each) for each in result.all_costs(target))
+            learnt = target.kind != "epsilon" or not by_chance
             mine = (result, cost, learnt)
             if (before := best.get(result.group.method)) is None or _rank(mine) < _rank(before):
                 best[result.group.method] = mine

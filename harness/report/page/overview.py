@@ -78,10 +78,10 @@ def overview(comparison: Comparison, next_runs: NextRuns, differences: Sequence[
         pictures(found),
         next_runs,
         sum(claim.verdict == "undecided" for claim in comparison.claims),
-        list(differences),
+        list(map(readable, differences)),
         [readable(finding) for finding in comparison.findings],
         list(_sections(comparison, next_runs)),
-        [warning for warning in comparison.warnings if warning not in skipped],
+        [readable(warning) for warning in comparison.warnings if warning not in skipped],
         comparison.skipped,
     )
 

@@ -72,7 +72,7 @@ def _picture(problem: str, answers: Sequence[Answer]) -> Picture:
         state = row.cost.state
         accuracy = f"accuracy {state.accuracy:.0%}" if math.isfinite(state.accuracy) else f"loss {shown(state.loss)}"
         return Mark(
-            group_name(row.result.group),
+            readable(group_name(row.result.group)),
             style(colours[row.result.group.method]).colour,
             place(_spent(row) if row.missed else row.entries.value),
             place(_spent(row) if row.missed else _ends(row)[0]),
@@ -87,7 +87,7 @@ def _picture(problem: str, answers: Sequence[Answer]) -> Picture:
             accuracy + ("" if row.learnt else ": nothing learnt"),
         )
 
-    parts = [(str(answer.target), [mark(row, answer.rows[0]) for row in answer.rows]) for answer in answers]
+    parts = [(readable(str(answer.target)), [mark(row, answer.rows[0]) for row in answer.rows]) for answer in answers]
     ticks = [(at, text) for value, text in _ticks(low, high) if _EDGE < (at := place(value) or 0) < 100 - _EDGE]
     return Picture(problem, parts, ticks)
 
