@@ -10,6 +10,7 @@ import pytest
 import report_data
 from fabricated import first_below, seal, write_run
 
+from harness.errors import HarnessError
 from harness.report.findings.answer import answers, sentence
 from harness.report.findings.comparison import compare_runs
 from harness.report.findings.costs import Target
@@ -99,6 +100,12 @@ def test_what_comes_next_is_a_suite_of_all_that_is_missing_and_its_price(three_s
     there = 3 * sum(group.algorithm != "fomaml" for group in comparison.groups)
     assert next_runs.first.price.startswith(f"{5 * asked - there} runs, about ")
     assert next_runs.decides == len(next_runs.by_claim) - 1  # N = 30, which is not there, asks for more than seeds
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(three_seeds, tmp_path):
+    (tmp_path / "next").write_text("in the way")
+    with pytest.raises(HarnessError, match="next: File exists"):
+        write_next_runs(three_seeds[0].claims, tmp_path)
 
 
 def test_the_price_is_what_the_runs_at_hand_took(three_seeds):

@@ -15,7 +15,7 @@ import yaml
 from harness.report.findings.claim import Claim
 from harness.report.findings.groups import Setting
 from harness.report.findings.remedies import Remedy, together
-from harness.store.files import write
+from harness.store.files import told, write
 
 #: where its suites lie, in the folder of a report
 FOLDER = "next"
@@ -52,7 +52,8 @@ def write_next_runs(claims: Iterable[Claim], folder: Path) -> tuple[NextRuns, li
     files = []
     for remedy in dict.fromkeys([*filter(None, [first]), *remedies.values()]):
         path = folder / FOLDER / f"{len(made) + 1}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with told(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write(path, _suite(remedy).encode())
         made[remedy] = _next(remedy, path)
         files.append(path)
