@@ -461,6 +461,10 @@ def test_runs_are_filtered_and_opened_with_configuration_and_environment(open_pa
     assert (terms["inner_steps"], terms["packages.torch"], terms["status"]) == ("10", "2.15.0", "diverged")
     link = row.get_by_role("link", name="summary.json").evaluate("link => link.href")
     assert json.loads(Path(unquote(urlparse(link).path)).read_text())["status"] == "diverged"
+    status = page.locator("#run-list .facets dt:text-is('status') + dd")
+    assert status.evaluate(
+        "cell => cell.getClientRects().length && cell.offsetHeight < 2 * parseFloat(getComputedStyle(cell).fontSize)"
+    )
     measured = page.locator("#run-list .facets > div").first.locator("dd").all_text_contents()
     assert not [text for text in measured if re.fullmatch(r"[\d.]{12,}", text)]
 

@@ -32,7 +32,7 @@
   const short = (key, value) => (typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value);
 
   function files(run) {
-    const box = element("p", "files", "Files: ");
+    const box = element("p", "files", `${run.path}: `);
     for (const name of FILES) {
       const link = element("a", "", name || "directory");
       link.href = `${run.link}/${name}`;
@@ -52,7 +52,7 @@
   function details(run) {
     const box = element("div", "facets");
     box.append(
-      facet("Result", JSON.parse(JSON.stringify({ ...run.result, directory: run.path }, short))),
+      facet("Result", JSON.parse(JSON.stringify(run.result, short))),
       facet("Configuration", { ...common, ...run.config }),
       facet("Environment", environments[run.environment]),
     );
