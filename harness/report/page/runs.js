@@ -35,7 +35,7 @@
     const box = element("p", "files", `${run.path}: `);
     for (const name of FILES) {
       const link = element("a", "", name || "directory");
-      link.href = `${run.link}/${name}`;
+      link.href = `${run.link.split("/").map(encodeURIComponent).join("/")}/${name}`;
       box.append(link, " ");
     }
     return box;

@@ -6,7 +6,6 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from harness.report.findings.comparison import Comparison
 from harness.report.findings.groups import Group
@@ -47,7 +46,7 @@ def run_data(comparison: Comparison, page: Path) -> dict[str, Any]:
             {
                 "name": run.path.name,
                 "path": str(run.path),
-                "link": quote(Path(os.path.relpath(run.path, page)).as_posix(), errors="replace"),
+                "link": Path(os.path.relpath(run.path, page)).as_posix().encode(errors="replace").decode(),
                 "label": label,
                 "status": str(run.summary.status),
                 "config": plain({key: value for key, value in run.config.items() if key not in common}),
