@@ -54,7 +54,7 @@ POOLS = (
 )
 
 
-def agree(module: nn.Sequential, shape: tuple[int, ...]) -> None:
+def agree(module: nn.Module, shape: tuple[int, ...]) -> None:
     """Linearised and recursion equal the unrolled loop by autograd, whatever is adapted."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -67,7 +67,7 @@ def agree(module: nn.Sequential, shape: tuple[int, ...]) -> None:
     batch, inner = TaskBatch(x[0], y, x[1], y), Inner("cross_entropy", 2, 0.05, 0.01)
     algorithm = algorithms().get("maml")("nonconvex")
     for adapt in ("all", *(f"last:{count}" for count in range(1, len(layers_of(module))))):
-        network, counts = Network(module, adapt), Counts()
+        network, counts = Network(module, adapt).cuts()[0], Counts()
         at = network.initial()
         plain = AutogradOracle(network, inner, *at, batch, differentiation="unrolled", counts=counts)
         expected = algorithm.meta_gradient(plain, 2, 0.05)

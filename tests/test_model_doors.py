@@ -165,7 +165,7 @@ class Late(Own):
     def forward(self, x):
         self.seen += 1
         if self.seen > LATE: raise ZeroDivisionError("late")
-        return self.a(x)
+        return self.a(x) if len(x) else x
 LATE = 10**9
 def tuples(i, o): return Tuple()
 def late(i, o): return Late()

@@ -387,7 +387,10 @@ def test_the_summary_says_which_way_the_derivatives_take_and_why(tmp_path):
     mish = route(lambda i, o: nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.Mish(), nn.Linear(8, o)))
     assert mish["layers"] == "autograd"
     assert mish["why"] == "layer '2' (Mish) has no written-out derivatives"
-    assert not route(subclass)["shared_body"]
+    own = route(subclass)
+    assert own["shared_body"]
+    assert "(GraphModule) has no written-out derivatives" in own["why"]
+    assert not route(lambda i, o: Backbone(o, nn.Tanh(), looks=True), adapt="head")["shared_body"]
     # where batch norm's scale is 0 every maximum is a tie, and nobody's subgradient is another one's
     config = RunConfig(algo="maml", iterations=1, eval_tasks=3, **SMALL)
     zero = harness.run(config, model=zeroed, benchmark=Images(), results=tmp_path)["route"]
@@ -461,21 +464,27 @@ def test_a_run_of_a_frozen_model_goes_on_with_what_was_frozen(tmp_path):
 
 
 class Backbone(nn.Module):
-    """A body of a person's own, whose head may be registered first or lie deep, and may not have the last word."""
+    """A body of a person's own, whose head is registered first and lies deep, and may not have the last word.
 
-    def __init__(self, outputs, after=None):
+    ``looks``: at the numbers, so that nobody can follow what it does with them.
+    """
+
+    def __init__(self, outputs, after=None, looks=False):
         super().__init__()
         self.top = nn.ModuleDict({"head": nn.Linear(8, outputs)})
-        self.first, self.second, self.after = nn.Linear(6, 8), nn.Linear(8, 8), after
+        self.first, self.second, self.after, self.looks = nn.Linear(6, 8), nn.Linear(8, 8), after, looks
 
     def forward(self, x):
-        x = torch.tanh(self.first(x))
+        x = torch.sin(self.first(x))
+        if self.looks and bool(x.isinf().any()):
+            return x
         x = self.top["head"](x + torch.tanh(self.second(x)))
         return self.after(x) if self.after else x
 
 
+@pytest.mark.parametrize("looks", [False, True])
 @pytest.mark.parametrize("engine", ["native", *(pytest.param(name, marks=pytest.mark.peers) for name in PEERS)])
-def test_features_are_computed_once_whatever_the_module_is(engine):
+def test_features_are_computed_once_whatever_the_module_is(engine, looks):
     """A model that is no Sequential: what enters its adapted layer is shared by all inner steps, peers' too."""
 
     def calls(steps):
@@ -485,17 +494,39 @@ def test_features_are_computed_once_whatever_the_module_is(engine):
         batch = draw(Vectors(), setup.config, "train", 0, 2, torch.device("cpu"), torch.float64)
         setup.engine.meta_gradient(setup.w, setup.phi, batch)
         assert setup.route.words["shared_body"]
+        assert setup.problem.network.cut == ("head" if looks else "trace")
         return len(seen)
 
     def factory(input_shape, outputs):
-        return Backbone(outputs)
+        return Backbone(outputs, looks=looks)
 
     config = RunConfig(algo="anil", engine=engine, adapt="head", **SMALL)
     assert calls(1) == calls(7) == 4
 
 
-def test_a_head_without_the_last_word_is_not_cut_off(tmp_path):
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_head_without_the_last_word_is_cut_off_only_with_what_comes_after_it(looks, tmp_path):
     config = RunConfig(algo="anil", adapt="head", iterations=1, eval_tasks=3, **SMALL)
     for after in (torch.tanh, lambda x: x / x.norm(dim=-1, keepdim=True)):
-        summary = harness.run(config, model=lambda i, o, a=after: Backbone(o, a), benchmark=Vectors(), results=tmp_path)
-        assert not summary["route"]["shared_body"]
+
+        def factory(input_shape, outputs, after=after):
+            return Backbone(outputs, after, looks)
+
+        summary = harness.run(config, model=factory, benchmark=Vectors(), results=tmp_path)
+        assert summary["route"]["shared_body"] is not looks
+
+
+def test_adapted_layers_in_the_middle_of_a_module_are_cut_off_where_they_begin(tmp_path):
+    """Before the first adapted layer, whatever comes after it; the gradient is the plain loop's."""
+    config = RunConfig(algo="anil", adapt="second|head", **{**SMALL, "inner_steps": 3})
+    setup = set_up(resolve(config, model=lambda i, o: Backbone(o), benchmark=Vectors()))
+    network = setup.problem.network
+    assert (network.cut, list(network.body._modules)) == ("trace", ["first", "sin"])
+    batch = draw(Vectors(), setup.config, "train", 0, 2, torch.device("cpu"), torch.float64)
+    gradient, outcome = setup.engine.meta_gradient(setup.w.double(), setup.phi.double(), batch)
+    names = [[slot.name for slot in slots] for slots in (network.w_slots, network.phi_slots)]
+    network.module.double()
+    l2 = setup.problem.inner.l2
+    losses, w, phi = plain_loop(network.module, *names, "cross_entropy", 3, setup.config.inner_lr, l2, batch, False)
+    for found, expected in ((outcome.loss, losses), (gradient.w, w), (gradient.phi, phi)):
+        assert float((found - expected).norm()) <= 1e-9 * float(expected.norm())

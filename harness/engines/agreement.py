@@ -84,12 +84,12 @@ def examined(
     ``second_order``: Hessians will be needed. Raises :class:`InputError`, one line, for what cannot be trained.
     """
     module, dtype = problem.network.module, problem.network.initial()[0].dtype
-    if Native(problem).stack is None and strategy != "vmapped":
-        batch = batch.chunk(0, 1)  # autograd, a task at a time, has no way in which tasks could meet
     network, distrust, error = problem.network, "", None
     try:
         with _blamed(name, batch):
             predictions = [check_behaviour(module, x, outputs) for x in (batch.support_x[0], batch.query_x[0])]
+        if Native(problem).stack is None and strategy != "vmapped":
+            batch = batch.chunk(0, 1)  # autograd, a task at a time, has no way in which tasks could meet
         for prediction, target in zip(predictions, (batch.support_y[0], batch.query_y[0]), strict=True):
             check_loss(Loss.of(problem.inner.loss), prediction, target, second_order)
         with _blamed(name, batch):

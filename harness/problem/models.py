@@ -1,4 +1,4 @@
-"""Models: the four-block CNN, the regression MLP, the linear model of ``quadratic``, and a person's own."""
+"""Models: the four-block CNN, ResNet-12, the regression MLP, the linear model of ``quadratic``, and a person's own."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ class CNNOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     filters: int = Field(64, ge=1, le=_MOST, description="channels of every convolution (32 and 64 are usual)")
     head_hidden: int = Field(0, ge=0, le=_MOST, description="hidden units of an MLP head; 0 is a linear classifier")
+
+
+class ResNet12Options(BaseModel):
+    """Options of the ResNet-12."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    filters: int = Field(64, ge=2, le=_MOST // 10, description="channels of the first block, of 64 160 320 640")
 
 
 class MLPOptions(BaseModel):
@@ -93,6 +100,43 @@ def cnn(input_shape: tuple[int, ...], outputs: int, filters: int = 64, head_hidd
     return model
 
 
+class ResidualBlock(nn.Module):
+    """Three 3x3 convolutions with batch norm, a 1x1 convolution with batch norm past them, and 2x2 max-pool."""
+
+    def __init__(self, channels: int, filters: int) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (_convolution(before, filters, 3) for before in (channels, filters, filters))
+        self.past = _convolution(channels, filters, 1)
+        self.act, self.pool = nn.LeakyReLU(0.1), nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images of half the size."""
+        inside = self.three(self.act(self.two(self.act(self.one(x)))))
+        y: Tensor = self.pool(self.act(inside + self.past(x)))
+        return y
+
+
+def _convolution(channels: int, filters: int, size: int) -> nn.Sequential:
+    conv = nn.Conv2d(channels, filters, size, padding=size // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, 0.1, mode="fan_out", nonlinearity="leaky_relu")
+    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(filters, track_running_stats=False)))
+
+
+def resnet12(input_shape: tuple[int, ...], outputs: int, filters: int = 64) -> nn.Module:
+    """ResNet-12 (Lee et al. 2019, MetaOptNet): four residual blocks of 64, 160, 320 and 640 filters, and a classifier.
+
+    LeakyReLU of slope 0.1, the mean over positions before the classifier, no DropBlock; initialised as there. Top-level
+    children are the layers that ``--adapt last:k`` counts.
+    """
+    if len(input_shape) != 3 or min(input_shape[1:]) < 16:
+        raise InputError(f"model resnet12: inputs of shape {input_shape}; allowed: images of at least 16 x 16")
+    channels, layers = input_shape[0], OrderedDict[str, nn.Module]()
+    for block, times in enumerate((2, 5, 10, 20), start=1):
+        layers[f"block{block}"] = ResidualBlock(channels, channels := filters * times // 2)
+    layers |= {"mean": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "classifier": nn.Linear(channels, outputs)}
+    return nn.Sequential(layers)
+
+
 def mlp(input_shape: tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (40, 40)) -> nn.Module:
     """Fully connected network with ReLU, two hidden layers of 40 as in Finn et al. 2017."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
@@ -131,6 +175,7 @@ def coupled(input_shape: tuple[int, ...], outputs: int, dim_phi: int = 8) -> nn.
 
 MODELS: dict[str, tuple[ModelFactory, type[BaseModel]]] = {
     "cnn": (cnn, CNNOptions),
+    "resnet12": (resnet12, ResNet12Options),
     "mlp": (mlp, MLPOptions),
     "coupled": (coupled, CoupledOptions),
 }

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError
+from harness.errors import InputError, NotSupported
+from harness.problem.chain import chain_of, hooked
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,6 @@ def _slots(module: nn.Module, names: list[str]) -> tuple[Slot, ...]:
 def children_of(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Names and children in order; a layer that stands there twice comes twice (``named_children`` drops repeats)."""
     return [(name, child) for name, child in module._modules.items() if child is not None]
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether calling ``module`` runs hooks besides its ``forward``."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for kind in kinds)
 
 
 def is_sequence(module: nn.Module) -> bool:
@@ -113,10 +108,10 @@ class Network:
     """A model cut into a shared body and an adapted tail, evaluated as a function of flat w and phi.
 
     Everything before the first adapted layer is the *body*: it depends on phi alone, so its features are computed
-    once per task, whatever N is. By ``cut`` these are, of an ``nn.Sequential``, its "layers" before; or, of any model,
-    all that comes before the one layer that holds w, its "head", which is right if that layer has the last word
-    (:mod:`harness.engines.agreement` looks). Else the model is all tail, as with "none". ``w`` and ``phi`` are flat
-    vectors in the order of ``named_parameters``; frozen parameters are in neither.
+    once per task, whatever N is. By ``cut`` these are, of an ``nn.Sequential``, its "layers" before; of another model
+    what a "trace" of its forward finds before; or all that comes before the one layer that holds w, its "head", which
+    is right if that layer has the last word (:mod:`harness.engines.agreement` looks). Else the model is all tail, as
+    with "none". ``w`` and ``phi`` are flat vectors in the order of ``named_parameters``; frozen ones are in neither.
     """
 
     def __init__(self, module: nn.Module, adapt: str, cut: str = "layers") -> None:
@@ -236,8 +231,21 @@ def _not_at_all(module: nn.Module, w: set[int]) -> Parts:
     return None, module
 
 
+def _by_trace(module: nn.Module, w: set[int]) -> Parts:
+    """What ``module``, which is no ``nn.Sequential``, does before its first adapted layer, and from there on."""
+    if is_sequence(module):
+        return None, module
+    try:
+        links = chain_of(module)
+    except NotSupported:
+        return None, module
+    body, tail = _by_layers(links, w)
+    return body, module if body is None else tail
+
+
 _CUTS: dict[str, Callable[[nn.Module, set[int]], Parts]] = {
     "layers": _by_layers,
+    "trace": _by_trace,
     "head": _by_head,
     "none": _not_at_all,
 }

@@ -47,7 +47,7 @@ class ProblemConfig(Settings):
     model: str | None = Field(
         default=None,
         min_length=1,
-        description="cnn, mlp, coupled, module:function or FILE.py:function; unset: the benchmark's",
+        description="cnn, resnet12, mlp, coupled, module:function or FILE.py:function; unset: the benchmark's",
     )
     model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
     adapt: str | None = Field(

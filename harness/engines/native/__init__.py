@@ -47,8 +47,8 @@ class Native(Engine):
         if self.stack is None:
             if strategy == "linearised":
                 raise NotSupported(
-                    f"strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, norms, pools, "
-                    f"activations and flatten, with every parameter behind the first adapted layer adapted; "
+                    f"strategy 'linearised' needs a model of convolution blocks, linear layers, norms, pools, "
+                    f"activations, flatten and sums of these, all behind the first adapted layer being adapted; "
                     f"{self.why}; allowed: recursion, checkpointed, unrolled, vmapped"
                 )
             if strategy == "auto":

@@ -115,6 +115,24 @@ class Rectifier(Elementwise):
         return self.pulled(state, gy_dot)
 
 
+class Straight(Elementwise):
+    """y = x."""
+
+    increasing = True
+
+    def value(self, x: Tensor) -> tuple[Tensor, State]:
+        return x, State()
+
+    def pulled(self, state: State, gy: Tensor) -> Tensor:
+        return gy
+
+    def pushed(self, state: State, x_dot: Tensor) -> Tensor:
+        return x_dot
+
+    def pulled_dot(self, state: State, x_dot: Tensor | None, gy_dot: Tensor) -> Tensor:
+        return gy_dot
+
+
 def activation(module: nn.Module) -> Elementwise | None:
     """The layer for an activation of torch, by its exact type (a subclass may compute something else)."""
     kind = type(module)

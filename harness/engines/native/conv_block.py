@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.engines.native.activations import Elementwise
-from harness.engines.native.layers import Layer, Parameters, State, channels_last
+from harness.engines.native.layers import Layer, Parameters, State, channels_last, total
 
 
 @dataclass
@@ -31,7 +31,8 @@ class ConvBlock(Layer):
 
     - batch norm subtracts the mean, so the convolution's bias has no effect and a gradient of zero;
     - with |gamma| in place of gamma and its sign moved into the convolution's weights, the affine map is
-      increasing, as f is, so pooling comes first and everything after it is a quarter of the size;
+      increasing, as f is, so pooling comes first and everything after it is a quarter of the size (without a
+      pool gamma stays as it is);
     - a cotangent behind the pool has one entry a window, so the sums in batch norm's derivative run over
       a quarter of the entries, and its full-size part is one multiply-add and a scatter.
 
@@ -44,21 +45,22 @@ class ConvBlock(Layer):
     that lie one behind the other; one of the two numbers is 1. A ``pool`` of 1 is none.
     """
 
-    merged_input = True
+    merged_input = gives_images = True
 
     def __init__(self, names: list[str], conv: nn.Conv2d, eps: float, act: Elementwise, pool: int) -> None:
         """``names``: weight, bias (or none) of the convolution, gamma and beta, as in the module."""
         super().__init__(*names)
         assert not isinstance(conv.padding, str)
         self.geometry = [list(part) for part in (conv.stride, conv.padding, conv.dilation)]
-        self.eps, self.act, self.pool = eps, act, pool
+        self.eps, self.act, self.pool, self.channels = eps, act, pool, conv.out_channels
 
     def forward(self, x: Tensor, p: Parameters, groups: int) -> tuple[Tensor, State]:
         weight, gamma, beta = p[0], p[-2].reshape(1, 1, -1), p[-1].reshape(1, 1, -1)
-        sign = torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
-        state = State(sets=len(weight), groups=groups // len(weight), x=x, sign=sign, scale=gamma.abs())
-        state.weight_sign = sign.view(-1, 1, 1, 1)
-        state.weight = _packed(weight.flatten(0, 1) * state.weight_sign)
+        state = State(sets=len(weight), groups=groups // len(weight), x=x, scale=gamma, sign=None)
+        if self.pool > 1:
+            state.sign = torch.where(gamma < 0, -1.0, 1.0).to(gamma.dtype)
+            state.scale = gamma.abs()
+        state.weight = self._packed(x, self._signed(state, weight.flatten(0, 1)))
         state.p = self._normalised_pool(state)
         out, state.act = self.act.value(torch.addcmul(beta, state.p, state.scale))
         return images(out, state.pooled_shape), state
@@ -73,10 +75,12 @@ class ConvBlock(Layer):
         return gx, self._parameters(state, g_weight, state.g_gamma, state.g_beta)
 
     def tangent(self, state: State, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
-        state.weight_dot = _packed(p_dot[0].flatten(0, 1) * state.weight_sign)
+        state.weight_dot = self._packed(state.x, self._signed(state, p_dot[0].flatten(0, 1)))
         taken, z_mean, state.z_xhat = self._tangent_pool(state, x_dot)
         state.p_dot = state.inv * (taken - z_mean - state.p * state.z_xhat)
-        state.scale_dot = p_dot[-2].reshape(1, 1, -1) * state.sign
+        state.scale_dot = p_dot[-2].reshape(1, 1, -1)
+        if state.sign is not None:
+            state.scale_dot = state.scale_dot * state.sign
         y_dot = torch.addcmul(p_dot[-1].reshape(1, 1, -1), state.scale, state.p_dot).addcmul_(state.scale_dot, state.p)
         state.y_dot = y_dot
         return images(self.act.pushed(state.act, y_dot), state.pooled_shape)
@@ -150,7 +154,7 @@ class ConvBlock(Layer):
             gx_more, g_more = self._cotangents(
                 state.sets, state.gz, x, state.weight_dot, need_input, need_weight=x_dot is not None
             )
-            gx_dot, g_weight_dot = _sum(gx_dot, gx_more), _sum(g_weight_dot, g_more)
+            gx_dot, g_weight_dot = total(gx_dot, gx_more), total(g_weight_dot, g_more)
         return gx_dot, g_weight_dot
 
     def _pooled(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -160,6 +164,8 @@ class ConvBlock(Layer):
     def _convolve(self, x: Tensor, weight: Tensor, sets: int) -> Tensor:
         """Convolution with ``sets`` sets of weights ``[sets out, in, k, k]``, each on its own channels."""
         stride, padding, dilation = self.geometry
+        if _heavy(x, weight):
+            x = x.clone(memory_format=torch.contiguous_format)
         return channels_last(F.conv2d(x, weight, None, stride, padding, dilation, sets))
 
     def _cotangents(
@@ -168,10 +174,12 @@ class ConvBlock(Layer):
         """Cotangents of a convolution's input and weights; None what is not needed."""
         stride, padding, dilation = self.geometry
         needed = [need_input, need_weight, False]
+        if heavy := _heavy(x, weight):
+            x, gz = (part.clone(memory_format=torch.contiguous_format) for part in (x, gz))
         gx, g_weight, _ = torch.ops.aten.convolution_backward(
             gz, x, weight, None, stride, padding, dilation, False, [0, 0], sets, needed
         )
-        return gx, g_weight
+        return channels_last(gx) if heavy and need_input else gx, g_weight
 
     def _scatter_add(self, state: State, dense: Tensor, sparse: Tensor) -> Tensor:
         """``dense`` plus ``sparse`` at the positions the pool took, as images; in place."""
@@ -183,19 +191,27 @@ class ConvBlock(Layer):
 
     def _parameters(self, state: State, g_weight: Tensor | None, g_gamma: Tensor, g_beta: Tensor) -> Parameters:
         assert g_weight is not None
-        g_gamma, g_beta = (g.sum(0).view(state.sets, -1) for g in (g_gamma * state.sign, g_beta))
+        g_gamma = g_gamma if state.sign is None else g_gamma * state.sign
+        g_gamma, g_beta = (g.sum(0).view(state.sets, -1) for g in (g_gamma, g_beta))
         bias = [torch.zeros_like(g_beta)] if len(self.names) == 4 else []
-        return [(g_weight * state.weight_sign).unflatten(0, (state.sets, -1)), *bias, g_gamma, g_beta]
+        return [self._signed(state, g_weight).unflatten(0, (state.sets, -1)), *bias, g_gamma, g_beta]
+
+    @staticmethod
+    def _signed(state: State, weight: Tensor) -> Tensor:
+        """``weight`` ``[sets out, in, k, k]`` times the sign of gamma, where that has moved into it."""
+        return weight if state.sign is None else weight * state.sign.view(-1, 1, 1, 1)
+
+    @staticmethod
+    def _packed(x: Tensor, weight: Tensor) -> Tensor:
+        """Weights in the memory of the images ``x``, so that no convolution reorders them; as they are where it is less
+        to reorder the images.
+        """
+        return weight if _heavy(x, weight) else weight.contiguous(memory_format=torch.channels_last)
 
 
-def _packed(weight: Tensor) -> Tensor:
-    """Weights in channels-last memory, so that no convolution reorders them."""
-    return weight.contiguous(memory_format=torch.channels_last)
-
-
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """Sum of two derivatives, of which None is zero."""
-    return a if b is None else b if a is None else a + b
+def _heavy(x: Tensor, weight: Tensor) -> bool:
+    """Whether there are more weights than images."""
+    return weight.numel() > x.numel()
 
 
 def rows(x: Tensor, groups: int) -> Tensor:

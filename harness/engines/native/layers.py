@@ -30,8 +30,10 @@ Parameters = list[Tensor]
 class Layer(ABC):
     """One layer; ``names`` are its parameters' names in the module it was made from."""
 
-    #: whether it takes examples of all groups in one axis, ``[G n, ...]``
-    merged_input = False
+    #: whether it takes examples of all groups in one axis, ``[G n, ...]``, and whether it gives images in it
+    merged_input = gives_images = False
+    #: of the images that it makes by convolution; 0 of a layer that makes none
+    channels = 0
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -145,6 +147,11 @@ class Linear(Layer):
         if x_dot is not None:
             g_weight = g_weight + state.gy.mT @ x_dot.flatten(1, -2)
         return gx_dot, self._parameters(state, g_weight, gy_dot)
+
+
+def total(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Sum of two derivatives, of which None is zero."""
+    return a if b is None else b if a is None else a + b
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from harness.problem.objective import accuracy, metrics, task_loss
 from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
 from harness.problem.tasks import TaskBatch
 
-#: entries of the widest activation of the tasks that pass through a part of the network together
+#: entries of the widest activation of the tasks that pass through a part of the network together, or of their weights
 MOST = 2**24
 
 
@@ -70,6 +70,7 @@ class LayerOracle(Oracle):
         """Tasks that go through ``part`` together, given its input ``x`` ``[B, n, ...]``."""
         chunks, entries = 1, part.widest(x)
         if self.w.device.type == "cpu" and entries:
+            entries = max(entries, self.n_w if part is self.stack.tail else 0)
             chunks = -(-self.tasks // max(1, MOST // entries))
         size = -(-self.tasks // chunks)
         return [slice(start, min(start + size, self.tasks)) for start in range(0, self.tasks, size)]
@@ -92,13 +93,13 @@ class LayerOracle(Oracle):
         """Gradients in w ``[B, n_w]`` and in the features ``[B, -1]``, linearisations, predictions."""
         h = self.query if query else self.support
         targets = self.batch.query_y if query else self.batch.support_y
-        gradient = torch.zeros_like(w)
-        kept, through, predictions = [], [], []
         tail = self.stack.tail
+        gradient = tail.empty(w)
+        kept, through, predictions = [], [], []
         for tasks in self._chunks(tail, h):
             prediction, states = tail.forward(_enter(tail, h[tasks]), w[tasks], tasks.stop - tasks.start)
             loss = LossGradient(self.inner.loss, prediction, targets[tasks])
-            gh = tail.backward(states, loss.gradient, gradient[tasks], need_input=query and self.n_phi > 0)
+            gh = tail.backward(states, loss.gradient, gradient[tasks], query and self.n_phi > 0, add=False)
             kept.append(Linearisation(tasks, states, loss))
             predictions.append(prediction)
             if gh is not None and self.n_phi:
@@ -126,15 +127,15 @@ class LayerOracle(Oracle):
         kept_w, version, linearisations = self.kept.get(id(w), (None, 0, []))
         if kept_w is not w or version != w._version:
             linearisations = self._linearise(w, query=False)[2]
-        hessian_u = u * self.inner.l2
+        l2, tail = self.inner.l2, self.stack.tail
+        hessian_u = u * l2 if l2 else tail.empty(u)
         mixed_u = u.new_zeros(self.tasks, sum(self.n_s))
-        tail = self.stack.tail
         need_input = mixed and self.n_phi > 0
         for at in linearisations:
-            prediction_dot, inputs_dot = tail.tangent(at.states, u[at.tasks])
-            gh_dot = tail.backward_tangent(
-                at.states, inputs_dot, u[at.tasks], at.loss.tangent(prediction_dot), hessian_u[at.tasks], need_input
-            )
+            own_u, into = u[at.tasks], hessian_u[at.tasks]
+            prediction_dot, inputs_dot = tail.tangent(at.states, own_u)
+            loss_dot = at.loss.tangent(prediction_dot)
+            gh_dot = tail.backward_tangent(at.states, inputs_dot, own_u, loss_dot, into, need_input, add=l2 != 0)
             if need_input and gh_dot is not None:
                 mixed_u[at.tasks, : self.n_s[0]] = gh_dot.reshape(-1, self.n_s[0])
         return hessian_u, mixed_u

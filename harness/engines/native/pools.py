@@ -14,7 +14,7 @@ from harness.engines.native.layers import Layer, Parameters, State, channels_las
 class Pool(Layer):
     """A linear map of images, once it is known where a maximum is taken: every pass is the map or its transpose."""
 
-    merged_input = True
+    merged_input = gives_images = True
 
     def backward(self, state: State, gy: Tensor, need_input: bool) -> tuple[Tensor | None, Parameters]:
         return (channels_last(self._transposed(gy, state)) if need_input else None), []

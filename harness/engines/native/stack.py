@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from harness.engines.native.activations import Elementwise, activation
-from harness.engines.native.conv_block import ConvBlock
-from harness.engines.native.first_block import FirstBlock
-from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, SideBySide, State
-from harness.engines.native.norms import Norm
-from harness.engines.native.pools import Pool, pool_layer
+from harness.engines.native.activations import Elementwise
+from harness.engines.native.layers import Layer, Parameters, State
+from harness.engines.native.reading import Reader
 from harness.errors import NotSupported
-from harness.problem.partition import Network, Slot, children_of, hooked, is_sequence
+from harness.problem.partition import Network, Slot
 
 
 @dataclass(frozen=True)
@@ -23,24 +21,34 @@ class Part:
 
     layers: tuple[Layer, ...]
     slots: tuple[tuple[Slot, ...], ...]
+    size: int
 
     @property
     def gives_images(self) -> bool:
         """Whether its output is images, of all groups in one axis."""
         others = (layer for layer in reversed(self.layers) if not isinstance(layer, Elementwise))
-        return isinstance(next(others, None), ConvBlock | Pool)
+        return any(layer.gives_images for layer in [*others][:1])
 
     @property
     def convolves(self) -> bool:
         """Whether it holds a convolution."""
-        return any(isinstance(layer, ConvBlock) for layer in self.layers)
+        return any(layer.channels for layer in self.layers)
 
     def widest(self, x: Tensor) -> int:
         """Entries of the largest activation of one group of ``x`` ``[G, n, ...]``; 0 without convolutions."""
-        for layer, slots in zip(self.layers, self.slots, strict=True):
-            if isinstance(layer, ConvBlock):
-                return x[0].numel() // x.shape[2] * slots[0].shape[0]
-        return 0
+        channels = next((layer.channels for layer in self.layers if layer.channels), 0)
+        return x[0].numel() // x.shape[2] * channels if channels else 0
+
+    @cached_property
+    def filled(self) -> bool:
+        """Whether a gradient of the layers is one of the whole vector, each entry written once."""
+        places = sorted((slot.start, slot.stop) for slots in self.slots for slot in slots)
+        ends = [0, *(stop for _, stop in places)]
+        return [start for start, _ in places] == ends[:-1] and ends[-1] == self.size
+
+    def empty(self, like: Tensor) -> Tensor:
+        """What :meth:`backward` may write a gradient into; zeros where it would leave some of it as it is."""
+        return torch.empty_like(like) if self.filled else torch.zeros_like(like)
 
     def parameters(self, vectors: Tensor) -> list[Parameters]:
         """Views of ``vectors`` ``[G or 1, n]``, layer by layer."""
@@ -54,13 +62,18 @@ class Part:
             states.append(state)
         return x, states
 
-    def backward(self, states: list[State], gy: Tensor, into: Tensor, need_input: bool) -> Tensor | None:
-        """Cotangent of the input; those of the parameters are added to the flat ``into`` ``[G or 1, n]``."""
+    def backward(
+        self, states: list[State], gy: Tensor, into: Tensor, need_input: bool, add: bool = True
+    ) -> Tensor | None:
+        """Cotangent of the input; those of the parameters are added to the flat ``into`` ``[G or 1, n]``.
+
+        Without ``add``, ``into`` holds nothing yet (see :meth:`empty`).
+        """
         g: Tensor | None = gy
         for number in reversed(range(len(self.layers))):
             assert g is not None
             g, gradients = self.layers[number].backward(states[number], g, need_input or number > 0)
-            self._add(number, gradients, into)
+            self._put(number, gradients, into, add)
         return g
 
     def tangent(self, states: list[State], vectors_dot: Tensor) -> tuple[Tensor, list[Tensor | None]]:
@@ -81,8 +94,9 @@ class Part:
         gy_dot: Tensor,
         into: Tensor,
         need_input: bool,
+        add: bool = True,
     ) -> Tensor | None:
-        """Derivative of :meth:`backward`: of the input's cotangent, and added to ``into`` of the parameters'."""
+        """Derivative of :meth:`backward`: of the input's cotangent, and into ``into`` of the parameters'."""
         g_dot: Tensor | None = gy_dot
         p_dot = self.parameters(vectors_dot)
         for number in reversed(range(len(self.layers))):
@@ -91,12 +105,13 @@ class Part:
             g_dot, gradients = layer.backward_tangent(
                 states[number], x_dot, p_dot[number], g_dot, need_input or number > 0
             )
-            self._add(number, gradients, into)
+            self._put(number, gradients, into, add)
         return g_dot
 
-    def _add(self, number: int, gradients: Parameters, into: Tensor) -> None:
+    def _put(self, number: int, gradients: Parameters, into: Tensor, add: bool) -> None:
         for slot, gradient in zip(self.slots[number], gradients, strict=True):
-            into[:, slot.start : slot.stop] += gradient.flatten(1)
+            place = into[:, slot.start : slot.stop].unflatten(1, slot.shape)  # whatever memory the gradient lies in
+            place.add_(gradient) if add or not self.filled else place.copy_(gradient)
 
 
 @dataclass(frozen=True)
@@ -111,116 +126,15 @@ class Stack:
     @classmethod
     def of(cls, network: Network) -> Stack:
         """The stack of ``network``; raises :class:`NotSupported` with the reason where a layer is not known."""
-        if not is_sequence(network.module):
-            raise NotSupported("the model is no nn.Sequential that does nothing but call its layers")
         if network.tail_slots:
             shared = network.tail_slots[0].name
             raise NotSupported(f"{shared!r} is shared and lies behind, or is tied to, adapted parameters")
-        body = _parse(network.body, network, True, False) if network.body is not None else []
-        tail = _parse(network.tail, network, network.body is None, True)
-        return cls(_part(body, network.phi_slots), _part(tail, network.w_slots), network.n_w, network.n_phi)
+        body = Reader(network, own=False).read(network.body, sees_data=True) if network.body is not None else []
+        tail = Reader(network, own=True).read(network.tail, sees_data=network.body is None)
+        n_w, n_phi = network.n_w, network.n_phi
+        return cls(_part(body, network.phi_slots, n_phi), _part(tail, network.w_slots, n_w), n_w, n_phi)
 
 
-def _part(layers: list[Layer], slots: tuple[Slot, ...]) -> Part:
+def _part(layers: list[Layer], slots: tuple[Slot, ...], size: int) -> Part:
     by_name = {slot.name: slot for slot in slots}
-    return Part(tuple(layers), tuple(tuple(by_name[name] for name in layer.names) for layer in layers))
-
-
-def _leaves(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    leaves = []
-    for name, child in children_of(module):
-        if type(child) is nn.Sequential and is_sequence(child):
-            leaves += _leaves(child, f"{prefix}{name}.")
-        else:
-            leaves.append((f"{prefix}{name}", child))
-    return leaves
-
-
-def _parse(module: nn.Module, network: Network, sees_data: bool, own: bool) -> list[Layer]:
-    """The layers of a (nested) ``nn.Sequential``; raises :class:`NotSupported` where one of them is not known.
-
-    ``own``: each task has parameters of its own, so that its images lie beside those of others.
-    """
-    leaves = _leaves(module)
-    for name, leaf in leaves:
-        if hooked(leaf) or "forward" in vars(leaf):
-            raise NotSupported(f"layer {name!r} has hooks or a forward of its own")
-        if any(not parameter.requires_grad for parameter in leaf.parameters()):
-            raise NotSupported(f"layer {name!r} has frozen parameters")
-    layers: list[Layer] = []
-    images = beside = False
-    while leaves:
-        name, leaf = leaves[0]
-        used = 1
-        # Exact types: a subclass may compute something else.
-        if type(leaf) is nn.Conv2d and (images or not layers):
-            first = sees_data and not layers
-            block, used = _conv_block(leaves, network.slot_names, FirstBlock if first else ConvBlock)
-            layers += [SideBySide(), block] if own and not (first or beside) else [block]
-            images, beside = True, own
-        elif type(leaf) is nn.Flatten and leaf.start_dim == 1 and leaf.end_dim == -1:
-            layers.append(Flatten(images, beside))
-            images = beside = False
-        elif function := activation(leaf):
-            layers.append(function)
-        elif images and (pool := pool_layer(leaf)):
-            layers.append(pool)
-        elif not images and (layer := _on_vectors(leaf, name, network.slot_names)):
-            layers.append(layer)
-        elif type(leaf) is not nn.Identity:
-            raise NotSupported(f"layer {name!r} ({type(leaf).__name__}) has no written-out derivatives")
-        leaves = leaves[used:]
-    return layers
-
-
-def _on_vectors(leaf: nn.Module, name: str, names: Mapping[str, str]) -> Layer | None:
-    """A linear layer or a norm; None for anything else. Its parameters are those it has under its own names."""
-    kind = type(leaf)
-    own = [part for part in ("weight", "bias") if getattr(leaf, part, None) is not None]
-    if kind in (nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d) and not all(
-        f"{name}.{part}" in names for part in own
-    ):
-        raise NotSupported(f"layer {name!r} has no parameters of its own called {' and '.join(own)}")
-    slots = [names[f"{name}.{part}"] for part in own if f"{name}.{part}" in names]
-    if kind is nn.Linear:
-        return Linear(*slots)
-    if isinstance(leaf, nn.LayerNorm) and kind is nn.LayerNorm and len(leaf.normalized_shape) == 1:
-        return Norm(slots, leaf.eps, over=-1)
-    if isinstance(leaf, nn.GroupNorm) and kind is nn.GroupNorm:
-        return Norm(slots, leaf.eps, over=-1, parts=leaf.num_groups)
-    if isinstance(leaf, nn.BatchNorm1d) and kind is nn.BatchNorm1d and not leaf.track_running_stats:
-        return Norm(slots, leaf.eps, over=1)
-    return None
-
-
-def _conv_block(
-    leaves: list[tuple[str, nn.Module]], names: Mapping[str, str], kind: type[ConvBlock]
-) -> tuple[ConvBlock, int]:
-    """Convolution, batch norm and activation, with the max-pool behind them where it can be taken first.
-
-    Also how many of ``leaves`` that is.
-    """
-    (conv_name, conv), (norm_name, norm), (_, act) = [*leaves, *[("", nn.Identity())] * 2][:3]
-    function = activation(act)
-    if not isinstance(conv, nn.Conv2d) or type(norm) is not nn.BatchNorm2d or function is None:
-        raise NotSupported(f"layer {conv_name!r} is no convolution followed by batch norm and an activation")
-    plain_conv = conv.groups == 1 and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    if not (plain_conv and norm.affine and not norm.track_running_stats):
-        raise NotSupported(
-            f"layers {conv_name!r} and {norm_name!r} have options (groups, padding, no scale, running statistics) "
-            f"without written-out derivatives"
-        )
-    bias = [f"{conv_name}.bias"] if conv.bias is not None else []
-    own = [f"{conv_name}.weight", *bias, f"{norm_name}.weight", f"{norm_name}.bias"]
-    if not all(name in names for name in own):
-        raise NotSupported(f"layer {conv_name!r} has no parameters of its own")
-    size = _disjoint_windows(leaves[3][1]) if function.increasing and len(leaves) > 3 else 1
-    return kind([names[name] for name in own], conv, norm.eps, function, size), 3 + (size > 1)
-
-
-def _disjoint_windows(pool: nn.Module) -> int:
-    """The size of a max-pool's windows, if they are squares that do not overlap; else 1."""
-    if type(pool) is not nn.MaxPool2d or pool.return_indices:
-        return 1
-    size, plain = pool.kernel_size, not (pool.padding or pool.ceil_mode) and pool.dilation == 1
-    return size if isinstance(size, int) and pool.stride == size and plain else 1
+    return Part(tuple(layers), tuple(tuple(by_name[name] for name in layer.names) for layer in layers), size)
