@@ -264,12 +264,17 @@ def test_verify_looks_at_ones_own_model_at_its_own_step(capsys):
     assert all(set(row) == KEYS | {"dtype", "peer"} for row in document["rows"])
     assert {row["problem"] for row in document["rows"]} == {"points", "points initial"}
     assert {row["witness"] for row in document["rows"]} == {"own_forward", "autograd"}
-    assert {row["strategy"] for row in document["rows"]} == {"recursion", "checkpointed", "unrolled", "vmapped"}
+    strategies = {
+        kind: {row["strategy"] for row in document["rows"] if row["geometry"] == kind}
+        for kind in ("convex", "nonconvex")
+    }
+    assert strategies["nonconvex"] == {"recursion", "checkpointed", "unrolled", "vmapped"}
+    assert strategies["convex"] == {"linearised"} | strategies["nonconvex"]
     convex = next(view for view in document["views"] if view["geometry"] == "convex")
     assert (convex["w"], convex["n_w"], convex["n_phi"]) == (["2.weight", "2.bias"], 10, 16)
     assert (convex["body"], convex["head"]) == ("0 (Linear), 1 (Mish)", "2 (Linear)")
     assert (convex["inner_lr"], convex["inner_steps"]) == (0.3, 2)
-    assert convex["layers"] == "autograd"
+    assert convex["layers"] == "adapted ones written out"
     assert "Mish" in convex["why"]
     assert main(["verify", *map(str, words)]) == 0
     shown = capsys.readouterr().out

@@ -34,15 +34,18 @@ _SCALE = 1e-6
 
 @dataclass(frozen=True)
 class Seen:
-    """Of a model that was examined: how its network is cut, and why its layers are not written out, if they are not."""
+    """Of a model that was examined: how its network is cut, whether examples of all tasks may pass its body at once, and
+    why its layers are not written out, if they are not.
+    """
 
     cut: str
+    together: bool
     distrust: str
     error: float | None
 
     def route(self, problem: Problem, engine: type[Engine], strategy: str) -> Route:
         """That of ``problem``, whose model, partition and engine are those of the one that was examined."""
-        network = Network(problem.network.module, problem.network.adapt, self.cut)
+        network = Network(problem.network.module, problem.network.adapt, self.cut, self.together)
         problem = dataclasses.replace(problem, network=network, distrust=self.distrust)
         return Route(problem, engine(problem, strategy), Native(problem, "recursion"), self.error)
 
@@ -61,15 +64,17 @@ class Route:
     @property
     def seen(self) -> Seen:
         """What another problem of the same model may take from this one."""
-        return Seen(self.problem.network.cut, self.problem.distrust, self.error)
+        network = self.problem.network
+        return Seen(network.cut, network.together, self.problem.distrust, self.error)
 
     @property
     def words(self) -> dict[str, Any]:
         """What the summary says about it."""
-        by_autograd = self.evaluator.stack is None
+        stack = self.evaluator.stack
+        tail = "autograd" if stack is None else "written out"
         return {
-            "layers": "autograd" if by_autograd else "written out",
-            "why": self.evaluator.why if by_autograd else None,
+            "layers": tail if stack is None or stack.body else "adapted ones written out",
+            "why": self.evaluator.why or None,
             "shared_body": self.problem.network.body is not None,
             "relative_error": self.error,
         }
@@ -151,9 +156,10 @@ def agreed(
             tried = Problem(problem.algorithm, at, inner, distrust)
             evaluator = Native(tried, "recursion")
             written_out = evaluator.stack is not None
+            whole = evaluator.stack is not None and evaluator.stack.body is not None
             try:
                 error = oracle_error(evaluator, own, batch)
-                if not written_out:  # which do not use the module
+                if not whole:  # what is written out does not use the module
                     error = max(error, cut_error(at, own, batch))
                 if not elsewhere:
                     error = max(error, engine_error(engine(tried, strategy), own, batch))
@@ -167,7 +173,7 @@ def agreed(
             if error <= tolerance:
                 if elsewhere:
                     error = max(error, _by_others(engine, tried, strategy, own, batch, tolerance))
-                return at, distrust, error
+                return _together(tried, at, own, batch, tolerance), distrust, error
             if not written_out:
                 break
             distrust = f"written out, the layers give another result than the model's own forward ({why})"
@@ -175,6 +181,28 @@ def agreed(
         f"as a function of its parameters it gives another result than when it is called ({why}); "
         f"allowed: models that use every parameter by its own name, not a copy kept by a hook, list or closure"
     )
+
+
+def _together(problem: Problem, network: Network, own: OwnForward, batch: TaskBatch, tolerance: float) -> Network:
+    """``network``, with the features of all tasks made at once where that was seen to change nothing."""
+    native = Native(problem, "recursion")
+    if network.body is None or (native.stack is not None and native.stack.body is not None):
+        return network
+    together = Network(network.module, network.adapt, network.cut, together=True)
+    with torch.no_grad():
+        _, phi = network.initial()
+        parts = batch.support_x[0], batch.query_x[0]
+        try:
+            apart = torch.cat([network.features(phi, x) for x in parts])
+            at_once = network.features(phi, torch.cat(parts))
+        except Exception as failure:  # a layer that takes one number of examples only
+            if is_out_of_memory(failure):
+                raise
+            return network
+    error = _off(at_once, apart) if at_once.shape == apart.shape else float("inf")
+    if error <= tolerance:
+        error = oracle_error(Native(dataclasses.replace(problem, network=together), "recursion"), own, batch)
+    return together if error <= tolerance else network
 
 
 def _by_others(

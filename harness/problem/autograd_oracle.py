@@ -47,10 +47,14 @@ class AutogradOracle(Oracle):
 
     @cached_property
     def _encoded(self) -> tuple[Tensor, Tensor]:
-        pairs = zip(self.batch.support_x, self.batch.query_x, strict=True)
+        support, query = self.batch.support_x, self.batch.query_x
+        if self.network.body is None:
+            return support, query
         with torch.enable_grad():  # whoever asks first, phi_gradient will need the graph
-            support, query = zip(*(self._features(self.phi, *task) for task in pairs), strict=True)
-            return torch.stack(support), torch.stack(query)
+            if self.inner.norm_statistics == "joint" or self.network.together:
+                both = self.network.encode(self.phi, torch.cat([support, query], 1))
+                return both[:, : support.shape[1]], both[:, support.shape[1] :]
+            return self.network.encode(self.phi, support), self.network.encode(self.phi, query)
 
     @property
     def support(self) -> Tensor:
@@ -75,15 +79,6 @@ class AutogradOracle(Oracle):
             return tail_phi.clone().requires_grad_()
         parts = (self.support.detach().flatten(1), self.query.detach().flatten(1), tail_phi)
         return torch.cat(parts, 1).requires_grad_()
-
-    def _features(self, phi: Tensor, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Of one task's examples."""
-        if self.network.body is None:
-            return support, query
-        if self.inner.norm_statistics == "joint":
-            both = self.network.features(phi, torch.cat([support, query]))
-            return both[: len(support)], both[len(support) :]
-        return self.network.features(phi, support), self.network.features(phi, query)
 
     def _loss_at(self, w: Tensor, tail_phi: Tensor, h: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (without the inner regulariser) and predictions ``[S, out]`` of one task for its features ``h``."""

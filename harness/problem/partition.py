@@ -114,10 +114,11 @@ class Network:
     with "none". ``w`` and ``phi`` are flat vectors in the order of ``named_parameters``; frozen ones are in neither.
     """
 
-    def __init__(self, module: nn.Module, adapt: str, cut: str = "layers") -> None:
+    def __init__(self, module: nn.Module, adapt: str, cut: str = "layers", together: bool = False) -> None:
+        """``together``: no example sees another in the body, so that those of all tasks may pass at once."""
         names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         chosen = set(select(module, adapt))
-        self.module, self.adapt, self.cut = module, adapt, cut
+        self.module, self.adapt, self.cut, self.together = module, adapt, cut, together
         self.w_slots = _slots(module, [name for name in names if name in chosen])
         self.phi_slots = _slots(module, [name for name in names if name not in chosen])
         self.n_w = sum(slot.shape.numel() for slot in self.w_slots)
@@ -156,6 +157,13 @@ class Network:
         if self.body is None:
             return x
         return _call(self.body, self._in_body, unflatten(phi, self.phi_slots), x)
+
+    def encode(self, phi: Tensor, x: Tensor) -> Tensor:
+        """Features ``[B, n, ...]`` of the examples ``x`` ``[B, n, ...]`` of B tasks."""
+        if self.together:
+            features: Tensor = self.features(phi, x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return features
+        return torch.stack([self.features(phi, of_task) for of_task in x])
 
     def predict(self, w: Tensor, tail_phi: Tensor, h: Tensor) -> Tensor:
         """Tail output for features ``h`` of one task under ``w`` ``[n_w]`` and tail phi ``[n_tail_phi]``."""

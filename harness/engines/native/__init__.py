@@ -25,7 +25,7 @@ class Native(Engine):
     - ``unrolled``: the inner loop differentiated by autograd (any model, the plain oracle)
     - ``vmapped``: the same for all tasks at once, where ``torch.func.vmap`` knows the model (small ones, recurrence)
 
-    ``auto`` takes ``linearised`` where every layer is known, else ``unrolled``.
+    ``auto`` takes ``linearised`` where every adapted layer is known, else ``unrolled``.
     """
 
     name = "native"
@@ -37,11 +37,12 @@ class Native(Engine):
 
         super().__init__(problem, strategy)
         self.stack: Stack | None = None
-        #: why the layers are differentiated by autograd; empty where they are written out
+        #: why layers are differentiated by autograd; empty where all are written out
         self.why = problem.distrust or ("it was asked for" if strategy in ("unrolled", "vmapped") else "")
         if not self.why:
             try:
                 self.stack = Stack.of(problem.network)
+                self.why = self.stack.why
             except NotSupported as reason:
                 self.why = str(reason)
         if self.stack is None:
@@ -77,7 +78,7 @@ class Native(Engine):
         if self.stack is not None:
             from harness.engines.native.oracle import LayerOracle
 
-            return LayerOracle(self.stack, inner, w, phi, batch, keep=self.strategy == "linearised", **common)
+            return LayerOracle(self.stack, network, inner, w, phi, batch, keep=self.strategy == "linearised", **common)
         if self.strategy == "vmapped":
             from harness.engines.native.vmapped import VmappedOracle
 

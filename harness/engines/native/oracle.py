@@ -12,6 +12,7 @@ from harness.engines.native.losses import LossGradient
 from harness.engines.native.stack import Part, Stack
 from harness.problem.objective import accuracy, metrics, task_loss
 from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
+from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 
 #: entries of the widest activation of the tasks that pass through a part of the network together, or of their weights
@@ -30,6 +31,8 @@ class Linearisation:
 class LayerOracle(Oracle):
     """Evaluates a :class:`Stack` on a batch of tasks; see :class:`Oracle` for the interface.
 
+    A body that is not written out is differentiated by autograd, once a batch, as ``network`` has it.
+
     On the CPU a limited number of tasks pass together through convolutional layers, each chunk about as large;
     linear layers, and other devices, take all tasks at once.
     """
@@ -37,6 +40,7 @@ class LayerOracle(Oracle):
     def __init__(
         self,
         stack: Stack,
+        network: Network,
         inner: Inner,
         w: Tensor,
         phi: Tensor,
@@ -49,16 +53,20 @@ class LayerOracle(Oracle):
     ) -> None:
         super().__init__(counts, clock)
         self.differentiation = differentiation
-        self.stack, self.inner, self.batch, self.keep = stack, inner, batch, keep
+        self.stack, self.network, self.inner, self.batch, self.keep = stack, network, inner, batch, keep
         self.n_w, self.n_phi, self.tasks = stack.n_w, stack.n_phi, batch.tasks
         self.w, self.phi = w.detach(), phi.detach()
         #: linearisations by the identity of w; the version tells whether w was changed in place since
         self.kept: dict[int, tuple[Tensor, int, list[Linearisation]]] = {}
         #: for each pass through the body, the states of every chunk of tasks
         self.body_passes: list[list[tuple[slice, list[State]]]] = []
-        support, query = _images(batch.support_x), _images(batch.query_x)
+        #: of a body by autograd: phi, and features with their graph
+        self.leaf, self.graphs = self.phi.clone().requires_grad_(), list[Tensor]()
+        support, query = batch.support_x, batch.query_x
+        if stack.body is not None:
+            support, query = _images(support), _images(query)
         with torch.no_grad(), self.clock.phase("features"):
-            if inner.norm_statistics == "joint":
+            if inner.norm_statistics == "joint" or (stack.body is None and network.together):
                 both = self._through_body(torch.cat([support, query], 1))
                 self.support, self.query = both.split([support.shape[1], query.shape[1]], 1)
             else:
@@ -78,6 +86,10 @@ class LayerOracle(Oracle):
     def _through_body(self, x: Tensor) -> Tensor:
         """Features ``[B, n, ...]`` of ``x`` ``[B, n, ...]``; keeps the states for the way back."""
         body = self.stack.body
+        if body is None:
+            with torch.enable_grad():
+                self.graphs.append(self.network.encode(self.leaf, x))
+            return self.graphs[-1].detach()
         if not body.layers:
             return x
         features: list[Tensor] = []
@@ -147,8 +159,11 @@ class LayerOracle(Oracle):
             return result
         support = g[:, : self.n_s[0]].view(self.support.shape)
         query = g[:, self.n_s[0] :].view(self.query.shape)
-        joint = self.inner.norm_statistics == "joint"
-        cotangents = [torch.cat([support, query], 1)] if joint else [support, query]
+        once = len(self.graphs or self.body_passes) == 1
+        cotangents = [torch.cat([support, query], 1)] if once else [support, query]
+        if self.stack.body is None:
+            pulled = torch.autograd.grad(self.graphs, self.leaf, cotangents, materialize_grads=True)
+            return pulled[0] / self.tasks
         for cotangent, chunks in zip(cotangents, self.body_passes, strict=True):
             for tasks, states in chunks:
                 part = cotangent[tasks]

@@ -116,12 +116,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Stack:
-    """Body and tail of a network whose every layer is known here."""
+    """Body and tail of a network whose every adapted layer is known here."""
 
-    body: Part
+    #: None where autograd has to differentiate it, and ``why``
+    body: Part | None
     tail: Part
     n_w: int
     n_phi: int
+    why: str = ""
 
     @classmethod
     def of(cls, network: Network) -> Stack:
@@ -129,10 +131,13 @@ class Stack:
         if network.tail_slots:
             shared = network.tail_slots[0].name
             raise NotSupported(f"{shared!r} is shared and lies behind, or is tied to, adapted parameters")
-        body = Reader(network, own=False).read(network.body, sees_data=True) if network.body is not None else []
-        tail = Reader(network, own=True).read(network.tail, sees_data=network.body is None)
         n_w, n_phi = network.n_w, network.n_phi
-        return cls(_part(body, network.phi_slots, n_phi), _part(tail, network.w_slots, n_w), n_w, n_phi)
+        tail = _part(Reader(network, own=True).read(network.tail, network.body is None), network.w_slots, n_w)
+        try:
+            body = [] if network.body is None else Reader(network, own=False).read(network.body, sees_data=True)
+        except NotSupported as reason:
+            return cls(None, tail, n_w, n_phi, str(reason))
+        return cls(_part(body, network.phi_slots, n_phi), tail, n_w, n_phi)
 
 
 def _part(layers: list[Layer], slots: tuple[Slot, ...], size: int) -> Part:

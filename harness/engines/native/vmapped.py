@@ -46,6 +46,15 @@ class VmappedOracle(AutogradOracle):
         self.outcome = self._outcome(*outcome)
         return MetaGradient(v.mean(0), g_phi.mean(0))
 
+    def _features(self, phi: Tensor, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one task's examples."""
+        if self.network.body is None:
+            return support, query
+        if self.inner.norm_statistics == "joint":
+            both = self.network.features(phi, torch.cat([support, query]))
+            return both[: len(support)], both[len(support) :]
+        return self.network.features(phi, support), self.network.features(phi, query)
+
     def _over_tasks(self, function: Callable[..., Any], w: Tensor, query: bool, *more: Tensor) -> Any:
         """``function(w, s, h, target, *more)`` of every task; h is the examples where there is no body."""
         h, target = (self.query, self.batch.query_y) if query else (self.support, self.batch.support_y)
