@@ -20,7 +20,7 @@ from harness.problem.models import build, resnet12
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
-from harness.registry import algorithms
+from harness.settings.registry import algorithms
 
 
 def conv(before, after, size=3, stride=1):

@@ -151,3 +151,36 @@ def test_an_inner_loop_recorded_for_a_rule_of_its_own_is_differentiated():
     v, _ = oracle.pull_back(w, oracle.outer_gradient(w)[0])
     expected, _ = Native(problem, "unrolled").meta_gradient(*network.initial(), batch)
     assert torch.allclose(v.mean(0), expected.w, rtol=1e-12, atol=1e-14)
+
+
+def taken(model, tmp_path, **settings):
+    config = RunConfig(**{**CONFIG, "algo": "maml", "iterations": 3, "eval_tasks": 4, "dtype": "float64", **settings})
+    summary = harness.run(config, model=lambda i, o: model(), benchmark=Vectors(), results=tmp_path)
+    return summary["strategy"], summary["loss"]["mean"]
+
+
+def test_auto_takes_all_tasks_at_once_where_there_are_many(tmp_path):
+    """The rule needs no clock, so that the run is the same one everywhere; the numbers are those of one by one."""
+    strategy, loss = taken(lambda: recurrent()[0], tmp_path, meta_batch=8)
+    assert strategy == "vmapped"
+    assert loss == pytest.approx(
+        taken(lambda: recurrent()[0], tmp_path, meta_batch=8, strategy="unrolled")[1], rel=1e-9
+    )
+    assert taken(lambda: recurrent()[0], tmp_path, meta_batch=7)[0] == "unrolled"
+    assert taken(lambda: nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)), tmp_path, meta_batch=8)[0] == (
+        "linearised"
+    )
+
+
+def test_auto_leaves_what_vmap_does_not_know_or_gets_wrong(tmp_path, monkeypatch):
+    from harness.engines.native.vmapped import VmappedOracle
+
+    assert taken(Decides, tmp_path, meta_batch=8)[0] == "unrolled"
+    right = VmappedOracle.descent_gradient
+
+    def wrong(self, inner_steps, inner_lr):
+        gradient = right(self, inner_steps, inner_lr)
+        return MetaGradient(gradient.w * (1 + 1e-6), gradient.phi)
+
+    monkeypatch.setattr(VmappedOracle, "descent_gradient", wrong)
+    assert taken(lambda: recurrent()[0], tmp_path, meta_batch=8)[0] == "unrolled"

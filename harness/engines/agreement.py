@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.engines.engine import Engine, Problem
-from harness.engines.native import Native
+from harness.engines.native import Native, vmap_pays
 from harness.errors import InputError, NotSupported
 from harness.measure.memory import first_sentence, is_out_of_memory, return_freed_memory
 from harness.problem.behaviour import check_behaviour
@@ -34,20 +34,21 @@ _SCALE = 1e-6
 
 @dataclass(frozen=True)
 class Seen:
-    """Of a model that was examined: how its network is cut, whether examples of all tasks may pass its body at once, and
-    why its layers are not written out, if they are not.
+    """Of a model that was examined: how its network is cut, whether all examples may pass its body at once, and why its
+    layers are not written out, if they are not.
     """
 
     cut: str
     together: bool
     distrust: str
+    strategy: str
     error: float | None
 
-    def route(self, problem: Problem, engine: type[Engine], strategy: str) -> Route:
+    def route(self, problem: Problem, engine: type[Engine]) -> Route:
         """That of ``problem``, whose model, partition and engine are those of the one that was examined."""
         network = Network(problem.network.module, problem.network.adapt, self.cut, self.together)
         problem = dataclasses.replace(problem, network=network, distrust=self.distrust)
-        return Route(problem, engine(problem, strategy), Native(problem, "recursion"), self.error)
+        return Route(problem, engine(problem, self.strategy), Native(problem, "recursion"), self.error)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Route:
     def seen(self) -> Seen:
         """What another problem of the same model may take from this one."""
         network = self.problem.network
-        return Seen(network.cut, network.together, self.problem.distrust, self.error)
+        return Seen(network.cut, network.together, self.problem.distrust, self.engine.strategy, self.error)
 
     @property
     def words(self) -> dict[str, Any]:
@@ -81,30 +82,39 @@ class Route:
 
 
 def examined(
-    problem: Problem, engine: type[Engine], strategy: str, batch: TaskBatch, outputs: int, second_order: bool, name: str
+    problem: Problem,
+    engine: type[Engine],
+    strategy: str,
+    batch: TaskBatch,
+    outputs: int,
+    second_order: bool,
+    name: str,
+    tasks: int = 1,
 ) -> Route:
     """The model called ``name``, checked before anything is trained: its behaviour, then every route's agreement.
 
     On the first tasks of ``batch``, in its type and in float64 (float32 where the model takes nothing else).
-    ``second_order``: Hessians will be needed. Raises :class:`InputError`, one line, for what cannot be trained.
+    ``second_order``: Hessians will be needed. ``tasks``: of a meta-batch, which "auto" goes by.
+    Raises :class:`InputError`, one line, for what cannot be trained.
     """
     module, dtype = problem.network.module, problem.network.initial()[0].dtype
     network, distrust, error = problem.network, "", None
     try:
         with _blamed(name, batch):
             predictions = [check_behaviour(module, x, outputs) for x in (batch.support_x[0], batch.query_x[0])]
-        if Native(problem).stack is None and strategy != "vmapped":
+        if Native(problem).stack is None and strategy != "vmapped" and not vmap_pays(network, tasks):
             batch = batch.chunk(0, 1)  # autograd, a task at a time, has no way in which tasks could meet
         for prediction, target in zip(predictions, (batch.support_y[0], batch.query_y[0]), strict=True):
             check_loss(Loss.of(problem.inner.loss), prediction, target, second_order)
         with _blamed(name, batch):
             try:
                 with in_float64(module, dtype):
-                    network, distrust, error = agreed(problem, engine, strategy, _double(batch), second_order)
+                    found = agreed(problem, engine, strategy, _double(batch), second_order, tasks)
             except (RuntimeError, TypeError) as only_float32:
                 if is_out_of_memory(only_float32) or dtype == torch.float64:
                     raise
-                network, distrust, error = agreed(problem, engine, strategy, batch, second_order)
+                found = agreed(problem, engine, strategy, batch, second_order, tasks)
+        network, distrust, error, strategy = found
     except Exception as shortage:
         if not is_out_of_memory(shortage):
             raise
@@ -136,10 +146,11 @@ def _double(batch: TaskBatch) -> TaskBatch:
 
 
 def agreed(
-    problem: Problem, engine: type[Engine], strategy: str, batch: TaskBatch, second_order: bool
-) -> tuple[Network, str, float]:
+    problem: Problem, engine: type[Engine], strategy: str, batch: TaskBatch, second_order: bool, tasks: int = 1
+) -> tuple[Network, str, float, str]:
     """The fastest route on which the oracles and ``engine`` agree with the module's own forward on ``batch``: the cut
-    of the network, why its layers are not to be written out (empty where they may be), and the largest error.
+    of the network, why its layers are not to be written out (empty where they may be), the largest error, and the
+    strategy, which is "auto" where nothing but the layers decides it.
 
     Every cut in turn, with written-out layers and without; at last none. Losses, predictions,
     and one inner step's gradients of every kind are compared (see :mod:`harness.problem.own_forward`), at separate
@@ -173,7 +184,8 @@ def agreed(
             if error <= tolerance:
                 if elsewhere:
                     error = max(error, _by_others(engine, tried, strategy, own, batch, tolerance))
-                return _together(tried, at, own, batch, tolerance), distrust, error
+                tried = dataclasses.replace(tried, network=_together(tried, at, own, batch, tolerance))
+                return tried.network, distrust, error, _strategy(engine, tried, strategy, own, batch, tolerance, tasks)
             if not written_out:
                 break
             distrust = f"written out, the layers give another result than the model's own forward ({why})"
@@ -203,6 +215,24 @@ def _together(problem: Problem, network: Network, own: OwnForward, batch: TaskBa
     if error <= tolerance:
         error = oracle_error(Native(dataclasses.replace(problem, network=together), "recursion"), own, batch)
     return together if error <= tolerance else network
+
+
+def _strategy(
+    engine: type[Engine], problem: Problem, strategy: str, own: OwnForward, batch: TaskBatch, limit: float, tasks: int
+) -> str:
+    """``strategy``; for "auto" that of all tasks at once, where it is known to be faster and was seen to be right."""
+    if strategy != "auto" or not issubclass(engine, Native) or Native(problem).stack is not None:
+        return strategy
+    if not vmap_pays(problem.network, tasks):
+        return strategy
+    made = engine(problem, "vmapped")
+    try:
+        error = max(engine_error(made, own, batch), oracle_error(made, own, batch))
+    except Exception as failure:  # what vmap does not know
+        if is_out_of_memory(failure):
+            raise
+        return strategy
+    return "vmapped" if error <= limit else strategy
 
 
 def _by_others(

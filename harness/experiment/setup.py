@@ -18,6 +18,7 @@ from harness.experiment.key import run_key
 from harness.experiment.start import digest, start_of
 from harness.measure.precision import check_tf32
 from harness.problem.benchmark import SPLITS, Benchmark
+from harness.problem.convexity import not_convex
 from harness.problem.meta_loss import adapts_plainly, not_the_gradient
 from harness.problem.models import ModelFactory, build, check_options, give_back, load_factory
 from harness.problem.objective import loaded
@@ -26,7 +27,6 @@ from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch, draw
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved
-from harness.store.foreign import one_line
 from harness.strangers.values import blame, origin
 
 #: models, and rules that Definition 1 is measured by, are held to their witnesses on so many of the first tasks
@@ -120,9 +120,10 @@ def _set_up(
 
     own_loop = config.stationarity_every and not adapts_plainly(resolved.algorithm)
     why = _not_the_gradient(config, route.evaluator, benchmark, w, phi) if own_loop else None
-    convexity = None
-    if config.geometry == "convex" and not resolved.loss.convex:
-        convexity = f"whether {one_line(resolved.loss.name)!r} is convex in the prediction, and L_S with it in w"
+    convexity = ""
+    if config.geometry == "convex" and network.n_w:
+        x, generator = first_tasks[0].support_x[0], torch.Generator().manual_seed(0)
+        convexity = not_convex(resolved.loss, network, w, phi, x, generator)
     found = {"definition_1": why, "task_stream": other_tasks, "convexity": convexity}
     unknown = {name: reason for name, reason in found.items() if reason}
     return Setup(config, route, w, phi, w.device, key_after, start, unknown)
@@ -148,9 +149,10 @@ def assemble(resolved: Resolved, factory: ModelFactory, batch: TaskBatch, seen: 
             second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)
             name = config.model or benchmark.model
             with blame("model", resolved.origins):
-                route = examined(problem, resolved.engine, config.strategy, batch, outputs, second_order, name)
+                asked = resolved.engine, config.strategy, batch, outputs, second_order, name, config.meta_batch
+                route = examined(problem, *asked)
         else:
-            route = seen.route(problem, resolved.engine, config.strategy)
+            route = seen.route(problem, resolved.engine)
         _check_joint(resolved, route.problem.network)
     except BaseException:
         give_back(module)

@@ -6,6 +6,7 @@ Nobody believes it: whatever is made of a chain is held to the module's own forw
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Iterable
 from functools import reduce
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from harness.errors import NotSupported
-from harness.foreign import one_line
+from harness.store.foreign import one_line
 
 
 class Sum(nn.Module):
@@ -51,9 +52,27 @@ def chain_of(module: nn.Module) -> nn.Sequential:
 
     Raises :class:`NotSupported` with the reason where what is done depends on the numbers, or nobody can see it.
     """
+    graph, root = _traced(module)
+    begin, *nodes, output = graph.nodes
+    if not nodes or output.args[0] is not nodes[-1] or any(node.op == "placeholder" for node in nodes):
+        raise NotSupported("its forward gives something else than what its last layer does")
+    return _chain(nodes, begin, root)
+
+
+def children_as_called(module: nn.Module) -> list[str]:
+    """Names of those of the module's own children that its forward calls, the one whose last call is last at the end.
+
+    Raises :class:`NotSupported` where nobody can see what it does.
+    """
+    calls = [str(node.target).split(".") for node in _traced(module)[0].nodes if node.op in ("call_module", "get_attr")]
+    last = {path[1]: None for path in reversed(calls) if len(path) > 1}
+    return [name for name in reversed(last) if name in module._modules]
+
+
+def _traced(module: nn.Module) -> tuple[fx.Graph, nn.Module]:
     if name := next((name for name, part in module.named_modules() if hooked(part)), None):
         raise NotSupported(f"layer {name!r} has hooks")
-    before = [(part, dict(vars(part))) for part in module.modules()]
+    before = [(kept, copy.copy(kept)) for part in module.modules() for kept in _containers(part)]
     root = _Called(module)
     try:
         graph = fx.Tracer().trace(root)
@@ -61,16 +80,20 @@ def chain_of(module: nn.Module) -> nn.Sequential:
         reason = one_line(str(error).strip().partition("\n")[0])[:100]
         raise NotSupported(f"what its forward does cannot be followed ({type(error).__name__}: {reason})") from error
     finally:
-        for part, attributes in before:  # a forward that keeps what it sees has kept what is no tensor
-            vars(part).clear()
-            vars(part).update(attributes)
+        for kept, as_it_was in before:  # a forward that keeps what it sees has kept what is no tensor
+            kept.clear()
+            put = kept.extend if isinstance(kept, list) else kept.update
+            put(as_it_was)
     for node in reversed(graph.nodes):
         if not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)  # a shape that was asked for
-    begin, *nodes, output = graph.nodes
-    if not nodes or output.args[0] is not nodes[-1] or any(node.op == "placeholder" for node in nodes):
-        raise NotSupported("its forward gives something else than what its last layer does")
-    return _chain(nodes, begin, root)
+    return graph, root
+
+
+def _containers(module: nn.Module) -> list[dict[str, Any] | list[Any] | set[Any]]:
+    """Where ``module`` may keep something."""
+    own = vars(module)
+    return [own, *(value for value in own.values() if isinstance(value, dict | list | set))]
 
 
 class _Called(nn.Module):

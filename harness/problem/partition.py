@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError, NotSupported
-from harness.problem.chain import chain_of, hooked
+from harness.problem.chain import chain_of, children_as_called, hooked
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,18 @@ def is_sequence(module: nn.Module) -> bool:
 
 
 def layers_of(module: nn.Module) -> list[str]:
-    """Names of the top-level children that have parameters, in order: what ``last:k`` counts."""
-    return [name for name, child in children_of(module) if any(True for _ in child.parameters())]
+    """Names of the top-level children that have parameters, in order: what ``last:k`` counts.
+
+    In the order in which they are called, where the module's forward can be followed, else in that of their names.
+    """
+    named = [name for name, child in children_of(module) if any(True for _ in child.parameters())]
+    if is_sequence(module):
+        return named
+    try:
+        called = children_as_called(module)
+    except NotSupported:
+        return named
+    return [*(name for name in named if name not in called), *(name for name in called if name in named)]
 
 
 def names_of(module: nn.Module) -> dict[str, list[str]]:
@@ -58,8 +68,35 @@ def names_of(module: nn.Module) -> dict[str, list[str]]:
     return names
 
 
+def _of_norms(module: nn.Module, names: dict[str, list[str]]) -> list[str]:
+    """Scales and shifts of normalisation."""
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+    found = {
+        id(part) for layer in module.modules() if isinstance(layer, norms) for part in layer.parameters(recurse=False)
+    }
+    return [name for name, part in module.named_parameters() if id(part) in found]
+
+
+def _biases(module: nn.Module, names: dict[str, list[str]]) -> list[str]:
+    """Everything that is added to what a layer makes, as torch and PEFT call it (BitFit: Zaken et al. 2022)."""
+    return [name for name, others in names.items() if any(re.search(r"(^|[._])bias", one) for one in others)]
+
+
+def _lora(module: nn.Module, names: dict[str, list[str]]) -> list[str]:
+    """Low-rank adapters, as PEFT calls them: ``lora_A``, ``lora_B`` and their kind (Hu et al. 2022)."""
+    return [name for name, others in names.items() if any(re.search(r"(^|\.)lora_", one) for one in others)]
+
+
+#: what people adapt, by a name of its own: where it is found, and what it is
+_KINDS: dict[str, tuple[Callable[[nn.Module, dict[str, list[str]]], list[str]], str]] = {
+    "norm": (_of_norms, "scale or shift of normalisation"),
+    "bias": (_biases, "bias"),
+    "lora": (_lora, "adapter called lora_A, lora_B or the like"),
+}
+
+
 def select(module: nn.Module, adapt: str) -> list[str]:
-    """Names of the parameters that ``adapt`` puts into w: ``all``, ``last:k`` or a regular expression.
+    """The parameters that ``adapt`` puts into w: ``all``, ``last:k``, ``norm``, ``bias``, ``lora`` or a regex.
 
     Frozen parameters (``requires_grad = False``) are in none. A tied parameter is one, whatever it is called.
     """
@@ -69,6 +106,10 @@ def select(module: nn.Module, adapt: str) -> list[str]:
         selected = list(names)
     elif match := re.fullmatch(r"last:(\d+)", adapt):
         selected = _last(module, names, int(match[1]), adapt)
+    elif adapt in _KINDS:
+        find, what = _KINDS[adapt]
+        if not (selected := find(module, names)):
+            raise InputError(f"adapt {adapt!r}: the model has no {what}; allowed: all, last:k or a regex")
     else:
         try:
             pattern = re.compile(adapt)

@@ -51,7 +51,9 @@ class ProblemConfig(Settings):
     )
     model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
     adapt: str | None = Field(
-        default=None, min_length=1, description="parameters in w: all, last:K or a regex; unset: the geometry's"
+        default=None,
+        min_length=1,
+        description="parameters in w: all, last:K, norm, bias, lora or a regex; unset: the geometry's",
     )
     algo_options: dict[str, Any] = Field(default={}, description="options of the algorithm, as {l2: 0.01}")
     loss: str | None = Field(

@@ -13,8 +13,9 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.experiment.setup import Setup, set_up
 from harness.problem.benchmark import Benchmark
+from harness.problem.convexity import not_convex
 from harness.problem.curvature import InnerConstants, curvature, inner_constants
-from harness.problem.lanczos import Extremes, random_like
+from harness.problem.lanczos import Extremes
 from harness.problem.models import ModelFactory
 from harness.problem.oracle import Oracle
 from harness.problem.tasks import TaskBatch, draw
@@ -119,18 +120,10 @@ def _prepared(resolved: Resolved) -> tuple[Setup, TaskBatch]:
 
 
 def _floor(resolved: Resolved, setup: Setup, batch: TaskBatch, generator: torch.Generator) -> float | None:
-    """lambda, which mu is at least where L_S is convex in w; None where that is not known.
-
-    A loss that is convex in the predictions is so in w where these are affine in it: seen at a random pair of points.
-    """
-    if not resolved.loss.convex:
-        return None
-    network, tail = setup.problem.network, setup.problem.network.tail_phi(setup.phi)
-    h = network.features(setup.phi, batch.support_x[0])
-    a, b = (setup.w + 10 * random_like(setup.w, generator) for _ in range(2))
-    ends = (network.predict(a, tail, h) + network.predict(b, tail, h)) / 2
-    affine = (network.predict((a + b) / 2, tail, h) - ends).norm() <= 1e-4 * ends.norm()
-    return resolved.algorithm.l2 if affine else None
+    """lambda, which mu is at least where L_S is convex in w; None where that is not known."""
+    at = setup.w, setup.phi, batch.support_x[0]
+    why = not_convex(resolved.loss, setup.problem.network, *at, generator)
+    return None if why else resolved.algorithm.l2
 
 
 def _constants(

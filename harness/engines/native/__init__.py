@@ -13,7 +13,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.problem.oracle import Clock, Counts, MetaGradient, Oracle, Outcome
+    from harness.problem.partition import Network
     from harness.problem.tasks import TaskBatch
+
+
+#: tasks of a meta-batch, from which on strategy ``vmapped`` is the fastest for what autograd differentiates
+MANY = 8
+
+
+def vmap_pays(network: Network, tasks: int) -> bool:
+    """Whether all ``tasks`` at once are faster than one after the other: many, and no convolution with weights of each.
+
+    A rule that was fitted to measurements (docs/decisions.md), and no clock of this run, so that it stays the same run.
+    """
+    from torch.nn.modules.conv import _ConvNd
+
+    return tasks >= MANY and not any(isinstance(layer, _ConvNd) for layer in network.module.modules())
 
 
 class Native(Engine):
@@ -25,7 +40,8 @@ class Native(Engine):
     - ``unrolled``: the inner loop differentiated by autograd (any model, the plain oracle)
     - ``vmapped``: the same for all tasks at once, where ``torch.func.vmap`` knows the model (small ones, recurrence)
 
-    ``auto`` takes ``linearised`` where every adapted layer is known, else ``unrolled``.
+    ``auto`` takes ``linearised`` where every adapted layer is known, else ``vmapped`` where that is known to pay
+    (:func:`vmap_pays`; :mod:`harness.engines.agreement` asks, and looks whether it is right), else ``unrolled``.
     """
 
     name = "native"

@@ -30,12 +30,14 @@ class Series:
 def series_of(results: Iterable[GroupResult], geometry: str) -> list[Series]:
     """The series of ANIL with this geometry, those of one step size first, then those whose steps vary with N.
 
-    The theorems have alpha, beta_w and beta_phi depend on N.
+    The theorems have alpha, beta_w and beta_phi depend on N. Runs whose inner loop is not known to be convex
+    are none of the convex ones, whatever their geometry is called.
     """
     members = [
         result
         for result in results
         if (result.group.algorithm, result.group.geometry) == ("anil", geometry) and result.group.inner_steps
+        if not (geometry == "convex" and any("convexity" in run.unknown for run in result.group.runs))
     ]
     constant = _alike(members, {"inner_steps"})
     taken = {id(result) for found in constant for result in found}
