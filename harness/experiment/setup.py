@@ -139,7 +139,8 @@ def assemble(resolved: Resolved, factory: ModelFactory, batch: TaskBatch, seen: 
     device, dtype = torch.device(config.device), DTYPES[config.dtype]
     with blame("model", resolved.origins):
         shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
-        module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
+        model = factory, shape, outputs, config.model_options
+        module = build(*model, seed=config.seed, device=device, dtype=dtype, mode=config.model_mode)
     try:
         with blame("adapt", resolved.origins):
             network = Network(module, config.adapt or "all")  # resolve() has filled it

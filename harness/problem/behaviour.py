@@ -34,11 +34,17 @@ def check_behaviour(module: nn.Module, x: Tensor, outputs: int) -> Tensor:
         raise InputError("changes the examples in place; allowed: layers that leave their input as it was")
     for name, part in _tensors(module).items():
         if name not in before or not torch.equal(part, before[name]):
-            raise InputError(f"changes {name!r} at every evaluation, held-out ones too; allowed: layers without state")
+            raise InputError(
+                f"changes {name!r} at every evaluation, held-out ones too; allowed: layers without state, "
+                f"or --set model_mode=eval"
+            )
     _provoke(module, x)
     if _generators(x) != generators:
         layer = _layer_that_changes(module, x, lambda _: _generators(x))
-        raise InputError(f"draws random numbers{layer}; allowed: layers that draw none (dropout with p = 0)")
+        raise InputError(
+            f"draws random numbers{layer}; allowed: layers that draw none (dropout with p = 0), "
+            f"or --set model_mode=eval"
+        )
     if not bool(prediction.isfinite().all()):
         layer = _layer_that_changes(module, x, _finite)
         raise InputError(f"gives NaN or infinity{layer} for examples of shape {shape}; allowed: finite numbers")

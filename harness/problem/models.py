@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -291,22 +291,29 @@ def build(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
+    mode: Literal["train", "eval"] = "train",
 ) -> nn.Module:
     """A model as :func:`made_by` makes it, on ``device`` in ``dtype``.
 
-    Layers that normalise are switched to the batch's own statistics (MAML's convention); layers
-    that draw random numbers are refused, since a gradient evaluated twice would not be the same.
+    In mode "train", layers that normalise are switched to the batch's own statistics (MAML's convention); layers
+    that draw random numbers are refused, since a gradient evaluated twice would not be the same. In "eval" they are
+    what ``module.eval()`` makes of them: running statistics as they came, which nothing moves, and no dropout.
     A module that its owner keeps is lent: :func:`give_back` undoes all of it.
     """
     module = made_by(factory, input_shape, outputs, options, seed)
     if "as_given" not in vars(module):  # a factory may give the same one each time
         vars(module)["as_given"] = _AsGiven(module)
+    if mode == "eval":
+        return module.to(device=device, dtype=dtype).eval()
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):  # of batch and of instance
             layer.track_running_stats = False
             layer.running_mean = layer.running_var = layer.num_batches_tracked = None
         elif isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
-            raise InputError(f"model layer {name!r} is dropout: allowed are layers without random numbers")
+            raise InputError(
+                f"model layer {name!r} is dropout: allowed are layers without random numbers, "
+                f"or --set model_mode=eval, where it is off"
+            )
     return module.to(device=device, dtype=dtype).train()
 
 

@@ -50,6 +50,10 @@ class ProblemConfig(Settings):
         description="cnn, resnet12, mlp, coupled, module:function or FILE.py:function; unset: the benchmark's",
     )
     model_options: dict[str, Any] = Field(default={}, description="options of the model, as {filters: 32}")
+    model_mode: Literal["train", "eval"] = Field(
+        default="train",
+        description="train: batch norm by the batch's own statistics; eval: as module.eval(), no dropout",
+    )
     adapt: str | None = Field(
         default=None,
         min_length=1,
