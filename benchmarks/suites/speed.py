@@ -4,7 +4,8 @@
 
 FC100 shapes, 5-way 5-shot, 5 queries, 64 filters, float32; B = 8 on a CPU, 32 on a GPU. Peers that are not
 installed, and data that are not there, are said to be missing. Every ratio is taken within this one run, and the
-file written anew after each part: one that is cut off leaves those before it.
+file written anew after each part: one that is cut off leaves those before it. Part "zoo", models of all kinds one by
+one (benchmarks/suites/zoo.py), takes an hour, and is measured where it is asked for.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.suites import zoo_speed
+from benchmarks.suites.zoo import ZOO
 from harness.experiment.run import run
 from harness.experiment.setup import pick_device, set_up
 from harness.measure.memory import freed_memory_kept
@@ -155,17 +159,28 @@ def overhead(device: str, tasks: int, rounds: int, say: Callable[[str], None]) -
     return {**seconds, "ratios": ratios}
 
 
+def zoo(device: str, tasks: int, rounds: int, say: Callable[[str], None], models: Sequence[str] = ()) -> dict[str, Any]:
+    """Seconds of every model of the zoo, or of ``models``, on its own numbers of tasks."""
+    return zoo_speed.measured(device, rounds, installed(), models, say)
+
+
 Measure = Callable[[str, int, int, Callable[[str], None]], dict[str, Any] | None]
 PARTS: dict[str, Measure] = {
-    "peers": against_peers, "scaling": scaling, "memory": memory, "drawing": drawing, "overhead": overhead
+    "peers": against_peers, "scaling": scaling, "memory": memory, "drawing": drawing, "overhead": overhead,
+    "zoo": zoo,
 }  # fmt: skip
+
+USUAL = [part for part in PARTS if part != "zoo"]
 
 
 def table(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The lines of the table, each with what was measured or "not measured"."""
     lines = []
-    for part, of_part in zip(PARTS, (_of_peers, _of_scaling, _of_memory, _of_drawing, _of_run), strict=True):
-        lines += of_part(result) if part in result else [(part, "not measured")]
+    for part, of_part in zip(PARTS, (_of_peers, _of_scaling, _of_memory, _of_drawing, _of_run, _of_zoo), strict=True):
+        if part in result:
+            lines += of_part(result)
+        elif part in USUAL:
+            lines.append((part, "not measured"))
     return lines
 
 
@@ -219,6 +234,10 @@ def _of_run(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [(f"a run of {ITERATIONS} meta-iterations over the bare loop", value)]
 
 
+def _of_zoo(result: dict[str, Any]) -> list[tuple[str, str]]:
+    return zoo_speed.lines(result["zoo"])
+
+
 def main() -> None:
     """Measure part by part, write each as soon as it is done, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -226,8 +245,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure; the rest stays as --out has it"
+        "--parts", nargs="+", choices=PARTS, default=USUAL, help="what to measure; the rest stays as --out has it"
     )
+    parser.add_argument("--models", nargs="+", choices=ZOO, default=[], help="of the zoo; unset: all")
     arguments = parser.parse_args()
     tasks = 32 if pick_device(arguments.device).type == "cuda" else 8
     began = time.monotonic()
@@ -239,7 +259,8 @@ def main() -> None:
     result.setdefault("commands", []).append("python -m benchmarks.suites.speed " + " ".join(sys.argv[1:]))
     for part in (part for part in PARTS if part in arguments.parts):
         say(part)
-        result[part] = PARTS[part](arguments.device, tasks, arguments.rounds, say)
+        measure = partial(PARTS[part], models=arguments.models) if part == "zoo" else PARTS[part]
+        result[part] = measure(arguments.device, tasks, arguments.rounds, say)
         result["table"] = table(result)
         write_json(arguments.out, result)  # what comes next may be cut off
     for name, value in result["table"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,8 @@ log = logging.getLogger("harness")
 
 #: largest relative error in float64, and where a model takes nothing but float32
 TOLERANCE, COARSE = 1e-9, 1e-3
+#: entries of the widest activation of the examples that pass a body by autograd at once
+CACHE = 2**20
 #: what is smaller is compared as if it were so large: rounding errors of nothing
 _SCALE = 1e-6
 
@@ -39,7 +41,7 @@ class Seen:
     """
 
     cut: str
-    together: bool
+    together: int
     distrust: str
     strategy: str
     error: float | None
@@ -196,25 +198,48 @@ def agreed(
 
 
 def _together(problem: Problem, network: Network, own: OwnForward, batch: TaskBatch, tolerance: float) -> Network:
-    """``network``, with the features of all tasks made at once where that was seen to change nothing."""
+    """``network``, with examples of several tasks passing its body at once where that was seen to change nothing.
+
+    As many as a processor's cache holds of their widest activation: with more, what is won in calls is lost in memory.
+    """
     native = Native(problem, "recursion")
     if network.body is None or (native.stack is not None and native.stack.body is not None):
         return network
-    together = Network(network.module, network.adapt, network.cut, together=True)
+    parts = batch.support_x[0], batch.query_x[0]
+    entries: list[int] = []
+    _, phi = network.initial()
     with torch.no_grad():
-        _, phi = network.initial()
-        parts = batch.support_x[0], batch.query_x[0]
         try:
             apart = torch.cat([network.features(phi, x) for x in parts])
-            at_once = network.features(phi, torch.cat(parts))
+            with _outputs_of(network.body, lambda y: entries.append(y.numel())):
+                at_once = network.features(phi, torch.cat(parts))
         except Exception as failure:  # a layer that takes one number of examples only
             if is_out_of_memory(failure):
                 raise
             return network
+    examples = CACHE * len(apart) // max([at_once.numel(), *entries])
     error = _off(at_once, apart) if at_once.shape == apart.shape else float("inf")
-    if error <= tolerance:
-        error = oracle_error(Native(dataclasses.replace(problem, network=together), "recursion"), own, batch)
+    if error > tolerance or examples < 2 * max(map(len, parts)):
+        return network
+    together = Network(network.module, network.adapt, network.cut, together=examples)
+    error = oracle_error(Native(dataclasses.replace(problem, network=together), "recursion"), own, batch)
     return together if error <= tolerance else network
+
+
+@contextmanager
+def _outputs_of(module: nn.Module, look: Callable[[Tensor], None]) -> Iterator[None]:
+    """Shows ``look`` the output of every layer that is called inside."""
+
+    def seen(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            look(output)
+
+    handles = [layer.register_forward_hook(seen) for layer in module.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _strategy(

@@ -155,8 +155,8 @@ class Network:
     with "none". ``w`` and ``phi`` are flat vectors in the order of ``named_parameters``; frozen ones are in neither.
     """
 
-    def __init__(self, module: nn.Module, adapt: str, cut: str = "layers", together: bool = False) -> None:
-        """``together``: no example sees another in the body, so that those of all tasks may pass at once."""
+    def __init__(self, module: nn.Module, adapt: str, cut: str = "layers", together: int = 0) -> None:
+        """``together``: as many examples may pass the body at once, whatever task they are of; 0: those of one task."""
         names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         chosen = set(select(module, adapt))
         self.module, self.adapt, self.cut, self.together = module, adapt, cut, together
@@ -201,10 +201,11 @@ class Network:
 
     def encode(self, phi: Tensor, x: Tensor) -> Tensor:
         """Features ``[B, n, ...]`` of the examples ``x`` ``[B, n, ...]`` of B tasks."""
-        if self.together:
-            features: Tensor = self.features(phi, x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            return features
-        return torch.stack([self.features(phi, of_task) for of_task in x])
+        tasks = max(self.together // x.shape[1], 1)
+        if tasks == 1:
+            return torch.stack([self.features(phi, of_task) for of_task in x])
+        parts = [self.features(phi, some.flatten(0, 1)).unflatten(0, some.shape[:2]) for some in x.split(tasks)]
+        return torch.cat(parts)
 
     def predict(self, w: Tensor, tail_phi: Tensor, h: Tensor) -> Tensor:
         """Tail output for features ``h`` of one task under ``w`` ``[n_w]`` and tail phi ``[n_tail_phi]``."""
