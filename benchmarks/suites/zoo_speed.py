@@ -11,6 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.suites.zoo import ZOO, Entry, Random
+from harness.engines.chunks import TaskChunks
 from harness.engines.engine import Engine
 from harness.errors import InputError
 from harness.experiment.setup import Setup, set_up
@@ -93,7 +94,9 @@ def _in_turn(cells: Mapping[str, tuple[Engine, Setup, TaskBatch]], rounds: int) 
     for number in range(rounds + 1):
         for who, (engine, setup, batch) in cells.items():
             begin = time.process_time()
-            wall = seconds_of(lambda: engine.meta_gradient(setup.w, setup.phi, batch), setup.device)  # noqa: B023
+            chunks = TaskChunks(None, batch.tasks, engine.tasks_at_once(batch.tasks, setup.device))
+            at = engine, setup.w, setup.phi, batch
+            wall = seconds_of(lambda: chunks.meta_gradient(*at), setup.device)  # noqa: B023
             if number:
                 seconds[who]["wall"].append(wall)
                 seconds[who]["cpu"].append(time.process_time() - begin)

@@ -77,8 +77,13 @@ class Native(Engine):
         return self.strategy in ("recursion", "checkpointed")
 
     def tasks_at_once(self, tasks: int, device: torch.device) -> int:
-        """One where memory is to stay flat: the N iterates of all tasks would be what grows with N."""
-        one_by_one = self.stack is not None and self.saves_memory and self.stack.tail.convolves
+        """One where memory is to stay flat: the N iterates of all tasks would be what grows with N; one where autograd
+        records a task's inner loop, since the graphs of all would be alive together.
+        """
+        if self.stack is None:
+            one_by_one = self.strategy == "unrolled" and not self.problem.network.together
+        else:
+            one_by_one = self.saves_memory and self.stack.tail.convolves
         return 1 if one_by_one and device.type == "cpu" else tasks
 
     def oracle(
