@@ -10,7 +10,7 @@ from torch import nn
 import harness
 from harness import RunConfig
 from harness.errors import InputError
-from harness.problem.partition import select
+from harness.problem.adapt import select
 
 SMALL = {"ways": 3, "shots": 2, "queries": 2, "meta_batch": 2, "inner_steps": 2, "inner_lr": 0.1, "dtype": "float64"}
 

@@ -6,7 +6,8 @@ import torch
 from harness.engines.engine import Problem
 from harness.errors import NotSupported
 from harness.problem.autograd_oracle import AutogradOracle
-from harness.problem.models import build, cnn, mlp
+from harness.problem.models import build
+from harness.problem.nets import cnn, mlp
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch

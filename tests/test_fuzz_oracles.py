@@ -10,9 +10,10 @@ from torch import nn
 
 from harness.engines.engine import Problem
 from harness.engines.native import Native
+from harness.problem.adapt import layers_of
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.oracle import Counts, Inner
-from harness.problem.partition import Network, layers_of
+from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch
 from harness.settings.registry import algorithms
 

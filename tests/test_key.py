@@ -82,7 +82,7 @@ CHANGES = {
     "the algorithm": ("algorithms.anil", lambda text: text + "\nN = 1\n"),
     "what it is built on": ("algorithms.maml", lambda text: text + "\nN = 1\n"),
     "the benchmark": ("benchmarks.sinusoid", lambda text: text.replace("5.0", "6.0", 1)),
-    "the model": ("harness.problem.models", lambda text: text.replace("(40, 40)", "(40, 41)")),
+    "the model": ("harness.problem.nets", lambda text: text.replace("(40, 40)", "(40, 41)")),
 }
 
 

@@ -23,7 +23,8 @@ from harness.engines.native import Native
 from harness.errors import NotSupported
 from harness.experiment.progress import Silent
 from harness.measure.clocks import CpuClock, CudaClock
-from harness.problem.models import build, cnn
+from harness.problem.models import build
+from harness.problem.nets import cnn
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch

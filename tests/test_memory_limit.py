@@ -188,7 +188,8 @@ from algorithms.maml import MAML
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.measure.memory import freed_memory_kept
-from harness.problem.models import build, mlp
+from harness.problem.models import build
+from harness.problem.nets import mlp
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch

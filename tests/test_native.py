@@ -13,7 +13,8 @@ from harness.engines.native import Native
 from harness.errors import NotSupported
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.meta_gradient import unrolled
-from harness.problem.models import build, cnn, coupled, mlp
+from harness.problem.models import build
+from harness.problem.nets import cnn, coupled, mlp
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch

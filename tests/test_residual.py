@@ -16,7 +16,8 @@ from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import NotSupported
 from harness.problem.chain import Sum, chain_of
-from harness.problem.models import build, resnet12
+from harness.problem.models import build
+from harness.problem.nets import resnet12
 from harness.problem.oracle import Inner
 from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch

@@ -322,7 +322,7 @@ class ByHand(nn.Module):
 )
 def test_the_default_model_does_what_its_layers_say(tmp_path, adapted, settings):
     """Under SGD: a bias before batch norm has no gradient, and Adam makes steps of the rounding errors."""
-    from harness.problem.models import cnn
+    from harness.problem.nets import cnn
 
     settings = {"model": "cnn", "model_options": {"filters": 2}, "iterations": 2, **IMAGES, **SGD, **settings}
     config, benchmark = configured(settings), Shapes(edge=16)

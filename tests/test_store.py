@@ -118,7 +118,7 @@ def test_checkpoint_loads_with_weights_only_and_fits_the_model(tmp_path):
     summary = harness.run(SMALL, results=tmp_path)
     state = torch.load(Path(summary["run_dir"]) / "checkpoint.pt", weights_only=True)
     assert state["totals"]["iteration"] == 7
-    from harness.problem.models import mlp
+    from harness.problem.nets import mlp
 
     mlp((1,), 1).load_state_dict(load_parameters(summary["run_dir"])["state_dict"])
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import harness
 from harness import RunConfig
-from harness.engines.agreement import oracle_error
+from harness.engines.comparison import oracle_error
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import NotSupported

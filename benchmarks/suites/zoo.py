@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.problem.benchmark import Benchmark, TaskShape
-from harness.problem.models import cnn, resnet12
+from harness.problem.nets import cnn, resnet12
 from harness.problem.tasks import TaskBatch
 
 Shape = tuple[int, ...]

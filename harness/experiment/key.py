@@ -21,7 +21,7 @@ from harness.measure.precision import flags
 from harness.strangers.named import is_named, module_of
 
 if TYPE_CHECKING:
-    from harness.problem.models import ModelFactory
+    from harness.problem.nets import ModelFactory
     from harness.settings.resolve import Resolved
 
 log = logging.getLogger("harness")

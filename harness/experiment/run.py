@@ -34,7 +34,7 @@ from harness.store.records import Status
 if TYPE_CHECKING:
     from harness.problem.algorithm import Algorithm
     from harness.problem.benchmark import Benchmark
-    from harness.problem.models import ModelFactory
+    from harness.problem.nets import ModelFactory
 
 log = logging.getLogger("harness")
 

@@ -20,7 +20,8 @@ from harness.measure.precision import check_tf32
 from harness.problem.benchmark import SPLITS, Benchmark
 from harness.problem.convexity import not_convex
 from harness.problem.meta_loss import adapts_plainly, not_the_gradient
-from harness.problem.models import ModelFactory, build, check_options, give_back, load_factory
+from harness.problem.models import build, check_options, give_back, load_factory
+from harness.problem.nets import ModelFactory
 from harness.problem.objective import loaded
 from harness.problem.oracle import Inner, Oracle
 from harness.problem.partition import Network

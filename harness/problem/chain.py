@@ -40,6 +40,17 @@ def hooked(module: nn.Module) -> bool:
     return any(getattr(module, kind) for kind in kinds)
 
 
+def children_of(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and children in order; a layer that stands there twice comes twice (``named_children`` drops repeats)."""
+    return [(name, child) for name, child in module._modules.items() if child is not None]
+
+
+def is_sequence(module: nn.Module) -> bool:
+    """Whether calling ``module`` is calling its children one after the other, and nothing else."""
+    own = "forward" in vars(module) or type(module).__call__ is not nn.Module.__call__
+    return getattr(type(module), "forward", None) is nn.Sequential.forward and not own and not hooked(module)
+
+
 def is_link(module: nn.Module) -> bool:
     """Whether nobody looks into it: a layer of torch's, or a link of a chain that is not one module's."""
     whose = type(module).__module__

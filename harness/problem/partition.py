@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError, NotSupported
-from harness.problem.chain import chain_of, children_as_called, hooked
+from harness.problem.adapt import names_of, select
+from harness.problem.cuts import CUTS, Headless
 
 
 @dataclass(frozen=True)
@@ -31,118 +29,6 @@ def _slots(module: nn.Module, names: list[str]) -> tuple[Slot, ...]:
         slots.append(Slot(name, shapes[name], start, stop))
         start = stop
     return tuple(slots)
-
-
-def children_of(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and children in order; a layer that stands there twice comes twice (``named_children`` drops repeats)."""
-    return [(name, child) for name, child in module._modules.items() if child is not None]
-
-
-def is_sequence(module: nn.Module) -> bool:
-    """Whether calling ``module`` is calling its children one after the other, and nothing else."""
-    own = "forward" in vars(module) or type(module).__call__ is not nn.Module.__call__
-    return getattr(type(module), "forward", None) is nn.Sequential.forward and not own and not hooked(module)
-
-
-def layers_of(module: nn.Module) -> list[str]:
-    """Names of the top-level children that have parameters, in order: what ``last:k`` counts.
-
-    In the order in which they are called, where the module's forward can be followed, else in that of their names.
-    """
-    named = [name for name, child in children_of(module) if any(True for _ in child.parameters())]
-    if is_sequence(module):
-        return named
-    try:
-        called = children_as_called(module)
-    except NotSupported:
-        return named
-    return [*(name for name in named if name not in called), *(name for name in called if name in named)]
-
-
-def names_of(module: nn.Module) -> dict[str, list[str]]:
-    """Every name that a parameter goes by, tied ones several, under the first of them."""
-    first: dict[int, str] = {}
-    names: dict[str, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(first.setdefault(id(parameter), name), []).append(name)
-    return names
-
-
-def _of_norms(module: nn.Module, names: dict[str, list[str]]) -> list[str]:
-    """Scales and shifts of normalisation."""
-    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-    found = {
-        id(part) for layer in module.modules() if isinstance(layer, norms) for part in layer.parameters(recurse=False)
-    }
-    return [name for name, part in module.named_parameters() if id(part) in found]
-
-
-def _biases(module: nn.Module, names: dict[str, list[str]]) -> list[str]:
-    """Everything that is added to what a layer makes, as torch and PEFT call it (BitFit: Zaken et al. 2022)."""
-    return [name for name, others in names.items() if any(re.search(r"(^|[._])bias", one) for one in others)]
-
-
-def _lora(module: nn.Module, names: dict[str, list[str]]) -> list[str]:
-    """Low-rank adapters, as PEFT calls them: ``lora_A``, ``lora_B`` and their kind (Hu et al. 2022)."""
-    return [name for name, others in names.items() if any(re.search(r"(^|\.)lora_", one) for one in others)]
-
-
-#: what people adapt, by a name of its own: where it is found, and what it is
-_KINDS: dict[str, tuple[Callable[[nn.Module, dict[str, list[str]]], list[str]], str]] = {
-    "norm": (_of_norms, "scale or shift of normalisation"),
-    "bias": (_biases, "bias"),
-    "lora": (_lora, "adapter called lora_A, lora_B or the like"),
-}
-
-
-def select(module: nn.Module, adapt: str) -> list[str]:
-    """The parameters that ``adapt`` puts into w: ``all``, ``last:k``, ``norm``, ``bias``, ``lora`` or a regex.
-
-    Frozen parameters (``requires_grad = False``) are in none. A tied parameter is one, whatever it is called.
-    """
-    names = names_of(module)
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    if adapt == "all":
-        selected = list(names)
-    elif match := re.fullmatch(r"last:(\d+)", adapt):
-        selected = _last(module, names, int(match[1]), adapt)
-    elif adapt in _KINDS:
-        find, what = _KINDS[adapt]
-        if not (selected := find(module, names)):
-            raise InputError(f"adapt {adapt!r}: the model has no {what}; allowed: all, last:k or a regex")
-    else:
-        try:
-            pattern = re.compile(adapt)
-        except re.error as error:
-            raise InputError(
-                f"adapt {adapt!r} is no regular expression ({error}); allowed: all, last:k or a regex"
-            ) from error
-        selected = [name for name, others in names.items() if any(pattern.search(other) for other in others)]
-        if not selected:
-            raise InputError(
-                f"adapt {adapt!r} matches no parameter; allowed: all, last:k or a regex over {', '.join(names)}"
-            )
-    trained = [name for name in selected if name not in frozen]
-    if not trained:
-        free = ", ".join(name for name in names if name not in frozen) or "none, all are frozen"
-        raise InputError(f"adapt {adapt!r} names frozen parameters only (requires_grad = False); not frozen: {free}")
-    return trained
-
-
-def _last(module: nn.Module, names: dict[str, list[str]], count: int, adapt: str) -> list[str]:
-    layers = layers_of(module)
-    if not 1 <= count <= len(layers):
-        raise InputError(f"adapt {adapt!r}: this model has {len(layers)} layers, allowed: last:1 to last:{len(layers)}")
-    chosen = tuple(f"{layer}." for layer in layers[-count:])
-    for first, others in names.items():
-        inside = [other for other in others if other.startswith(chosen)]
-        if inside and len(inside) < len(others):
-            outside = next(other for other in others if other not in inside)
-            raise InputError(
-                f"adapt {adapt!r}: {inside[0]!r} is tied to {outside!r}, which is not in the last {count} layers; "
-                f"allowed: all, or a regex, which adapts {first!r} in both places"
-            )
-    return [first for first, others in names.items() if others[0].startswith(chosen)]
 
 
 class Network:
@@ -168,7 +54,7 @@ class Network:
         self.slot_names = {other: first for first, others in names_of(module).items() for other in others}
         named = {id(parameter): name for name, parameter in module.named_parameters()}
         of_w = {at for at, name in named.items() if name in chosen}
-        self.body, self.tail = _CUTS[cut](module, of_w)
+        self.body, self.tail = CUTS[cut](module, of_w)
         self._in_tail = _places(self.tail, named)
         self._in_body = _places(self.body, named) if self.body else {}
         if isinstance(self.body, Headless):
@@ -179,7 +65,7 @@ class Network:
 
     def cuts(self) -> list[Network]:
         """The same partition of the same module with every cut that it may have, the one that shares most first."""
-        ways = [Network(self.module, self.adapt, cut) for cut in _CUTS]
+        ways = [Network(self.module, self.adapt, cut) for cut in CUTS]
         return [way for way in ways if way.body is not None or way.cut == "none"]
 
     def initial(self) -> tuple[Tensor, Tensor]:
@@ -234,86 +120,6 @@ class Network:
         return self.module
 
 
-class Headless(nn.Module):
-    """A module without its head: what enters the layer called ``head``, whose place an identity takes meanwhile."""
-
-    def __init__(self, module: nn.Module, head: str) -> None:
-        super().__init__()
-        self.module = module
-        path, _, self.name = head.rpartition(".")
-        self.owner = [module.get_submodule(path)]  # in a list, so that it is no second child
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of ``x``."""
-        layers = self.owner[0]._modules
-        head, layers[self.name] = layers[self.name], nn.Identity()
-        try:
-            return self.module(x)  # type: ignore[no-any-return]
-        finally:
-            layers[self.name] = head
-
-
-Parts = tuple[nn.Module | None, nn.Module]
-
-
-def _by_layers(module: nn.Module, w: set[int]) -> Parts:
-    """Body and tail of an ``nn.Sequential``; ``w``: the identities of the adapted parameters."""
-    children = children_of(module) if is_sequence(module) else []
-    if at := _before(children, w):
-        return _sequence(children[:at]), _sequence(children[at:])
-    return None, module
-
-
-def _by_head(module: nn.Module, w: set[int]) -> Parts:
-    """The module without its head, and the head: the smallest layer that holds all of ``w``."""
-    name, head = "", module
-    while inside := [(part, child) for part, child in children_of(head) if w <= _identities(child)]:
-        part, head = inside[0]
-        name = f"{name}.{part}" if name else part
-    within = set(head.modules())
-    outside = {id(p) for layer in module.modules() if layer not in within for p in layer._parameters.values()}
-    if not _identities(module) - _identities(head) or _identities(head) & outside:
-        return None, module
-    return Headless(module, name), head
-
-
-def _not_at_all(module: nn.Module, w: set[int]) -> Parts:
-    return None, module
-
-
-def _by_trace(module: nn.Module, w: set[int]) -> Parts:
-    """What ``module``, which is no ``nn.Sequential``, does before its first adapted layer, and from there on."""
-    if is_sequence(module):
-        return None, module
-    try:
-        links = chain_of(module)
-    except NotSupported:
-        return None, module
-    body, tail = _by_layers(links, w)
-    return body, module if body is None else tail
-
-
-_CUTS: dict[str, Callable[[nn.Module, set[int]], Parts]] = {
-    "layers": _by_layers,
-    "trace": _by_trace,
-    "head": _by_head,
-    "none": _not_at_all,
-}
-
-
-def _identities(module: nn.Module) -> set[int]:
-    return {id(parameter) for parameter in module.parameters()}
-
-
-def _before(children: list[tuple[str, nn.Module]], w: set[int]) -> int:
-    """How many of ``children`` are the body: they hold nothing of ``w`` and share no parameter with those behind."""
-    own = [_identities(child) for _, child in children]
-    at = next((number for number, ids in enumerate(own) if ids & w), 0)
-    while tied := [number for number in range(at) if own[number] & set().union(*own[at:])]:
-        at = tied[0]
-    return at if any(own[:at]) else 0  # layers without parameters share nothing worth a name of their own
-
-
 def _places(part: nn.Module, first: dict[int, str]) -> dict[str, list[str]]:
     """Where each parameter lies in ``part``, by the name that its slot has: once for every layer that holds it."""
     places: dict[str, list[str]] = {}
@@ -327,13 +133,6 @@ def _call(part: nn.Module, places: dict[str, list[str]], values: dict[str, Tenso
     # torch's own tying exchanges a layer that stands in two places twice, and leaves the second tensor in the module.
     named = {place: values[name] for name, where in places.items() if name in values for place in where}
     return torch.func.functional_call(part, named, (x,), tie_weights=False)  # type: ignore[no-any-return]
-
-
-def _sequence(children: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    sequence = nn.Sequential()
-    for name, child in children:
-        sequence.add_module(name, child)
-    return sequence
 
 
 def unflatten(vector: Tensor, slots: tuple[Slot, ...]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from harness.engines.engine import Engine
     from harness.problem.algorithm import Algorithm
     from harness.problem.benchmark import Benchmark
-    from harness.problem.models import ModelFactory
+    from harness.problem.nets import ModelFactory
     from harness.proof.config import ProofConfig
     from harness.settings.config import RunConfig
 

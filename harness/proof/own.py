@@ -14,10 +14,14 @@ from harness.engines.engine import Engine
 from harness.engines.peer import PeerEngine
 from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.experiment.setup import CHECKED_TASKS, assemble, complete
+from harness.problem.adapt import names_of
 from harness.problem.algorithm import Algorithm
 from harness.problem.benchmark import Benchmark
-from harness.problem.models import ModelFactory, give_back
-from harness.problem.partition import Headless, Network, children_of, names_of
+from harness.problem.chain import children_of
+from harness.problem.cuts import Headless
+from harness.problem.models import give_back
+from harness.problem.nets import ModelFactory
+from harness.problem.partition import Network
 from harness.problem.tasks import TaskBatch, draw
 from harness.proof.config import ProofConfig
 from harness.proof.float32 import TASKS, Cut, compared, doubled, installed_peers

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from harness.problem.losses import Loss
-from harness.problem.models import build, cnn, coupled, mlp
+from harness.problem.models import build
+from harness.problem.nets import cnn, coupled, mlp
 from harness.problem.tasks import TaskBatch
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.engines.agreement import cut_error, engine_error, oracle_error
+from harness.engines.comparison import cut_error, engine_error, oracle_error
 from harness.engines.engine import Engine, Problem, blamed
 from harness.engines.native import Native
 from harness.errors import AlgorithmFailed, InputError, NotSupported

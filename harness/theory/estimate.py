@@ -16,7 +16,7 @@ from harness.problem.benchmark import Benchmark
 from harness.problem.convexity import not_convex
 from harness.problem.curvature import InnerConstants, curvature, inner_constants
 from harness.problem.lanczos import Extremes
-from harness.problem.models import ModelFactory
+from harness.problem.nets import ModelFactory
 from harness.problem.oracle import Oracle
 from harness.problem.tasks import TaskBatch, draw
 from harness.settings.config import RunConfig

@@ -17,7 +17,7 @@ from harness.engines.native import Native
 from harness.errors import InputError
 from harness.experiment.setup import CHECKED_TASKS, DTYPES, assemble, complete
 from harness.problem.benchmark import Benchmark
-from harness.problem.models import ModelFactory
+from harness.problem.nets import ModelFactory
 from harness.problem.tasks import TaskBatch, draw
 from harness.settings import registry
 from harness.settings.config import TaskChunk, validate

@@ -24,7 +24,7 @@ from harness.measure.memory import (
     return_freed_memory,
 )
 from harness.problem.benchmark import Benchmark
-from harness.problem.models import ModelFactory
+from harness.problem.nets import ModelFactory
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, resolve
 from harness.strangers.blame import reason

@@ -21,7 +21,8 @@ from harness.measure.memory import free_memory, freed_memory_kept, is_out_of_mem
 from harness.measure.nvml import read_gpu
 from harness.measure.precision import check_tf32, settled
 from harness.problem.benchmark import Benchmark
-from harness.problem.models import ModelFactory, give_back
+from harness.problem.models import give_back
+from harness.problem.nets import ModelFactory
 from harness.problem.tasks import TaskBatch
 from harness.settings import registry
 from harness.settings.config import TaskChunk, WorkConfig

@@ -16,7 +16,8 @@ from harness.engines.native.pools import pool_layer
 from harness.engines.native.sums import Chain, Sum
 from harness.errors import NotSupported
 from harness.problem import chain
-from harness.problem.partition import Network, children_of, is_sequence
+from harness.problem.chain import children_of, is_sequence
+from harness.problem.partition import Network
 
 Leaves = list[tuple[str, nn.Module]]
 
