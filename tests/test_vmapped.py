@@ -172,6 +172,20 @@ def test_auto_takes_all_tasks_at_once_where_there_are_many(tmp_path):
     )
 
 
+class Lstm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(1, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.rnn(x[..., None])[0][:, -1])
+
+
+def test_auto_leaves_an_lstm_its_fused_kernel_where_that_is_enough(tmp_path):
+    assert taken(Lstm, tmp_path, meta_batch=8)[0] == "vmapped"
+    assert taken(Lstm, tmp_path, meta_batch=8, algo="fomaml")[0] == "unrolled"
+
+
 def test_auto_leaves_what_vmap_does_not_know_or_gets_wrong(tmp_path, monkeypatch):
     from harness.engines.native.vmapped import VmappedOracle
 

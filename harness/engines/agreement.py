@@ -100,7 +100,7 @@ def examined(
     try:
         with _blamed(name, batch):
             predictions = [check_behaviour(module, x, outputs) for x in (batch.support_x[0], batch.query_x[0])]
-        if Native(problem).stack is None and strategy != "vmapped" and not vmap_pays(network, tasks):
+        if Native(problem).stack is None and strategy != "vmapped" and not vmap_pays(problem, tasks):
             batch = batch.chunk(0, 1)  # autograd, a task at a time, has no way in which tasks could meet
         for prediction, target in zip(predictions, (batch.support_y[0], batch.query_y[0]), strict=True):
             check_loss(Loss.of(problem.inner.loss), prediction, target, second_order)
@@ -199,7 +199,7 @@ def _strategy(
     """``strategy``; for "auto" that of all tasks at once, where it is known to be faster and was seen to be right."""
     if strategy != "auto" or not issubclass(engine, Native) or Native(problem).stack is not None:
         return strategy
-    if not vmap_pays(problem.network, tasks):
+    if not vmap_pays(problem, tasks):
         return strategy
     made = engine(problem, "vmapped")
     try:

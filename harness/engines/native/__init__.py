@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.problem.oracle import Clock, Counts, MetaGradient, Oracle, Outcome
-    from harness.problem.partition import Network
     from harness.problem.tasks import TaskBatch
 
 
@@ -21,14 +20,18 @@ if TYPE_CHECKING:
 MANY = 8
 
 
-def vmap_pays(network: Network, tasks: int) -> bool:
-    """Whether all ``tasks`` at once are faster than one after the other: many, and no convolution with weights of each.
+def vmap_pays(problem: Problem, tasks: int) -> bool:
+    """Whether all ``tasks`` at once are faster than one after the other: many, and no convolution with weights of each,
+    nor an LSTM, whose fused kernel vmap has not, without second derivatives, which that kernel has not.
 
     A rule that was fitted to measurements (docs/decisions.md), and no clock of this run, so that it stays the same run.
     """
-    from torch.nn.modules.conv import _ConvNd
+    from torch import nn
 
-    return tasks >= MANY and not any(isinstance(layer, _ConvNd) for layer in network.module.modules())
+    slow: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd,)
+    if problem.algorithm.derivative == "first_order":
+        slow += (nn.LSTM,)
+    return tasks >= MANY and not any(isinstance(layer, slow) for layer in problem.network.module.modules())
 
 
 class Native(Engine):
