@@ -16,6 +16,7 @@ from benchmarks.fc100 import FC100
 from benchmarks.glyphs import Glyphs
 from benchmarks.quadratic import Quadratic, QuadraticOptions
 from benchmarks.sinusoid import Sinusoid
+from harness.datasets import held
 from harness.datasets.class_images import ClassImages
 from harness.datasets.drawing import _distinct, _moved
 from harness.datasets.images import ImageBenchmark
@@ -283,3 +284,36 @@ def test_rows_go_to_cuda_without_waiting_and_stay_where_they_are_on_the_cpu():
 
     _moved(Rows(), torch.device("cuda"))
     assert asked == [("cuda", True)]
+
+
+def test_images_that_a_process_holds_are_read_once_for_all_objects_of_one_kind_and_again_once_their_files_change(
+    tmp_path, monkeypatch
+):
+    read = []
+
+    class OnDisk(Numbered):
+        def sources(self):
+            return [tmp_path / "images"]
+
+        def load_split(self, split):
+            read.append(split)
+            return super().load_split(split)
+
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(held, "_HELD", {})
+    (tmp_path / "images").write_text("1")
+    expected = parts(draw(OnDisk(None)))
+    held.hold(OnDisk(None))
+    read.clear()
+    for _ in range(2):
+        found = OnDisk(None)
+        found.check(5, 3, 4)
+        assert all(torch.equal(a, b) for a, b in zip(parts(draw(found)), expected, strict=True))
+        held.hold(OnDisk(None))
+    assert read == []
+    draw(Numbered(None))
+    (tmp_path / "images").write_text("22")
+    found = OnDisk(None)
+    found.check(5, 3, 4)
+    draw(found)
+    assert set(read) == set(SPLITS)

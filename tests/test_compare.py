@@ -19,6 +19,7 @@ from harness.errors import InputError
 from harness.grid.child import Place
 from harness.grid.compare import compare, estimate, grid, places
 from harness.grid.pool import Job, Pool
+from harness.grid.workers import Workers
 from harness.settings.config import RunConfig
 from harness.settings.resolve import resolve
 from harness.settings.suites import plan
@@ -86,10 +87,12 @@ def test_a_failure_stays_its_own_and_is_repeated_only_on_request(tmp_path, monke
 def test_a_run_stopped_before_it_could_begin_is_interrupted_and_no_failure(tmp_path):
     [entry] = grid(suite(tmp_path, {"algo": "anil"}), tmp_path / "runs")
     job = Job(entry.asked, entry.directory)
-    pool = Pool([job], [Place(threads=1)])
+    workers = Workers([Place(threads=1)])
+    pool = Pool([job], workers)
     threading.Timer(0.3, pool.stop).start()  # while its process still imports torch
     assert [event for _, event in pool.events()] == [{"event": "end"}]
     assert job.result == {"status": "interrupted"}
+    workers.close()
     assert not entry.directory.exists()
 
 

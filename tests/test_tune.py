@@ -21,6 +21,7 @@ from harness.cli import main
 from harness.errors import InputError
 from harness.experiment import summary
 from harness.experiment.run import run
+from harness.grid.serve import Events
 from harness.report.reading.runs import read_runs
 from harness.settings.config import RunConfig
 from harness.settings.layers import gather, gather_as
@@ -35,7 +36,7 @@ from harness.tune.slots import claim, filled, finished, recover, spent
 from harness.tune.space import wishes
 from harness.tune.storage import open_storage
 from harness.tune.study import ATTRIBUTE, check, enter, load
-from harness.tune.worker import work
+from harness.tune.worker import main as do_trial
 
 TINY = {
     "algo": "anil",
@@ -68,8 +69,11 @@ def done(folder: Path, made: StudyPlan, trials: int, budget: float | None = None
         "budget": budget,
         "device": None,
     }
-    work(request, io.StringIO())
-    return load(open_storage(str(folder / "journal.log")), made.name)[0]
+    while True:
+        study = load(open_storage(str(folder / "journal.log")), made.name)[0]
+        if len(filled(study)) >= trials or (budget is not None and spent(study) >= budget):
+            return study
+        do_trial(request, Events(io.StringIO()))
 
 
 def end(owner: Owner) -> None:
@@ -207,8 +211,7 @@ def test_a_trial_that_fails_takes_its_place_and_stops_nothing(fault, outcome, st
         (tmp_path / "faulty_crashed.py").write_text((tmp_path / "faulty_crashed.py").read_text().replace("> 1", "> 2"))
         monkeypatch.setattr("harness.experiment.run.summarise", summarise)
     made = study_plan([*SMALL, "model_options.wide=1,2"], model=f"faulty_{outcome}:model")
-    for _ in range(9):  # a worker ends after a crash
-        study = done(tmp_path, made, 8)
+    study = done(tmp_path, made, 8)
     trials = finished(study, 8)
     assert len(trials) == len(study.trials) == 8
     failed = [trial for trial in trials if trial.params["model_options.wide"] == 2]

@@ -43,11 +43,13 @@ def command(folder: Path, *more: str, **flags) -> list[str]:
     return [sys.executable, "-m", "harness", "tune", *given, "--out", str(folder), *more]
 
 
-def workers_of(process: subprocess.Popen) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    except OSError:
-        return []
+def workers_of(pid: int) -> list[int]:
+    """All that the threads of a process started, and what those did."""
+    found = []
+    with contextlib.suppress(OSError):  # it has just ended
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += [int(child) for child in task.read_text().split()]
+    return [*found, *(below for child in found for below in workers_of(child))]
 
 
 def begun(folder: Path) -> int:
@@ -67,9 +69,9 @@ def kill_and_start_again(folder: Path, storage: str) -> optuna.Study:
                 time.sleep(0.02)
             time.sleep(0.4 * dice.random())
             with contextlib.suppress(IndexError, ProcessLookupError):
-                os.kill(dice.choice(workers_of(first)), signal.SIGKILL)
+                os.kill(dice.choice(workers_of(first.pid)), signal.SIGKILL)
         time.sleep(dice.random())
-        left = workers_of(first)
+        left = workers_of(first.pid)
     finally:
         first.kill()
         first.wait()
@@ -113,7 +115,7 @@ def test_who_waits_for_workers_that_left_nothing_says_so_and_goes_on(tmp_path):
     first = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not begun(tmp_path):
         time.sleep(0.02)
-    left = workers_of(first)
+    left = workers_of(first.pid)
     for process in (first.pid, *left):
         os.kill(process, signal.SIGKILL)
     first.wait()

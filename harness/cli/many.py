@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from harness.cli.options import Config, Json, Numbers, Results, Seeds, Set, read_as, with_options
+from harness.cli.options import Config, Json, Numbers, Results, Scheduler, Seeds, Set, read_as, with_options
 from harness.cli.terminal import following
 from harness.store.records import FINISHED
 from harness.strangers.blame import blamed
@@ -28,6 +28,7 @@ def compare(
             help="processes at a time; unset: one a GPU, or as cores allow",
         ),
     ] = None,
+    scheduler: Scheduler = None,
     retry: Annotated[
         bool, Parameter(name="--retry", negative=(), help="repeat runs that diverged, ran out of memory or crashed")
     ] = False,
@@ -58,6 +59,7 @@ def compare(
                 assignments=set_,
                 seeds=asked,
                 workers=workers,
+                scheduler=scheduler,
                 retry=retry,
                 mix=mix,
                 watch=watch,
@@ -89,6 +91,7 @@ def tune(
     out: Annotated[Path, Parameter(name="--out", help="folder of the journal and of what the studies find")] = Path(
         "results/tune"
     ),
+    scheduler: Scheduler = None,
     json: Json = False,
     **flags: Any,
 ) -> int:
@@ -101,7 +104,9 @@ def tune(
     from harness.tune.tuning import tune as run_studies
 
     with TuneView(console(to_stderr=True)).shown() as watch:
-        results = run_studies(settings, out=out, space=space, set_space=set_space, origins=origins, watch=watch)
+        results = run_studies(
+            settings, out=out, space=space, set_space=set_space, origins=origins, scheduler=scheduler, watch=watch
+        )
     if json:
         print_json(results)
     show(tune_lines(results), to_stderr=json)

@@ -88,6 +88,12 @@ Set = Annotated[
 Numbers = Annotated[tuple[float, ...], Parameter(negative=(), show_default=False, converter=read_as)]
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 Results = Annotated[Path, Parameter(name="--results", help="folder of run directories")]
+Scheduler = Annotated[
+    str | None,
+    Parameter(
+        name="--scheduler", show_default=False, help="of a Dask cluster that does the runs: its address, or its file"
+    ),
+]
 Seeds = Annotated[str | None, Parameter(name="--seeds", help="several seeds, 0..4 or 0,1,2", show_default=False)]
 Log = Annotated[
     tuple[str, ...],

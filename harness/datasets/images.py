@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import sys
 from abc import abstractmethod
@@ -10,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from harness.datasets import duplicates, warn_once
+from harness.datasets import duplicates, held, warn_once
 from harness.datasets.class_images import (
     ClassImages,
     Identity,
@@ -178,19 +179,18 @@ class ImageBenchmark(Benchmark):
         if key not in cache:
             data = self._take(split)
             counts = np.array(data.counts, np.int64)
-            starts = counts.cumsum() - counts
-            cache[key] = (torch.from_numpy(data.images).to(device), data.counts, starts)
+            cache[key] = (torch.from_numpy(data.images).to(device), data.counts, counts.cumsum() - counts)
         return cache[key]
 
-    @property
+    @functools.cached_property
     def _memory(self) -> dict[str, Any]:
         """What this object has read; made when first asked for, as a subclass may have a constructor of its own."""
-        return self.__dict__.setdefault("_read", {})  # type: ignore[no-any-return]
+        return held.held_for(self)
 
     def _anew(self) -> Self:
         """The same benchmark, which has read nothing and takes nothing that was kept."""
         other = copy.copy(self)
-        other.__dict__["_read"], other.renew = {}, []
+        other.__dict__["_memory"], other.renew = {}, []
         return other
 
     def _fitted(self, split: str) -> ClassImages:

@@ -8,12 +8,14 @@ import math
 import operator
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import InputError
 from harness.grid.child import Place
 from harness.grid.pool import Job, Pool
+from harness.grid.workers import Cluster, Workers
 from harness.measure.environment import environment, usable_cores
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved
@@ -99,6 +101,7 @@ def compare(
     assignments: Iterable[str] = (),
     seeds: Sequence[int] | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     retry: bool = False,
     mix: bool = False,
     watch: Callable[[list[Entry], Entry, dict[str, Any]], None] = lambda entries, entry, event: None,
@@ -110,7 +113,8 @@ def compare(
         results: folder of run directories.
         assignments: ``KEY=VALUE``, over the suite's own settings.
         seeds: instead of the suite's own.
-        workers: processes at a time; None: one a GPU, or as many as the suite's threads leave room for.
+        workers: runs at a time; None: one a GPU, or as many as the suite's threads leave room for.
+        scheduler: of a Dask cluster whose workers do the runs: its address, or the file that it wrote.
         retry: repeat runs that diverged, ran out of memory or crashed, or whose files were changed since.
         mix: reuse runs made on another GPU or with another torch.
         watch: is told every event.
@@ -119,7 +123,8 @@ def compare(
         InputError: a setting cannot be met, or a finished run comes from elsewhere; nothing was run.
         KeyboardInterrupt: stopped by the user; the running ones have saved a checkpoint.
     """
-    entries = grid(suite, Path(results), assignments, seeds)
+    results = Path(results) if scheduler is None else Path(results).absolute()
+    entries = grid(suite, results, assignments, seeds)
     if not mix:
         _refuse_mixture(entries)
     todo = {
@@ -128,16 +133,17 @@ def compare(
         if entry.state in ("new", "unfinished") or (retry and entry.state == "failed")
         for job in [Job(entry.asked, entry.directory, replaces=entry.summary if entry.state == "failed" else None)]
     }
-    pool = Pool([job for job, _ in todo.values()], places(entries, workers))
-    try:
-        _follow(pool, todo, entries, watch)
-    except KeyboardInterrupt:
-        pool.stop()
+    with closing(workers_for(places(entries, workers), scheduler, workers)) as all_of_them:
+        pool = Pool([job for job, _ in todo.values()], all_of_them)
         try:
             _follow(pool, todo, entries, watch)
         except KeyboardInterrupt:
-            pool.stop(at_once=True)
-        raise
+            pool.stop()
+            try:
+                _follow(pool, todo, entries, watch)
+            except KeyboardInterrupt:
+                pool.stop(at_once=True)
+            raise
     return entries
 
 
@@ -149,6 +155,11 @@ def _follow(pool: Pool, todo: dict[int, tuple[Job, Entry]], entries: list[Entry]
             if job.result["status"] in FAILED and "run_dir" not in job.result:  # no run was there to record it
                 write_json(entry.directory / "failure.json", job.result)
         watch(entries, entry, event)
+
+
+def workers_for(places: list[Place], scheduler: str | None, most: int | None) -> Workers:
+    """Who does runs: the workers of a Dask scheduler, no more than so many at a time, or processes here."""
+    return Workers(places) if scheduler is None else Cluster(scheduler, most)
 
 
 def places(entries: list[Entry], workers: int | None) -> list[Place]:

@@ -1,8 +1,7 @@
-"""Runs in processes of their own, a few at a time: what they tell, and what became of them."""
+"""The runs of a grid, a few at a time: what they tell, and what became of them."""
 
 from __future__ import annotations
 
-import queue
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.grid.child import Child, Heard, Place
+from harness.grid.workers import Event, Workers
 from harness.store.directory import OUTPUT
 from harness.store.files import write
 
@@ -28,59 +27,59 @@ class Job:
     replaces: dict[str, Any] | None = None
     result: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def request(self) -> dict[str, Any]:
+        """What :mod:`harness.grid.worker` is asked for."""
+        data = {name: self.config[name] for name in ("benchmark", "benchmark_options")}
+        run = {"config": self.config, "directory": str(self.directory), "replaces": self.replaces}
+        return {"module": "harness.grid.worker", **data, **run}
+
 
 class Pool:
-    """Runs jobs in as many processes as there are places, until all have ended or :meth:`stop` is called."""
+    """Has jobs done until all have ended or :meth:`stop` is called."""
 
-    def __init__(self, jobs: list[Job], places: list[Place]) -> None:
-        self._waiting = deque(jobs)
-        self._places = list(places)
-        self._running: dict[int, _Running] = {}
-        self._events: queue.Queue[Heard] = queue.Queue()
+    def __init__(self, jobs: list[Job], workers: Workers) -> None:
+        self._waiting, self._workers = deque(jobs), workers
+        self._running: dict[int, Job] = {}
+        self._last: dict[int, Event] = {}
         self._not_before = 0.0
         self._stopping = False
 
-    def events(self) -> Iterator[tuple[Job, dict[str, Any]]]:
+    def events(self) -> Iterator[tuple[Job, Event]]:
         """Every event of every job as it comes; the last one of a job is ``end``, with :attr:`Job.result` set."""
-        while self._waiting or self._running:
-            while self._waiting and self._places and time.monotonic() >= self._not_before and not self._stopping:
-                self._start(self._waiting.popleft(), self._places.pop())
-            if self._stopping and not self._running:
-                return
-            try:
-                number, event = self._events.get(timeout=0.5)
-            except queue.Empty:
+        most = self._workers.most or len(self._waiting)
+        while self._running or (self._waiting and not self._stopping):
+            while self._waiting and len(self._running) < most and time.monotonic() >= self._not_before:
+                if self._stopping:
+                    break
+                job = self._waiting.popleft()
+                self._running[self._workers.submit(job.request)] = job
+            heard = self._workers.listen(0.5)
+            if heard is None or heard[0] not in self._running:
                 continue
-            running = self._running[number]
-            if event is not None:
-                running.last = event
-                if event["event"] in ("begin", "trained", "evaluated"):
-                    yield running.job, event
+            number, event = heard
+            job = self._running[number]
+            if event["event"] in ("begin", "trained", "evaluated"):
+                yield job, event
+            if event["event"] != "ended":
+                self._last[number] = event
                 continue
             del self._running[number]
-            self._places.append(running.child.place)
-            result = running.result()
+            result = _result(self._last.pop(number, {}), event)
             if result["status"] == "locked":  # another process does this very run: look again later
-                self._waiting.append(running.job)
+                self._waiting.append(job)
                 self._not_before = time.monotonic() + _LOCKED_SECONDS
                 continue
             if result["status"] == "crashed" and self._stopping:  # before it could save anything
                 result = {"status": "interrupted"}
-            running.job.result = result
-            _keep(running.child.printed(), Path(result.get("run_dir", running.job.directory)))
-            yield running.job, {"event": "end"}
+            job.result = result
+            _keep(event["printed"], Path(result.get("run_dir", job.directory)))
+            yield job, {"event": "end"}
 
     def stop(self, at_once: bool = False) -> None:
         """Start nothing more; let the running jobs save a checkpoint, or kill them ``at_once``."""
         self._stopping = True
-        for running in self._running.values():
-            running.child.kill() if at_once else running.child.leave()
-
-    def _start(self, job: Job, place: Place) -> None:
-        config = job.config if place.device is None else {**job.config, "device": place.device}
-        request = {"config": config, "directory": str(job.directory), "replaces": job.replaces}
-        child = Child("harness.grid.worker", request, place, self._events)
-        self._running[child.number] = _Running(job, child)
+        self._workers.stop(at_once)
 
 
 def _keep(printed: bytes, directory: Path) -> None:
@@ -90,18 +89,11 @@ def _keep(printed: bytes, directory: Path) -> None:
             write(directory / OUTPUT, printed)
 
 
-@dataclass
-class _Running:
-    job: Job
-    child: Child
-    last: dict[str, Any] = field(default_factory=dict)
-
-    def result(self) -> dict[str, Any]:
-        """The summary, or status ``refused``, ``out_of_memory``, ``locked`` or ``crashed`` with a message."""
-        kind = self.last.get("event")
-        if kind == "end":
-            summary: dict[str, Any] = self.last["summary"]
-            return summary
-        if kind in ("refused", "out_of_memory", "locked"):
-            return {"status": kind, "message": self.last["message"]}
-        return {"status": "crashed", "message": self.child.how_it_ended(), "stderr": self.child.errors()[-50:]}
+def _result(last: Event, ended: Event) -> dict[str, Any]:
+    """The summary, or status ``refused``, ``out_of_memory``, ``locked`` or ``crashed`` with a message."""
+    if last.get("event") == "end":
+        summary: dict[str, Any] = last["summary"]
+        return summary
+    if last.get("event") in ("refused", "out_of_memory", "locked"):
+        return {"status": last["event"], "message": last["message"]}
+    return {"status": "crashed", "message": ended["how"] or "exit status 0: no message", "stderr": ended["errors"]}

@@ -94,10 +94,16 @@ def _origin(entry: importlib.metadata.EntryPoint) -> str:
 
 
 @functools.cache
+def own_benchmark(name: str) -> type[Benchmark] | None:
+    """The project's own benchmark of that name; no other plugin is loaded."""
+    group = importlib.metadata.entry_points(group="harness.benchmarks", name=name)
+    return next((entry.load() for entry in group if _origin(entry) == _OURS), None)
+
+
 def defaults_of(benchmark: str) -> Mapping[str, Any]:
-    """What the project's own ``benchmark`` has for defaults; no other plugin is loaded."""
-    group = importlib.metadata.entry_points(group="harness.benchmarks", name=benchmark)
-    return next((entry.load().defaults for entry in group if _origin(entry) == _OURS), {})
+    """What the project's own ``benchmark`` has for defaults."""
+    kind = own_benchmark(benchmark)
+    return kind.defaults if kind is not None else {}
 
 
 @functools.cache

@@ -1,8 +1,7 @@
-"""The processes that work on a study here: started, heard, replaced when they die, until the study is done."""
+"""Trials of a study, done by workers here or on a cluster, and done again where they die, until the study is done."""
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import optuna
 
 from harness.errors import HarnessError
-from harness.grid.child import Child, Heard, Place
+from harness.grid.workers import Event, Workers
 from harness.store.directory import OUTPUT
 from harness.store.files import append
 from harness.tune.owners import Owners
-from harness.tune.plan import StudyPlan
 from harness.tune.slots import filled, finished, recover, spent
 
 _POLL_SECONDS = 1.0
@@ -22,24 +20,24 @@ _FALSE_STARTS = 3
 
 
 class Crew:
-    """Workers on one study; :meth:`work` returns when the study is done."""
+    """Has trials of one study done; :meth:`work` returns when the study is done."""
 
     def __init__(
         self,
         study: optuna.Study,
         storage: optuna.storages.BaseStorage,
-        plan: StudyPlan,
         request: dict[str, Any],
-        places: list[Place],
-        watch: Callable[[dict[str, Any]], None],
+        workers: Workers,
+        watch: Callable[[Event], None],
     ) -> None:
-        self._study, self._storage, self._plan, self._watch = study, storage, plan, watch
-        self._request, self._places = request, list(places)
+        self._study, self._storage, self._watch = study, storage, watch
+        self._request, self._workers = request, workers
         # Workers on a database may have other folders; it has a heartbeat of its own.
         self._owners = Owners(Path(request["owners"]), complete=not isinstance(storage, optuna.storages.RDBStorage))
-        self._running: dict[int, _Worker] = {}
+        #: names of those that run, None before they have said it
+        self._running: dict[int, str | None] = {}
+        self._busy: set[int] = set()
         self._ended: dict[str, str] = {}
-        self._events: queue.Queue[Heard] = queue.Queue()
         self._stopping = False
         self._false_starts = 0
 
@@ -52,13 +50,11 @@ class Crew:
             self._work()
         except KeyboardInterrupt:
             self._stopping = True
-            for worker in self._running.values():
-                worker.leave()
+            self._workers.stop()
             try:
                 self._work()
             except KeyboardInterrupt:
-                for worker in self._running.values():
-                    worker.kill()
+                self._workers.stop(at_once=True)
             raise
 
     def _work(self) -> None:
@@ -72,7 +68,7 @@ class Crew:
             elif not self._running:
                 recover(self._study, self._storage, self._owners)
                 return
-            self._listen(_POLL_SECONDS)
+            self._listen()
 
     def _done(self) -> bool:
         trials = self._request["trials"]
@@ -88,56 +84,34 @@ class Crew:
     def _start(self) -> None:
         taken = filled(self._study)
         free = sum(slot not in taken for slot in range(self._request["trials"]))
-        idle = sum(not worker.busy for worker in self._running.values())
-        while self._places and free > idle and not self._spent():
-            worker = _Worker(self._request, self._places.pop(), self._events)
-            self._running[worker.number] = worker
-            free -= 1
+        idle = len(self._running.keys() - self._busy)
+        for _ in range(min(free - idle, (self._workers.most or 1) - len(self._running))):
+            if not self._spent():
+                self._running[self._workers.submit(self._request)] = None
 
-    def _listen(self, seconds: float) -> None:
+    def _listen(self) -> None:
         """Follow events until none comes for a while or a worker has ended."""
-        while True:
-            try:
-                number, event = self._events.get(timeout=seconds)
-            except queue.Empty:
+        while (heard := self._workers.listen(_POLL_SECONDS)) is not None:
+            number, event = heard
+            if number not in self._running:
+                continue
+            if event["event"] == "ended":
+                self._end(number, self._running.pop(number), event)
                 return
-            worker = self._running[number]
-            if event is None:
-                del self._running[number]
-                self._places.append(worker.place)
-                self._end(worker)
-                return
-            worker.follow(event)
-            if event["event"] != "owner":
-                self._watch({**event, "worker": number})
+            if event["event"] == "owner":
+                self._running[number] = event["name"]
+                continue
+            self._busy.add(number)
+            self._watch({**event, "worker": number})
 
-    def _end(self, worker: _Worker) -> None:
-        how = worker.ended()
-        folder = Path(self._request["results"]).parent
-        if (printed := worker.printed()) and folder.is_dir():
-            append(folder / OUTPUT, printed)
-        self._false_starts = self._false_starts + 1 if worker.owner is None and how is not None else 0
+    def _end(self, number: int, owner: str | None, event: Event) -> None:
+        how, folder = event["how"], Path(self._request["results"]).parent
+        self._busy.discard(number)
+        if event["printed"] and folder.is_dir():
+            append(folder / OUTPUT, event["printed"])
+        self._false_starts = self._false_starts + 1 if owner is None and how is not None else 0
         if self._false_starts >= _FALSE_STARTS and not self._stopping:
             raise HarnessError(f"workers end before they begin: {how}")
-        if worker.owner is not None and how is not None and not self._stopping:
-            self._ended[worker.owner] = how
-        self._watch({"event": "left", "worker": worker.number})
-
-
-class _Worker(Child):
-    def __init__(self, request: dict[str, Any], place: Place, heard: queue.Queue[Heard]) -> None:
-        super().__init__("harness.tune.worker", {**request, "device": place.device}, place, heard)
-        self.owner: str | None = None
-        self.busy = False
-
-    def follow(self, event: dict[str, Any]) -> None:
-        """Remember who it is and whether it has a trial."""
-        if event["event"] == "owner":
-            self.owner = event["name"]
-        self.busy = event["event"] not in ("owner", "told")
-
-    def ended(self) -> str | None:
-        """How it ended, in words; None where it had nothing more to do."""
-        from harness.tune.worker import SPOILT
-
-        return None if self.exit_status() in (0, SPOILT) else self.how_it_ended()
+        if owner is not None and how is not None and not self._stopping:
+            self._ended[owner] = how
+        self._watch({"event": "left", "worker": number})

@@ -12,9 +12,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.grid.child import Place
 from harness.grid.compare import Entry
 from harness.grid.pool import Job, Pool
+from harness.grid.workers import Workers
 from harness.settings.config import RunConfig
 from harness.settings.resolve import resolve
 from harness.store.directory import read_json, write_json
@@ -33,7 +33,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 def result_of(
-    study: optuna.Study, plan: StudyPlan, folder: Path, trials: int, test_seeds: int, places: list[Place], tell: Tell
+    study: optuna.Study, plan: StudyPlan, folder: Path, trials: int, test_seeds: int, workers: Workers, tell: Tell
 ) -> dict[str, Any]:
     """The result of a finished study, written to ``folder``; ``best`` is None where no trial completed."""
     done = finished(study, trials)
@@ -69,7 +69,7 @@ def result_of(
             result["front"] = [_trial(trial) for trial in front]
         if test_seeds:
             tell({"event": "testing", "seeds": test_seeds})
-            result["test"] = _tested(plan, front[0], folder / "test", test_seeds, places)
+            result["test"] = _tested(plan, front[0], folder / "test", test_seeds, workers)
         result["plots"] = str(write_plots(study, plan, done, folder / "plots.html"))
         write_json(folder / "result.json", result)
     return result
@@ -136,14 +136,14 @@ def _trial(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _tested(plan: StudyPlan, trial: FrozenTrial, folder: Path, seeds: int, places: list[Place]) -> dict[str, Any]:
+def _tested(plan: StudyPlan, trial: FrozenTrial, folder: Path, seeds: int, workers: Workers) -> dict[str, Any]:
     """Test figures of a setting, trained anew with seeds that no trial has seen."""
     entries = []
     for number in range(seeds):
         settings = put(best_config(plan, trial.params), {"seed": _FRESH + number, "eval_tasks": _TEST_TASKS})
         entries.append(Entry(resolve(RunConfig(**settings)), folder))
     jobs = [Job(entry.asked, entry.directory) for entry in entries if entry.state in ("new", "unfinished")]
-    pool = Pool(jobs, places)
+    pool = Pool(jobs, workers)
     try:
         for _ in pool.events():
             pass

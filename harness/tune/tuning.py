@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from harness.experiment.setup import pick_device
-from harness.grid.child import Place
-from harness.grid.compare import shares
+from harness.grid.compare import shares, workers_for
 from harness.tune.config import TRIALS, TuneConfig
 from harness.tune.crew import Crew
 from harness.tune.plan import StudyPlan, folder, plan
@@ -28,6 +28,7 @@ def tune(
     space: Path | None = None,
     set_space: Iterable[str] = (),
     origins: Mapping[str, str] | None = None,
+    scheduler: str | None = None,
     watch: Watch = lambda plan, event: None,
 ) -> list[dict[str, Any]]:
     """Do one study for every algorithm of ``config`` and write what it found under ``out``; returns the results.
@@ -38,18 +39,21 @@ def tune(
         space: YAML file with parameters to narrow, widen or fix.
         set_space: the same as ``NAME=VALUE``, ``NAME=LOW..HIGH`` or ``NAME=A,B,C``.
         origins: where keys of ``config`` were given, for error messages.
+        scheduler: of a Dask cluster whose workers do the trials: its address, or the file that it wrote.
         watch: is told every event.
 
     Raises:
         InputError: the request cannot be met, or a study of that name is another one; nothing was changed.
         KeyboardInterrupt: stopped by the user; the same command goes on.
     """
-    out = Path(out)
+    out = Path(out) if scheduler is None else Path(out).absolute()
     plans = plan(config, origins or {}, wishes(space, set_space))
-    places = _places(config)
+    places = shares(str(pick_device(config.device)), config.threads or 0, config.workers)
     for study in plans:
         check_sampler(study)
     where = config.storage or str(out / "journal.log")
+    if scheduler is not None and "://" not in where:
+        where = str(Path(where).absolute())
     storage = open_storage(where)
     for study in plans:
         check(storage, study)
@@ -60,6 +64,9 @@ def tune(
     for made in plans:
         loaded, _ = load(storage, made.name)
         request = {
+            "module": "harness.tune.worker",
+            "benchmark": made.base["benchmark"],
+            "benchmark_options": made.base["benchmark_options"],
             "storage": where,
             "study": made.name,
             "owners": str(owners),
@@ -72,11 +79,8 @@ def tune(
             watch(made, event)
 
         tell({"event": "study", "study": loaded, "trials": config.trials})
-        Crew(loaded, storage, made, request, places, tell).work()
-        results.append(result_of(loaded, made, folder(out, made), config.trials, config.test_seeds, places, tell))
+        with closing(workers_for(places, scheduler, config.workers)) as workers:
+            Crew(loaded, storage, request, workers, tell).work()
+            results.append(result_of(loaded, made, folder(out, made), config.trials, config.test_seeds, workers, tell))
     write_suite(out, results)
     return results
-
-
-def _places(config: TuneConfig) -> list[Place]:
-    return shares(str(pick_device(config.device)), config.threads or 0, config.workers)
