@@ -42,7 +42,7 @@ class Seen:
 
     def route(self, problem: Problem, engine: type[Engine], strategy: str) -> Route:
         """That of ``problem``, whose model, partition and engine are those of the one that was examined."""
-        network = Network(problem.network.module, problem.network.adapt, self.cut)
+        network = problem.network.cut_by(self.cut)
         problem = dataclasses.replace(problem, network=network, distrust=self.distrust)
         return Route(problem, engine(problem, strategy), Native(problem, "recursion"), self.error)
 

@@ -13,8 +13,7 @@ from harness.errors import NotSupported
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.problem.oracle import Clock, Counts, MetaGradient, Outcome
-    from harness.problem.partition import Slot
+    from harness.problem.oracle import Clock, Counts, MetaGradient, Outcome, Slot
     from harness.problem.tasks import TaskBatch
 
 

@@ -22,7 +22,7 @@ from harness.problem.meta_loss import adapts_plainly, not_the_gradient
 from harness.problem.models import ModelFactory, build, check_options, give_back, load_factory
 from harness.problem.objective import loaded
 from harness.problem.oracle import Inner, Oracle
-from harness.problem.partition import Network
+from harness.problem.partition import Network, partitioned
 from harness.problem.tasks import TaskBatch, draw
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved
@@ -140,9 +140,9 @@ def assemble(resolved: Resolved, factory: ModelFactory, batch: TaskBatch, seen: 
         shape, outputs = benchmark.input_shape, benchmark.outputs(config.ways)
         module = build(factory, shape, outputs, config.model_options, seed=config.seed, device=device, dtype=dtype)
     try:
-        with blame("adapt", resolved.origins):
-            network = Network(module, config.adapt or "all")  # resolve() has filled it
         inner = Inner(resolved.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+        with blame("adapt", resolved.origins), blamed(algorithm):
+            network = partitioned(algorithm, module, config.adapt or "all", inner)  # resolve() has filled it
         problem = Problem(algorithm, network, inner)
         if seen is None:
             second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)

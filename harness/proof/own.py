@@ -17,7 +17,7 @@ from harness.experiment.setup import CHECKED_TASKS, assemble, complete
 from harness.problem.algorithm import Algorithm
 from harness.problem.benchmark import Benchmark
 from harness.problem.models import ModelFactory, give_back
-from harness.problem.partition import Headless, Network, children_of, names_of
+from harness.problem.partition import Headless, Network, children_of, names_of, partitioned
 from harness.problem.tasks import TaskBatch, draw
 from harness.proof.config import ProofConfig
 from harness.proof.float32 import TASKS, Cut, compared, doubled, installed_peers
@@ -110,9 +110,9 @@ def _look(
     try:
         views.append(_view(run, route))
         problem = _exact(run, route, doubled(first))
-        expected = plain(
-            algorithm, Network(problem.module, problem.adapt or "all"), route.problem.inner, problem.batch
-        )[1]
+        inner = route.problem.inner
+        network = partitioned(algorithm, problem.module, problem.adapt or "all", inner)
+        expected = plain(algorithm, network, inner, problem.batch)[1]
         if not bool(expected.isfinite().all()):
             alpha, N = config.inner_lr, config.inner_steps
             raise NotSupported(f"the plain loop has no finite meta-gradient at alpha = {alpha:g}, N = {N}")

@@ -100,10 +100,10 @@ class Native(Engine):
         outcome = oracle.outcome
         if outcome is None:
             raise NotSupported(
-                f"algorithm {algorithm.name!r} never said how w_N did; allowed: oracle.outer_gradient(w), or "
-                f"oracle.outcome = oracle.evaluate(w) in a rule that needs no gradient of L_D"
+                f"algorithm {algorithm.name!r} never said how w_N did; allowed: oracle.outer_gradient(w), "
+                f"oracle.pseudo_gradient(w), or oracle.outcome = oracle.evaluate(w) in a rule that needs neither"
             )
-        if counts is not None and "outer_gradient" not in oracle.made and gradient.moves:
+        if counts is not None and not oracle.made & {"outer_gradient", "pseudo_gradient"} and gradient.moves:
             counts.lose(
                 f"algorithm {algorithm.name!r} never asked the oracle for the gradient of L_D, "
                 f"and what its rule did instead cannot be seen"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -14,12 +14,15 @@ from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, Si
 from harness.engines.native.norms import Norm
 from harness.engines.native.pools import Pool, pool_layer
 from harness.errors import NotSupported
-from harness.problem.partition import Network, Slot, children_of, hooked, is_sequence
+from harness.problem.oracle import Slot
+from harness.problem.partition import Network, children_of, hooked, is_sequence
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive layers and where their parameters lie in a flat vector (w for the tail, phi for the body)."""
+    """Consecutive layers and where their parameters lie in a flat vector: phi for the body; for the tail w, and behind
+    it what of phi the tail uses.
+    """
 
     layers: tuple[Layer, ...]
     slots: tuple[tuple[Slot, ...], ...]
@@ -105,20 +108,20 @@ class Stack:
 
     body: Part
     tail: Part
-    n_w: int
-    n_phi: int
+    network: Network
 
     @classmethod
     def of(cls, network: Network) -> Stack:
         """The stack of ``network``; raises :class:`NotSupported` with the reason where a layer is not known."""
         if not is_sequence(network.module):
             raise NotSupported("the model is no nn.Sequential that does nothing but call its layers")
-        if network.tail_slots:
-            shared = network.tail_slots[0].name
-            raise NotSupported(f"{shared!r} is shared and lies behind, or is tied to, adapted parameters")
         body = _parse(network.body, network, True, False) if network.body is not None else []
         tail = _parse(network.tail, network, network.body is None, True)
-        return cls(_part(body, network.phi_slots), _part(tail, network.w_slots), network.n_w, network.n_phi)
+        end, shared = network.n_w, []
+        for slot in network.tail_slots:
+            shared.append(replace(slot, start=end, stop=end + slot.shape.numel()))
+            end = shared[-1].stop
+        return cls(_part(body, network.phi_slots), _part(tail, (*network.w_slots, *shared)), network)
 
 
 def _part(layers: list[Layer], slots: tuple[Slot, ...]) -> Part:
