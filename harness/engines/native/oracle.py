@@ -74,7 +74,7 @@ class LayerOracle(SolvingOracle):
         return torch.cat([w, shared.expand(len(w), -1)], 1) if len(shared) else w
 
     def _in_s(self, at: int, features: Tensor, tail: Tensor) -> Tensor:
-        """The cotangent of s that is ``features`` ``[B, -1]`` from entry ``at`` on, and behind them what the tail shares."""
+        """The cotangent of s that is ``features`` ``[B, -1]`` from entry ``at`` on, and then what the tail shares."""
         g = features.new_zeros(self.tasks, sum(self.split) + self.network.n_tail_phi + self.n_own)
         g[:, at : at + features.shape[1]] = features
         g[:, sum(self.split) : g.shape[1] - self.n_own] = tail[:, self.n_w :]
