@@ -10,7 +10,6 @@ from search import search
 
 from harness.engines.engine import Problem
 from harness.engines.native import Native
-from harness.errors import NotSupported
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.meta_gradient import unrolled
 from harness.problem.models import build, cnn, coupled, mlp

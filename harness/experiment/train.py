@@ -131,6 +131,7 @@ class Trainer:
             "w": self.w.detach(),
             "phi": self.phi.detach(),
             "names": {part: [(slot.name, tuple(slot.shape)) for slot in slots] for part, slots in parts.items()},
+            "own": list(network.own),
             "fixed": network.fixed(),
             "tied": {name: first for name, first in network.slot_names.items() if name != first},
             "optimizer": self.optimizer.state_dict(),
