@@ -1,16 +1,10 @@
 """iMAML (Rajeswaran, Finn, Kakade, Levine 2019): the implicit meta-gradient of a proximal inner problem."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
+from algorithms.conjugate_gradients import conjugate_gradients
 from algorithms.minibatch_prox import MinibatchProx, ProximalOptions
 from harness.problem.algorithm import MetaGradient, Oracle
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class IMAMLOptions(ProximalOptions):
@@ -36,26 +30,8 @@ class IMAML(MinibatchProx):
         w = self.adapt(oracle, inner_steps, inner_lr)
         oracle.inner_gradient(w, linearise=True)
         v, g_phi = oracle.outer_gradient(w)
-        x = self._solution(oracle, w, v)
+        own = self.options
+        x = conjugate_gradients(oracle, w, v, own.strength, own.cg_steps, own.cg_tolerance)
         if oracle.n_phi:
             g_phi = g_phi - oracle.mixed_product(w, x)
-        return MetaGradient(self.options.strength * x.mean(0), oracle.phi_gradient(g_phi))
-
-    def _solution(self, oracle: Oracle, w: Tensor, v: Tensor) -> Tensor:
-        """x by conjugate gradients, each task by itself, until its residual is small or its curvature negative."""
-        x, r, p = 0 * v, v, v
-        asked = (v != 0).any(1)
-        squared = r.square().sum(1)
-        enough = self.options.cg_tolerance**2 * squared
-        for _ in range(self.options.cg_steps):
-            if not asked.any():
-                break
-            ap = oracle.hessian_product(w, p, asked) + self.options.strength * p
-            curvature = (p * ap).sum(1)
-            asked = asked & (curvature > 0)
-            step = (squared / curvature).where(asked, 0)[:, None]
-            x, r = x + step * p, r - step * ap
-            before, squared = squared, r.square().sum(1)
-            asked = asked & (squared > enough)
-            p = r + (squared / before).where(asked, 0)[:, None] * p
-        return x
+        return MetaGradient(own.strength * x.mean(0), oracle.phi_gradient(g_phi))

@@ -17,7 +17,7 @@ class ProximalOptions(BaseModel):
     """Options of the proximal inner problem."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    strength: float = Field(0.5, gt=0, le=1e38, description="of the proximal term, lambda in (lambda/2)|w - w_0|^2")
+    strength: float = Field(0.1, gt=0, le=1e38, description="of the proximal term, lambda in (lambda/2)|w - w_0|^2")
     tolerance: float = Field(
         1e-2, ge=0, lt=1, description="of the inner gradient, relative to the first; ends the loop"
     )
@@ -38,7 +38,7 @@ class MinibatchProx(Algorithm):
     @property
     def search_space(self) -> Mapping[str, Range | Choice]:
         """See :attr:`Algorithm.search_space`; N is only where the loop ends at last."""
-        space = dict(super().search_space) | {"algo_options.strength": Range(1e-2, 10.0, log=True)}
+        space = dict(super().search_space) | {"algo_options.strength": Range(1e-2, 3.0, log=True)}
         return {name: space[name] for name in space if name != "inner_steps"}
 
     def adapt(self, oracle: Oracle, inner_steps: int, inner_lr: float) -> Tensor:

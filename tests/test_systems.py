@@ -54,7 +54,7 @@ def gradient_of(native: Native, batch: TaskBatch, counts=None):
     return native.meta_gradient(*native.problem.network.initial(), batch, counts)
 
 
-# --- Counts (docs/counts.md) -------------------------------------------------------------------------------------------
+# --- Counts (docs/counts.md) ----------------------------------------------------------------------------------------
 
 N = 3
 #: of one task: inner gradients, gradients of L_D, Hessian-vector products, solves, pseudo-gradients
@@ -64,7 +64,7 @@ FORMULAS = {
     "mamlpp": (N, 1, N, 0, 0),
     "reptile": (N, 0, 0, 0, 1),
     "minibatch_prox": (N, 0, 0, 0, 1),
-    "imaml": (N + 1, 1, 4, 0, 0),
+    "imaml": (N + 1, 1, 1 + 4, 0, 0),
     "protonet": (0, 1, 0, 1, 0),
     "r2d2": (0, 1, 0, 1, 0),
     "metaoptnet:svm": (0, 1, 0, 1, 0),
@@ -114,7 +114,7 @@ def test_counts_do_not_depend_on_how_many_tasks_are_evaluated_together():
     assert torch.allclose(whole.w, torch.stack([part.w for part in parts]).mean(0), rtol=1e-9, atol=1e-12)
 
 
-# --- What the rules compute --------------------------------------------------------------------------------------------
+# --- What the rules compute -----------------------------------------------------------------------------------------
 
 
 def smooth(seed=0) -> nn.Module:
@@ -270,7 +270,7 @@ def test_the_svm_of_a_task_does_not_depend_on_the_others():
     assert torch.allclose(svm(h, y, 0.1), apart, rtol=1e-9, atol=1e-13)
 
 
-# --- Own parameters, and heads that are not there ----------------------------------------------------------------------
+# --- Own parameters, and heads that are not there -------------------------------------------------------------------
 
 SMALL = {"benchmark": "sinusoid", "meta_batch": 2, "eval_tasks": 4, "device": "cpu", "inner_lr": 0.01}
 
