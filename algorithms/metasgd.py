@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from algorithms.maml import MAML
-from harness.problem.algorithm import Inner, MetaGradient, Oracle, Slot, by_rates
+from harness.problem.algorithm import Choice, Inner, MetaGradient, Oracle, Range, Slot, by_rates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +18,11 @@ class MetaSGD(MAML):
     name = "metasgd"
     summary = "MAML with learned inner step sizes, one for every parameter"
     derivative = "exact"
+
+    @property
+    def search_space(self) -> Mapping[str, Range | Choice]:
+        """See :attr:`Algorithm.search_space`; alpha is trained with phi."""
+        return {**super().search_space, "outer_lr_phi": Range(1e-4, 1e-1, log=True)}
 
     def parameters(self, w: Sequence[Slot], inner: Inner) -> Mapping[str, Tensor]:
         """See :meth:`Algorithm.parameters`."""

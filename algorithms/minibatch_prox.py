@@ -18,16 +18,11 @@ class ProximalOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     strength: float = Field(0.1, gt=0, le=1e38, description="of the proximal term, lambda in (lambda/2)|w - w_0|^2")
-    tolerance: float = Field(
-        1e-2, ge=0, lt=1, description="of the inner gradient, relative to the first; ends the loop"
-    )
+    tolerance: float = Field(1e-2, ge=0, lt=1, description="of the inner gradient, relative to the first")
 
 
 class MinibatchProx(Algorithm):
-    """lambda (w_0 - w*), w* = argmin L_S(w) + (lambda/2) |w - w_0|^2: the gradient of that minimum in w_0; no L_D.
-
-    w* by gradient descent to a tolerance, N steps at most, each task by itself.
-    """
+    """lambda (w_0 - w*), w* = argmin L_S(w) + (lambda/2) |w - w_0|^2: the gradient of that minimum in w_0; no L_D."""
 
     name = "minibatch_prox"
     summary = "the way to a proximal point of the support's loss, taken for the meta-gradient"
@@ -42,14 +37,14 @@ class MinibatchProx(Algorithm):
         return {name: space[name] for name in space if name != "inner_steps"}
 
     def adapt(self, oracle: Oracle, inner_steps: int, inner_lr: float) -> Tensor:
-        """w* ``[B, n_w]``."""
+        """w* ``[B, n_w]`` by gradient descent to a tolerance, at most N steps, each task by itself."""
         start = w = oracle.initial()
-        asked = first = None
+        asked = enough = None
         for _ in range(inner_steps):
             gradient = oracle.inner_gradient(w, asked=asked) + self.options.strength * (w - start)
             size = gradient.norm(dim=1)
-            first = size if first is None else first
-            left = size > self.options.tolerance * first
+            enough = self.options.tolerance * size if enough is None else enough
+            left = ~(size <= enough)  # a number that is none goes on, to be seen
             asked = left if asked is None else asked & left
             if not asked.any():
                 break

@@ -1,7 +1,9 @@
 """Reptile (Nichol, Achiam, Schulman 2018): the outer step goes towards the adapted parameters."""
 
+from collections.abc import Mapping
+
 from algorithms.maml import MAML
-from harness.problem.algorithm import MetaGradient, Oracle
+from harness.problem.algorithm import Choice, MetaGradient, Oracle, Range
 
 
 class Reptile(MAML):
@@ -16,6 +18,11 @@ class Reptile(MAML):
     derivative = None
     #: the step towards the adapted parameters, as in the paper
     defaults = {"outer_optimizer": "sgd", "outer_lr_w": 0.5}
+
+    @property
+    def search_space(self) -> Mapping[str, Range | Choice]:
+        """See :attr:`Algorithm.search_space`; the outer step is a part of the way to w_N."""
+        return {**super().search_space, "outer_lr_w": Range(0.05, 1.0, log=True)}
 
     def meta_gradient(self, oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradient:
         """The mean of w_0 - w_N over tasks."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from fabricated import write_run
 from torch import nn
 
 import harness
@@ -21,10 +26,12 @@ from harness.problem.models import build, cnn, mlp
 from harness.problem.oracle import Counts, Inner
 from harness.problem.partition import partitioned
 from harness.problem.tasks import TaskBatch
+from harness.report.findings.comparison import compare_runs
+from harness.report.reading.runs import read_runs
+from harness.report.tables.build import tables_of
 from harness.settings.registry import algorithms
 
 CPU = torch.device("cpu")
-EXACT = {"algo_options": {"tolerance": 0.0}}
 
 
 def images(tasks=2, ways=3, shots=2, queries=2, seed=0, shape=(1, 16, 16)) -> TaskBatch:
@@ -112,6 +119,26 @@ def test_counts_do_not_depend_on_how_many_tasks_are_evaluated_together():
     assert together == apart
     assert together.gradient_entries < 4 * 61 * native.problem.network.n_w
     assert torch.allclose(whole.w, torch.stack([part.w for part in parts]).mean(0), rtol=1e-9, atol=1e-12)
+
+
+# --- Reports --------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_has_every_count_and_says_whose_l_meta_is_another(tmp_path):
+    for algo, counted in (("maml", {}), ("r2d2", {"solves": 1, "query_gradients": 1})):
+        file = write_run(tmp_path, algo=algo, geometry="nonconvex") / "summary.json"
+        summary = json.loads(file.read_text())
+        summary["counts_per_task"] |= counted
+        file.write_text(json.dumps({**summary, "plain_inner_loop": algo == "maml"}))
+    runs, _ = read_runs([tmp_path])
+    comparison = compare_runs(runs)
+    table = next(each for each in tables_of(comparison) if each.name == "work")
+    rows = {row["group"]: row for row in (dict(zip(table.columns, row, strict=True)) for row in table.rows)}
+    maml, r2d2 = rows["MAML (N = 5)"], rows["R2D2 (N = 5)"]
+    assert (r2d2["solves"], r2d2["query gradients"], r2d2["L_meta is"]) == (1, 1, "of an inner problem of its own")
+    assert (maml["solves"], maml["L_meta is"]) == (None, "L_D(w_N)")  # of a version that did not count it
+    assert maml["gradient entries"] == 600
+    assert [line for line in comparison.warnings if "L_meta is another function" in line and "R2D2" in line]
 
 
 # --- What the rules compute -----------------------------------------------------------------------------------------
@@ -350,3 +377,11 @@ def test_a_default_that_is_no_setting_is_told():
 
     with pytest.raises(HarnessError, match="algorithm 'mistyped' has a default for 'outer_lr'"):
         resolve(RunConfig(), algorithm=Mistyped)
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[1] / "algorithms").glob("*.py")), ids=lambda f: f.stem)
+def test_an_algorithm_is_short_and_never_calls_autograd(file):
+    text = file.read_text()
+    assert len(text.splitlines()) < 60
+    names = {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
+    assert not names & {"autograd", "backward", "func", "requires_grad_", "enable_grad", "jacrev", "vjp"}
