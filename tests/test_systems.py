@@ -174,6 +174,25 @@ def test_imaml_is_the_gradient_of_l_meta_in_the_limit_of_its_tolerances(adapt):
     assert 1e-6 < off(engine(roughly, 4000, smooth(), adapt=adapt, inner_lr=0.3), vectors()) < 0.1
 
 
+@pytest.mark.parametrize("name", ["imaml", "minibatch_prox"])
+def test_proximal_problems_have_a_closed_form_on_quadratics(name):
+    """Squared loss of a linear layer: grad L_S = A w - b, so (A + lambda I) w* = b + lambda w_0."""
+    strength, generator = 0.7, torch.Generator().manual_seed(0)
+    x, query = torch.randn(2, 2, 6, 4, dtype=torch.float64, generator=generator)
+    y, query_y = torch.randn(2, 2, 6, 1, dtype=torch.float64, generator=generator)
+    options = {"cg_steps": 50, "cg_tolerance": 1e-14} if name == "imaml" else {}
+    algorithm = made(name, strength=strength, tolerance=1e-14, **options)
+    native = engine(algorithm, 3000, nn.Linear(4, 1, bias=False).double(), loss="mse", inner_lr=0.1)
+    found, _ = gradient_of(native, TaskBatch(x, y, query, query_y))
+    w_0, expected = native.problem.network.initial()[0], []
+    for x, y, query, query_y in zip(x, y, query, query_y, strict=True):
+        proximal = x.T @ x / 3 + strength * torch.eye(4, dtype=x.dtype)
+        w = torch.linalg.solve(proximal, (x.T @ y)[:, 0] / 3 + strength * w_0)
+        v = query.T @ (query @ w - query_y[:, 0]) / 3
+        expected.append(strength * (torch.linalg.solve(proximal, v) if name == "imaml" else w_0 - w))
+    assert torch.allclose(found.w, torch.stack(expected).mean(0), rtol=1e-9)
+
+
 def test_minibatch_prox_is_the_gradient_of_the_proximal_minimum():
     """min over w of L_S(w) + (lambda/2) |w - w_0|^2, by central differences in w_0."""
     strength = 2.0
