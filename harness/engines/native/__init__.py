@@ -48,8 +48,8 @@ class Native(Engine):
             if strategy == "linearised":
                 raise NotSupported(
                     f"strategy 'linearised' needs an nn.Sequential of convolution blocks, linear layers, norms, pools, "
-                    f"activations and flatten, with every parameter behind the first adapted layer adapted; "
-                    f"{self.why}; allowed: recursion, checkpointed, unrolled, vmapped"
+                    f"activations and flatten; {self.why}; "
+                    f"allowed: recursion, checkpointed, unrolled, vmapped"
                 )
             if strategy == "auto":
                 self.strategy = "unrolled"
