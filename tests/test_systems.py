@@ -183,9 +183,10 @@ def test_proximal_problems_have_a_closed_form_on_quadratics(name):
     options = {"cg_steps": 50, "cg_tolerance": 1e-14} if name == "imaml" else {}
     algorithm = made(name, strength=strength, tolerance=1e-14, **options)
     native = engine(algorithm, 3000, nn.Linear(4, 1, bias=False).double(), loss="mse", inner_lr=0.1)
-    found, _ = gradient_of(native, TaskBatch(x, y, query, query_y))
+    batch = TaskBatch(x, y, query, query_y)
+    found, _ = gradient_of(native, batch)
     w_0, expected = native.problem.network.initial()[0], []
-    for x, y, query, query_y in zip(x, y, query, query_y, strict=True):
+    for x, y, query, query_y in zip(*vars(batch).values(), strict=True):
         proximal = x.T @ x / 3 + strength * torch.eye(4, dtype=x.dtype)
         w = torch.linalg.solve(proximal, (x.T @ y)[:, 0] / 3 + strength * w_0)
         v = query.T @ (query @ w - query_y[:, 0]) / 3
