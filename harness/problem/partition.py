@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError, NotSupported
-from harness.problem.oracle import Slot
+from harness.problem.cuts import CUTS, Headless, children_of, hooked, is_sequence
+from harness.problem.quantities import Slot
 
 if TYPE_CHECKING:
     from harness.problem.algorithm import Algorithm
-    from harness.problem.oracle import Inner
+    from harness.problem.quantities import Inner
 
 
 def _slots(parameters: Mapping[str, Tensor], names: list[str]) -> tuple[Slot, ...]:
@@ -25,23 +26,6 @@ def _slots(parameters: Mapping[str, Tensor], names: list[str]) -> tuple[Slot, ..
         slots.append(Slot(name, shape, start, stop))
         start = stop
     return tuple(slots)
-
-
-def children_of(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and children in order; a layer that stands there twice comes twice (``named_children`` drops repeats)."""
-    return [(name, child) for name, child in module._modules.items() if child is not None]
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether calling ``module`` runs hooks besides its ``forward``."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for kind in kinds)
-
-
-def is_sequence(module: nn.Module) -> bool:
-    """Whether calling ``module`` is calling its children one after the other, and nothing else."""
-    own = "forward" in vars(module) or type(module).__call__ is not nn.Module.__call__
-    return getattr(type(module), "forward", None) is nn.Sequential.forward and not own and not hooked(module)
 
 
 def layers_of(module: nn.Module) -> list[str]:
@@ -133,7 +117,7 @@ class Network:
         self.slot_names = {other: first for first, others in names_of(module).items() for other in others}
         named = {id(parameter): name for name, parameter in module.named_parameters()}
         of_w = {at for at, name in named.items() if name in chosen}
-        self.body, self.tail = _CUTS[cut](module, of_w)
+        self.body, self.tail = CUTS[cut](module, of_w)
         self._in_tail = _places(self.tail, named)
         self._in_body = _places(self.body, named) if self.body else {}
         if isinstance(self.body, Headless):
@@ -148,7 +132,7 @@ class Network:
 
     def cuts(self) -> list[Network]:
         """The same partition of the same module with every cut that it may have, the one that shares most first."""
-        ways = [self.cut_by(cut) for cut in _CUTS]
+        ways = [self.cut_by(cut) for cut in CUTS]
         return [way for way in ways if way.body is not None or way.cut == "none"]
 
     def cut_by(self, cut: str) -> Network:
@@ -232,73 +216,6 @@ def partitioned(algorithm: Algorithm, module: nn.Module, adapt: str, inner: Inne
     return Network(module, adapt, cut, own) if own else network
 
 
-class Headless(nn.Module):
-    """A module without its head: what enters the layer called ``head``, whose place an identity takes meanwhile."""
-
-    def __init__(self, module: nn.Module, head: str) -> None:
-        super().__init__()
-        self.module = module
-        path, _, self.name = head.rpartition(".")
-        self.owner = [module.get_submodule(path)]  # in a list, so that it is no second child
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of ``x``."""
-        layers = self.owner[0]._modules
-        head, layers[self.name] = layers[self.name], nn.Identity()
-        try:
-            return self.module(x)  # type: ignore[no-any-return]
-        finally:
-            layers[self.name] = head
-
-
-Parts = tuple[nn.Module | None, nn.Module]
-
-
-def _by_layers(module: nn.Module, w: set[int]) -> Parts:
-    """Body and tail of an ``nn.Sequential``; ``w``: the identities of the adapted parameters."""
-    children = children_of(module) if is_sequence(module) else []
-    if at := _before(children, w):
-        return _sequence(children[:at]), _sequence(children[at:])
-    return None, module
-
-
-def _by_head(module: nn.Module, w: set[int]) -> Parts:
-    """The module without its head, and the head: the smallest layer that holds all of ``w``."""
-    name, head = "", module
-    while inside := [(part, child) for part, child in children_of(head) if w <= _identities(child)]:
-        part, head = inside[0]
-        name = f"{name}.{part}" if name else part
-    within = set(head.modules())
-    outside = {id(p) for layer in module.modules() if layer not in within for p in layer._parameters.values()}
-    if not _identities(module) - _identities(head) or _identities(head) & outside:
-        return None, module
-    return Headless(module, name), head
-
-
-def _not_at_all(module: nn.Module, w: set[int]) -> Parts:
-    return None, module
-
-
-_CUTS: dict[str, Callable[[nn.Module, set[int]], Parts]] = {
-    "layers": _by_layers,
-    "head": _by_head,
-    "none": _not_at_all,
-}
-
-
-def _identities(module: nn.Module) -> set[int]:
-    return {id(parameter) for parameter in module.parameters()}
-
-
-def _before(children: list[tuple[str, nn.Module]], w: set[int]) -> int:
-    """How many of ``children`` are the body: they hold nothing of ``w`` and share no parameter with those behind."""
-    own = [_identities(child) for _, child in children]
-    at = next((number for number, ids in enumerate(own) if ids & w), 0)
-    while tied := [number for number in range(at) if own[number] & set().union(*own[at:])]:
-        at = tied[0]
-    return at if any(own[:at]) else 0  # layers without parameters share nothing worth a name of their own
-
-
 def _places(part: nn.Module, first: dict[int, str]) -> dict[str, list[str]]:
     """Where each parameter lies in ``part``, by the name that its slot has: once for every layer that holds it."""
     places: dict[str, list[str]] = {}
@@ -312,13 +229,6 @@ def _call(part: nn.Module, places: dict[str, list[str]], values: dict[str, Tenso
     # torch's own tying exchanges a layer that stands in two places twice, and leaves the second tensor in the module.
     named = {place: values[name] for name, where in places.items() if name in values for place in where}
     return torch.func.functional_call(part, named, (x,), tie_weights=False)  # type: ignore[no-any-return]
-
-
-def _sequence(children: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    sequence = nn.Sequential()
-    for name, child in children:
-        sequence.add_module(name, child)
-    return sequence
 
 
 def unflatten(vector: Tensor, slots: tuple[Slot, ...]) -> dict[str, Tensor]:

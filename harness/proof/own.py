@@ -16,8 +16,9 @@ from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.experiment.setup import CHECKED_TASKS, assemble, complete
 from harness.problem.algorithm import Algorithm
 from harness.problem.benchmark import Benchmark
+from harness.problem.cuts import Headless, children_of
 from harness.problem.models import ModelFactory, give_back
-from harness.problem.partition import Headless, Network, children_of, names_of, partitioned
+from harness.problem.partition import Network, names_of, partitioned
 from harness.problem.tasks import TaskBatch, draw
 from harness.proof.config import ProofConfig
 from harness.proof.float32 import TASKS, Cut, compared, doubled, installed_peers

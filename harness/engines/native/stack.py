@@ -14,8 +14,9 @@ from harness.engines.native.layers import Flatten, Layer, Linear, Parameters, Si
 from harness.engines.native.norms import Norm
 from harness.engines.native.pools import Pool, pool_layer
 from harness.errors import NotSupported
+from harness.problem.cuts import children_of, hooked, is_sequence
 from harness.problem.oracle import Slot
-from harness.problem.partition import Network, children_of, hooked, is_sequence
+from harness.problem.partition import Network
 
 
 @dataclass(frozen=True)
