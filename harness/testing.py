@@ -110,7 +110,7 @@ def check_engine(engine: type[Engine]) -> None:
     from harness.engines.engine import Problem
     from harness.engines.native import Native
     from harness.problem.oracle import Counts, Inner
-    from harness.problem.partition import Network
+    from harness.problem.partition import partitioned
     from harness.proof import verify
     from harness.proof.problems import small_problems
     from harness.settings.registry import algorithms
@@ -123,8 +123,9 @@ def check_engine(engine: type[Engine]) -> None:
             rule = algorithms().get(name)
             for geometry, shape in rule.geometries.items():
                 algorithm = rule(geometry)
-                network = Network(problem.module, shape.adapt)
-                of = Problem(algorithm, network, Inner(problem.loss, 2, 0.05, algorithm.l2))
+                inner = Inner(problem.loss, 2, 0.05, algorithm.l2)
+                network = partitioned(algorithm, problem.module, shape.adapt, inner)
+                of = Problem(algorithm, network, inner)
                 try:
                     made = engine(of)
                 except NotSupported:

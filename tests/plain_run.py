@@ -139,6 +139,9 @@ class PlainRun:
             "second_order_entries": products * (self.n_w**2 + self.n_w * self.n_phi),
             "hessian_vector_products": products,
             "mixed_products": products if self.n_phi else 0,
+            "query_gradients": tasks,
+            "solves": 0,
+            "pseudo_gradients": 0,
         }
 
     def evaluate(self, split: str, tasks: int) -> dict[str, object]:

@@ -59,7 +59,7 @@ def test_finished_runs_are_reused_whatever_the_order_and_the_key_is_that_of_run(
 @pytest.mark.slow
 def test_a_failure_stays_its_own_and_is_repeated_only_on_request(tmp_path, monkeypatch):
     (tmp_path / "fragile.py").write_text(
-        "import os, pathlib\nfrom harness.problem.models import mlp\n"
+        "import os, pathlib\nfrom harness.problem.nets import mlp\n"
         "def model(input_shape, outputs, **options):\n"
         "    if os.environ.get('FRAGILE') == 'crash':\n        os._exit(7)\n"
         "    return mlp(input_shape, outputs)\n"

@@ -23,7 +23,13 @@ def without_pictures(monkeypatch):
     monkeypatch.setattr(table, "float32_rows", lambda *_: [])
 
 
-@pytest.mark.parametrize("name", algorithms().names())
+#: one of every kind of rule; the others take their time (their rules are held to other witnesses in test_systems.py)
+QUICK = {"anil", "fomaml", "metasgd", "protonet", "reptile"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in algorithms().names()]
+)
 def test_every_algorithm(name):
     check_algorithm(algorithms().get(name))
 

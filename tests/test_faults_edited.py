@@ -126,7 +126,7 @@ def test_a_failed_run_that_another_process_has_repeated_is_not_repeated_again(tm
 @pytest.mark.slow
 def test_two_grids_that_retry_at_once_leave_each_others_runs_alone(tmp_path):
     (tmp_path / "fragile.py").write_text(
-        "import os\nfrom harness.problem.models import mlp\n"
+        "import os\nfrom harness.problem.nets import mlp\n"
         "def model(input_shape, outputs, **options):\n"
         "    if os.environ.get('FRAGILE'):\n        os._exit(7)\n"
         "    return mlp(input_shape, outputs)\n"

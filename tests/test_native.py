@@ -10,7 +10,6 @@ from search import search
 
 from harness.engines.engine import Problem
 from harness.engines.native import Native
-from harness.errors import NotSupported
 from harness.problem.autograd_oracle import AutogradOracle
 from harness.problem.meta_gradient import unrolled
 from harness.problem.models import build
@@ -115,16 +114,20 @@ def test_strategies_agree_on_regression(adapt, steps, strategy):
     assert net.n_phi == 0 or relative(found.phi, expected.phi) < 1e-10
 
 
-def test_partition_with_shared_parameters_behind_adapted_ones_uses_the_plain_oracle():
-    net = network(cnn, (1, 16, 16), 3, "block2|classifier", filters=2)
+@pytest.mark.parametrize("adapt", ["block2|classifier", "not last:1", "block[13].conv|block4"])
+@pytest.mark.parametrize("strategy", ["linearised", "recursion", "checkpointed"])
+def test_written_out_layers_carry_shared_parameters_behind_adapted_ones(adapt, strategy):
+    net = network(cnn, (1, 16, 16), 3, adapt, filters=2)
+    assert net.tail_slots
     problem = Problem(algorithms().get("maml")("nonconvex"), net, Inner("cross_entropy", 2, 0.1))
-    assert Native(problem).strategy == "unrolled"
-    with pytest.raises(NotSupported, match="linearised"):
-        Native(problem, "linearised")
     batch = tasks((1, 16, 16), 2, 3, 2, 2)
-    by_loop, _ = Native(problem, "unrolled").meta_gradient(*net.initial(), batch)
-    by_recursion, _ = Native(problem, "recursion").meta_gradient(*net.initial(), batch)
-    assert relative(by_loop.phi, by_recursion.phi) < 1e-10
+    by_loop, expected = Native(problem, "unrolled").meta_gradient(*net.initial(), batch)
+    native = Native(problem, strategy)
+    assert native.stack is not None
+    found, outcome = native.meta_gradient(*net.initial(), batch)
+    assert relative(found.phi, by_loop.phi) < 1e-10
+    assert relative(found.w, by_loop.w) < 1e-10
+    assert torch.allclose(outcome.loss, expected.loss)
 
 
 def test_unknown_layers_use_the_plain_oracle():

@@ -58,6 +58,9 @@ def test_counts_equal_the_formulas_of_table_2(tmp_path, algorithm, geometry, ste
         "second_order_entries": tasks * second * (n_w**2 + n_w * n_phi),
         "hessian_vector_products": tasks * second,
         "mixed_products": tasks * second * (n_phi > 0),
+        "query_gradients": tasks,
+        "solves": 0,
+        "pseudo_gradients": 0,
     }
     assert (n_phi == 0) == (algorithm != "anil")
 

@@ -433,25 +433,25 @@ def two_geometries(tmp_path):
         for steps in (1, 3):
             for seed in range(2):
                 write_run(
-                    tmp_path, algo="metasgd", geometry=geometry, adapt=adapt, inner_steps=steps, seed=seed, rate=rate
+                    tmp_path, algo="stranger", geometry=geometry, adapt=adapt, inner_steps=steps, seed=seed, rate=rate
                 )
     return compare_runs(read_runs([tmp_path])[0], [Target("epsilon", 0.1)])
 
 
 def test_two_geometries_of_a_strangers_algorithm_are_two_methods(two_geometries):
-    assert {group.method for group in two_geometries.groups} == {"metasgd flat", "metasgd deep"}
+    assert {group.method for group in two_geometries.groups} == {"stranger flat", "stranger deep"}
     table2 = next(table for table in tables_of(two_geometries) if table.name == "table2")
     column = table2.columns.index("method")
-    assert [row[column] for row in table2.rows] == ["metasgd deep"] * 2 + ["metasgd flat"] * 2
+    assert [row[column] for row in table2.rows] == ["stranger deep"] * 2 + ["stranger flat"] * 2
     against_n = [
         panel for chart in charts_of(two_geometries) for panel in chart.panels if panel.x_label == "inner steps N"
     ]
     assert against_n
     for panel in against_n:
-        assert {line.name: len(line.x) for line in panel.lines} == {"metasgd deep": 2, "metasgd flat": 2}
+        assert {line.name: len(line.x) for line in panel.lines} == {"stranger deep": 2, "stranger flat": 2}
     fastest = next(sentence for sentence in two_geometries.findings if sentence.startswith("Time to"))
-    assert "metasgd flat (N = " in fastest
-    assert "metasgd deep (N = " in fastest
+    assert "stranger flat (N = " in fastest
+    assert "stranger deep (N = " in fastest
 
 
 def test_one_geometry_is_named_where_its_class_says_that_there_are_others(tmp_path, installed):

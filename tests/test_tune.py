@@ -194,7 +194,7 @@ def test_a_diverged_trial_is_told_with_its_parameters_and_the_study_goes_on(tmp_
 )
 def test_a_trial_that_fails_takes_its_place_and_stops_nothing(fault, outcome, state, tmp_path, monkeypatch):
     (tmp_path / f"faulty_{outcome}.py").write_text(
-        "from harness.problem.models import mlp\n"
+        "from harness.problem.nets import mlp\n"
         "def model(input_shape, outputs, wide=1):\n"
         f"    if wide > 1:\n        raise {fault}\n"
         "    return mlp(input_shape, outputs)\n"

@@ -167,7 +167,7 @@ def test_compare_and_tune_run_no_code_of_the_current_folder_and_no_print_disturb
 
 LEAVING = """
 import torch
-from harness.problem.models import mlp
+from harness.problem.nets import mlp
 torch.set_num_threads(2)
 def net(shape, outputs, **options):
     torch.manual_seed(9)

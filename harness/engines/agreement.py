@@ -44,7 +44,7 @@ class Seen:
 
     def route(self, problem: Problem, engine: type[Engine]) -> Route:
         """That of ``problem``, whose model, partition and engine are those of the one that was examined."""
-        network = Network(problem.network.module, problem.network.adapt, self.cut, self.together)
+        network = problem.network.cut_by(self.cut, self.together)
         problem = dataclasses.replace(problem, network=network, distrust=self.distrust)
         return Route(problem, engine(problem, self.strategy), Native(problem, "recursion"), self.error)
 

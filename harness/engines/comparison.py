@@ -114,7 +114,7 @@ def passing_together(
     error = off(at_once, apart) if at_once.shape == apart.shape else float("inf")
     if error > tolerance or examples < 2 * max(map(len, parts)):
         return network
-    together = Network(network.module, network.adapt, network.cut, together=examples)
+    together = network.cut_by(network.cut, together=examples)
     error = oracle_error(Native(dataclasses.replace(problem, network=together), "recursion"), own, batch)
     return together if error <= tolerance else network
 

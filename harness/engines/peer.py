@@ -13,8 +13,7 @@ from harness.errors import NotSupported
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.problem.oracle import Clock, Counts, MetaGradient, Outcome
-    from harness.problem.partition import Slot
+    from harness.problem.oracle import Clock, Counts, MetaGradient, Outcome, Slot
     from harness.problem.tasks import TaskBatch
 
 
@@ -128,6 +127,7 @@ class PeerEngine(Engine):
             return
         n_w, n_phi, steps = self.problem.network.n_w, self.problem.network.n_phi, self.problem.inner.inner_steps
         counts.gradient_entries += tasks * (steps * n_w + n_w + n_phi)
+        counts.query_gradients += tasks
         if not self.first_order:
             counts.second_order_entries += tasks * steps * (n_w**2 + n_w * n_phi)
             counts.hessian_vector_products += tasks * steps

@@ -24,7 +24,7 @@ from harness.problem.models import build, check_options, give_back, load_factory
 from harness.problem.nets import ModelFactory
 from harness.problem.objective import loaded
 from harness.problem.oracle import Inner, Oracle
-from harness.problem.partition import Network
+from harness.problem.partition import Network, partitioned
 from harness.problem.tasks import TaskBatch, draw
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved
@@ -143,9 +143,9 @@ def assemble(resolved: Resolved, factory: ModelFactory, batch: TaskBatch, seen: 
         model = factory, shape, outputs, config.model_options
         module = build(*model, seed=config.seed, device=device, dtype=dtype, mode=config.model_mode)
     try:
-        with blame("adapt", resolved.origins):
-            network = Network(module, config.adapt or "all")  # resolve() has filled it
         inner = Inner(resolved.loss, config.inner_steps, config.inner_lr, algorithm.l2, config.norm_statistics)
+        with blame("adapt", resolved.origins), blamed(algorithm):
+            network = partitioned(algorithm, module, config.adapt or "all", inner)  # resolve() has filled it
         problem = Problem(algorithm, network, inner)
         if seen is None:
             second_order = algorithm.derivative != "first_order" or bool(config.stationarity_every)

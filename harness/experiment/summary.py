@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.problem.meta_loss import adapts_plainly
 from harness.store.directory import digests
 from harness.store.records import FINISHED, PHASES, SCHEMA, Status, Summary
 
@@ -41,6 +42,7 @@ def summarise(
         "benchmark": config.benchmark,
         "model": config.model,
         "adapt": config.adapt,
+        "plain_inner_loop": adapts_plainly(setup.problem.algorithm),
         "loss_function": config.loss,
         "loss_options": config.loss_options,
         "ways": config.ways,

@@ -131,6 +131,7 @@ class Trainer:
             "w": self.w.detach(),
             "phi": self.phi.detach(),
             "names": {part: [(slot.name, tuple(slot.shape)) for slot in slots] for part, slots in parts.items()},
+            "own": list(network.own),
             "fixed": network.fixed(),
             "tied": {name: first for name, first in network.slot_names.items() if name != first},
             "optimizer": self.optimizer.state_dict(),
@@ -235,7 +236,8 @@ class Trainer:
             batch = self._tasks(first + start, first + stop)
             return self.chunks.meta_gradient(self.engine, self.w, self.phi, batch, self.counts, self.clock)
 
-        gradient, outcome = meta_gradient(self.ranks, config.meta_batch, of_share, self.w, self.phi, self.clock)
+        with self.engine.problem.algorithm.training(iteration - 1):
+            gradient, outcome = meta_gradient(self.ranks, config.meta_batch, of_share, self.w, self.phi, self.clock)
         with self.clock.phase("outer_update"):
             for group, step_size in zip(self.optimizer.param_groups, step_sizes(config, iteration), strict=True):
                 group["lr"] = step_size

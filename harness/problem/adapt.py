@@ -63,7 +63,8 @@ _KINDS: dict[str, tuple[Callable[[nn.Module, dict[str, list[str]]], list[str]], 
 
 
 def select(module: nn.Module, adapt: str) -> list[str]:
-    """The parameters that ``adapt`` puts into w: ``all``, ``last:k``, ``norm``, ``bias``, ``lora`` or a regex.
+    """The parameters that ``adapt`` puts into w: ``all``, ``last:k``, ``not last:k``, ``norm``, ``bias``, ``lora`` or a
+    regex.
 
     Frozen parameters (``requires_grad = False``) are in none. A tied parameter is one, whatever it is called.
     """
@@ -71,8 +72,10 @@ def select(module: nn.Module, adapt: str) -> list[str]:
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     if adapt == "all":
         selected = list(names)
-    elif match := re.fullmatch(r"last:(\d+)", adapt):
-        selected = _last(module, names, int(match[1]), adapt)
+    elif match := re.fullmatch(r"(not )?last:(\d+)", adapt):
+        selected = _last(module, names, int(match[2]), adapt)
+        if match[1]:
+            selected = [name for name in names if name not in selected]
     elif adapt in _KINDS:
         find, what = _KINDS[adapt]
         if not (selected := find(module, names)):

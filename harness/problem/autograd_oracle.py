@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from harness.problem.objective import accuracy, metrics, task_loss
-from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
+from harness.problem.oracle import Clock, Counts, Inner, Outcome
 from harness.problem.partition import Network
+from harness.problem.solving import SolvingOracle
 from harness.problem.tasks import TaskBatch
 
 
-class AutogradOracle(Oracle):
+class AutogradOracle(SolvingOracle):
     """Evaluates the losses task by task with ``functional_call`` and differentiates with autograd.
 
     Differentiating inside each task, never through ``vmap``, keeps clear of the second-derivative
@@ -33,12 +34,8 @@ class AutogradOracle(Oracle):
         counts: Counts | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(counts, clock)
-        self.network, self.inner, self.batch = network, inner, batch
-        self.n_w, self.n_phi, self.tasks = network.n_w, network.n_phi, batch.tasks
-        self.differentiation = differentiation
-        self.w = w.detach()
-        self.phi = phi.detach().requires_grad_()
+        super().__init__(network, inner, w, phi, batch, differentiation, counts, clock)
+        self.phi.requires_grad_()
         self._encode()
 
     def _encode(self) -> None:
@@ -68,16 +65,17 @@ class AutogradOracle(Oracle):
 
     @cached_property
     def split(self) -> tuple[int, int]:
-        """Entries of s that are features of the support and of the query."""
+        """See :attr:`SolvingOracle.split`."""
         return (self.support[0].numel(), self.query[0].numel()) if self.network.body else (0, 0)
 
     @cached_property
     def s(self) -> Tensor:
         """What the tasks share, ``[B, n_s]`` (see :mod:`harness.problem.oracle`)."""
-        tail_phi = self.network.tail_phi(self.phi).detach().expand(self.tasks, -1)
+        own = self.phi[self.n_phi - self.n_own :]
+        shared = torch.cat([self.network.tail_phi(self.phi), own]).detach().expand(self.tasks, -1)
         if self.network.body is None:
-            return tail_phi.clone().requires_grad_()
-        parts = (self.support.detach().flatten(1), self.query.detach().flatten(1), tail_phi)
+            return shared.clone().requires_grad_()
+        parts = (self.support.detach().flatten(1), self.query.detach().flatten(1), shared)
         return torch.cat(parts, 1).requires_grad_()
 
     def _loss_at(self, w: Tensor, tail_phi: Tensor, h: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +93,7 @@ class AutogradOracle(Oracle):
         a, b = self.split
         h, target = (self.query, self.batch.query_y) if query else (self.support, self.batch.support_y)
         # By split, here and in the network: the derivative of a slice would be all the rest in zeros.
-        of_support, of_query, tail_phi = s.split([a, b, len(s) - a - b])
+        of_support, of_query, tail_phi, _ = s.split([a, b, self.network.n_tail_phi, self.n_own])
         features = h[task]
         if self.network.body is not None:
             features = (of_query if query else of_support).view(features.shape)
@@ -111,9 +109,6 @@ class AutogradOracle(Oracle):
         """One task after the other, so that only its graph is alive: w ``[n_w]`` and s ``[n_s]`` as leaves."""
         for task in range(self.tasks):
             yield task, w[task].detach().requires_grad_(), self.s[task].detach().requires_grad_(shared)
-
-    def _initial(self) -> Tensor:
-        return self.w.expand(self.tasks, -1).clone()
 
     def _inner_gradient(self, w: Tensor, linearise: bool) -> Tensor:
         if not w.requires_grad:
@@ -156,6 +151,9 @@ class AutogradOracle(Oracle):
         v, g = torch.autograd.grad(w, inputs, v, allow_unused=True, materialize_grads=True)
         return v, g
 
+    def _support(self) -> Tensor:
+        return self.support
+
     def _phi_gradient(self, g: Tensor) -> Tensor:
         a, b = self.split
         result = torch.zeros_like(self.phi)
@@ -164,7 +162,7 @@ class AutogradOracle(Oracle):
             cotangents = (g[:, :a].view(self.support.shape), g[:, a : a + b].view(self.query.shape))
             result = torch.autograd.grad(features, self.phi, cotangents)[0] / self.tasks
         start = a + b
-        for slot in self.network.tail_slots:
+        for slot in (*self.network.tail_slots, *self.network.own_slots):
             size = slot.shape.numel()
             result[slot.start : slot.stop] = g[:, start : start + size].mean(0)
             start += size

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from harness.problem.oracle import MetaGradient
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-    from harness.problem.oracle import Oracle
+    from harness.problem.oracle import Head, Oracle
 
 
 def inner_loop(
@@ -92,3 +94,39 @@ def first_order(oracle: Oracle, inner_steps: int, inner_lr: float) -> MetaGradie
         w = w - inner_lr * oracle.inner_gradient(w)
     v, g_phi = oracle.outer_gradient(w)
     return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi))
+
+
+def solved(oracle: Oracle, head: Head) -> MetaGradient:
+    """The exact gradient of L_D at the w that :meth:`Oracle.solve` finds by ``head``, which is differentiated."""
+    v, g_phi = oracle.outer_gradient(oracle.solve(head))
+    v, through_solve = oracle.solve_back(v)
+    return MetaGradient(v.mean(0), oracle.phi_gradient(g_phi + through_solve))
+
+
+def by_rates(
+    oracle: Oracle, rates: Sequence[Tensor], early: float = 0.0, second_order: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Proposition 1 with a step size for every step and entry of w: ``rates``, N of ``[n_w]``.
+
+    Of early (L_D(w_1) + .. + L_D(w_{N-1})) + (1 - early (N - 1)) L_D(w_N); without ``second_order`` terms that is
+    a first-order gradient. Cotangents of w_0 ``[B, n_w]`` and of s, and the slopes in the rates ``[B, N, n_w]``.
+    """
+    N = len(rates)
+    w, slopes, before = [oracle.initial()], [], []
+    for m in range(N):
+        slopes.append(-oracle.inner_gradient(w[m], linearise=second_order))
+        before.append(oracle.outer_gradient(w[m]) if early and m else None)
+        w.append(w[m] + rates[m] * slopes[m])
+    last = 1 - early * max(0, N - 1)
+    v, g = (last * part for part in oracle.outer_gradient(w[N]))
+    for m in reversed(range(N)):
+        slopes[m] = slopes[m] * v
+        if second_order:
+            hessian_u, mixed_u = oracle.second_order_products(w[m], rates[m] * v)
+            v, g = v - hessian_u, g - mixed_u
+        if at := before[m]:
+            v, g = v + early * at[0], g + early * at[1]
+    in_rates = v.new_empty(len(v), N, v.shape[1])
+    for m, part in enumerate(slopes):
+        in_rates[:, m] = part
+    return v, g, in_rates

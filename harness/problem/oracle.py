@@ -3,7 +3,7 @@
 Every algorithm is written against this interface and never calls autograd. Shapes: B tasks, flat
 ``w`` of ``n_w`` and ``phi`` of ``n_phi`` entries. phi reaches the losses through what the tasks share,
 
-    s = (features of the support, features of the query, shared parameters in the adapted part),
+    s = (features of the support, features of the query, shared parameters in the adapted part, the algorithm's own),
 
 so a gradient "with respect to phi" is kept as a cotangent ``[B, n_s]`` of s, which may be added and
 scaled, and is pulled back through the shared body once, by :meth:`Oracle.phi_gradient`.
@@ -11,87 +11,19 @@ scaled, and is pulled back through the shared body once, by :meth:`Oracle.phi_gr
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from harness.problem.losses import Loss
+from harness.problem.quantities import Clock, Counts, Inner, MetaGradient, NoClock, Outcome, Slot
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger("harness")
+    #: ``(features [B, S, d], targets [B, S, out], w_0 [B, n_w], **own) -> w [B, n_w]``, of differentiable functions
+    Head = Callable[..., Tensor]
 
-
-@dataclass
-class Counts:
-    """What was executed, summed over tasks.
-
-    ``gradient_entries`` and ``second_order_entries`` are in the paper's unit (Table 2): an inner
-    gradient is n_w entries, an outer one n_w + n_phi, a Hessian n_w^2, a mixed derivative n_w n_phi.
-    The products are the work done instead of forming those matrices. What a strategy evaluates again
-    where it has been, to save memory, is in its seconds and FLOPs and not in here.
-    """
-
-    gradient_entries: int = 0
-    second_order_entries: int = 0
-    hessian_vector_products: int = 0
-    mixed_products: int = 0
-    #: why these are not the counts of what was executed; empty where they are
-    unknown: str = ""
-
-    def as_dict(self) -> dict[str, int | None]:
-        """The four counts by name; None where they are unknown."""
-        return {name: None if self.unknown else count for name, count in vars(self).items() if name != "unknown"}
-
-    def lose(self, why: str) -> None:
-        """Say once, and remember, that something was executed that is not counted."""
-        if not self.unknown:
-            log.warning("evaluations are not counted: %s", why)
-            self.unknown = why
-
-
-class Clock(Protocol):
-    """Times phases with the device's own clock."""
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """Everything inside belongs to the phase ``name``."""
-
-
-class NoClock:
-    """A clock that measures nothing."""
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """See :class:`Clock`."""
-        return nullcontext()
-
-
-@dataclass
-class MetaGradient:
-    """The gradient of L_meta, averaged over the tasks: ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``."""
-
-    w: Tensor
-    phi: Tensor
-
-    @property
-    def moves(self) -> bool:
-        """Whether it is anything but zero."""
-        return bool(self.w.any() or self.phi.any())
-
-
-@dataclass
-class Outcome:
-    """How w did on the query sets: ``loss`` and ``accuracy``, each ``[B]`` (accuracy NaN in regression).
-
-    ``metrics``: other figures, likewise, by name (see :func:`harness.problem.objective.metrics`).
-    """
-
-    loss: Tensor
-    accuracy: Tensor
-    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+__all__ = ["Clock", "Counts", "Inner", "MetaGradient", "NoClock", "Oracle", "Outcome", "Slot"]
 
 
 class Oracle(ABC):
@@ -100,6 +32,12 @@ class Oracle(ABC):
     n_w: int
     n_phi: int
     tasks: int
+    #: the parameters that w is made of, and where each lies in it
+    w_slots: Sequence[Slot]
+    #: entries of phi that are the algorithm's own, the last ones: L_S and L_D do not depend on them
+    n_own: int = 0
+    #: the algorithm's own parameters by name, each in its shape (see :meth:`Algorithm.parameters`)
+    own: Mapping[str, Tensor] = {}
 
     def __init__(self, counts: Counts | None = None, clock: Clock | None = None) -> None:
         self.counts = counts if counts is not None else Counts()
@@ -112,6 +50,11 @@ class Oracle(ABC):
         #: w_0 of the inner loop that :meth:`pull_back` differentiates
         self.recorded_from: Tensor | None = None
 
+    @property
+    def classes(self) -> bool:
+        """Whether the targets are classes, and not numbers."""
+        raise NotImplementedError
+
     def initial(self, record: bool = False) -> Tensor:
         """w_0 for every task, ``[B, n_w]``.
 
@@ -123,14 +66,15 @@ class Oracle(ABC):
             self.recorded_from = w.requires_grad_()
         return w
 
-    def inner_gradient(self, w: Tensor, linearise: bool = False) -> Tensor:
+    def inner_gradient(self, w: Tensor, linearise: bool = False, asked: Tensor | None = None) -> Tensor:
         """The gradient in w of the inner objective on the support set, ``[B, n_w]``.
 
+        ``asked`` ``[B]``: the tasks that a rule still wants it for; others come along, and are not counted.
         ``linearise`` announces that second-order products at this very ``w`` will follow, so that an
         implementation may keep what it would otherwise compute again.
         """
         self.made.add("inner_gradient")
-        self.counts.gradient_entries += self.tasks * self.n_w
+        self.counts.gradient_entries += self._number(asked) * self.n_w
         with self.clock.phase("inner_gradient"):
             return self._inner_gradient(w, linearise)
 
@@ -141,10 +85,19 @@ class Oracle(ABC):
 
     def outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of L_D in w, ``[B, n_w]``, and in s, ``[B, n_s]``; sets :attr:`outcome`."""
-        self.made.add("outer_gradient")
-        self.counts.gradient_entries += self.tasks * (self.n_w + self.n_phi)
+        self._count_outer()
         with self.clock.phase("outer_gradient"):
             return self._outer_gradient(w)
+
+    def pseudo_gradient(self, w: Tensor) -> Tensor:
+        """w_0 - ``w``, ``[B, n_w]``: the way that an inner loop went, turned round; sets :attr:`outcome`.
+
+        That asks for L_D without a gradient, which nobody follows, and is not counted.
+        """
+        self.made.add("pseudo_gradient")
+        self.counts.pseudo_gradients += self.tasks
+        self.outcome = self.evaluate(w)
+        return self._initial() - w
 
     def second_order_products(self, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Hessian-vector and mixed product together: ``[B, n_w]`` and the cotangent ``[B, n_s]``."""
@@ -152,9 +105,9 @@ class Oracle(ABC):
         with self.clock.phase("second_order"):
             return self._second_order_products(w, u, mixed=True)
 
-    def hessian_product(self, w: Tensor, u: Tensor) -> Tensor:
-        """The Hessian in w of the inner objective times ``u``, ``[B, n_w]``."""
-        self._count_second_order(mixed=False)
+    def hessian_product(self, w: Tensor, u: Tensor, asked: Tensor | None = None) -> Tensor:
+        """The Hessian in w of the inner objective times ``u``, ``[B, n_w]``; ``asked`` as in :meth:`inner_gradient`."""
+        self._count_second_order(mixed=False, tasks=self._number(asked))
         with self.clock.phase("second_order"):
             return self._second_order_products(w, u, mixed=False)[0]
 
@@ -163,6 +116,28 @@ class Oracle(ABC):
         self._count_second_order(hessian=False)
         with self.clock.phase("second_order"):
             return self._mixed_product(w, u)
+
+    def solve(self, head: Head) -> Tensor:
+        """w ``[B, n_w]`` as ``head`` finds it from the support's features, in closed form or step by step.
+
+        ``head(features [B, S, d], targets [B, S, out], w_0 [B, n_w], **own)`` is any differentiable function of torch
+        that treats tasks one by one; w is the weights ``[out, d]`` and, if it has them, biases ``[out]`` of one linear
+        layer. Targets are numbers, classes as ones among zeros. Recorded for :meth:`solve_back`. Raises
+        :class:`harness.errors.NotSupported` where w is no linear layer.
+        """
+        self.made.add("solve")
+        self.counts.solves += self.tasks
+        with self.clock.phase("inner_gradient"):
+            return self._solve(head)
+
+    def solve_back(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Differentiate the last :meth:`solve`, once: cotangents of w_0 ``[B, n_w]`` and of s ``[B, n_s]``."""
+        with self.clock.phase("second_order"):
+            return self._solve_back(v)
+
+    def cotangent(self, **own: Tensor) -> Tensor:
+        """The cotangent of s, ``[B, n_s]``, that is each task's ``[B, *shape]`` in the algorithm's own parameters."""
+        raise NotImplementedError
 
     def pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Differentiate a recorded inner loop (see :meth:`initial`) that ended in ``w``: cotangents of w_0 and of s."""
@@ -186,18 +161,26 @@ class Oracle(ABC):
             self.made.add("inner_gradient")
             self.counts.gradient_entries += self.tasks * self.n_w
             self._count_second_order()
+        self._count_outer()
+
+    def _count_outer(self) -> None:
         self.made.add("outer_gradient")
         self.counts.gradient_entries += self.tasks * (self.n_w + self.n_phi)
+        self.counts.query_gradients += self.tasks
 
-    def _count_second_order(self, hessian: bool = True, mixed: bool = True) -> None:
+    def _number(self, asked: Tensor | None) -> int:
+        return self.tasks if asked is None else int(asked.sum())
+
+    def _count_second_order(self, hessian: bool = True, mixed: bool = True, tasks: int | None = None) -> None:
         if hessian:
+            tasks = self.tasks if tasks is None else tasks
             self.made.add("hessian_vector_product")
-            self.counts.hessian_vector_products += self.tasks
-            self.counts.second_order_entries += self.tasks * self.n_w**2
-        if mixed and self.n_phi:
+            self.counts.hessian_vector_products += tasks
+            self.counts.second_order_entries += tasks * self.n_w**2
+        if mixed and self.n_phi > self.n_own:
             self.made.add("mixed_product")
             self.counts.mixed_products += self.tasks
-            self.counts.second_order_entries += self.tasks * self.n_w * self.n_phi
+            self.counts.second_order_entries += self.tasks * self.n_w * (self.n_phi - self.n_own)
 
     @abstractmethod
     def evaluate(self, w: Tensor) -> Outcome:
@@ -221,20 +204,11 @@ class Oracle(ABC):
     def _pull_back(self, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
+    def _solve(self, head: Head) -> Tensor:
+        raise NotImplementedError
+
+    def _solve_back(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
     @abstractmethod
     def _phi_gradient(self, g: Tensor) -> Tensor: ...
-
-
-@dataclass
-class Inner:
-    """The inner loop's objective and length: L_S + (l2 / 2) |w|^2, N steps of size alpha."""
-
-    loss: Loss | str
-    inner_steps: int
-    inner_lr: float
-    l2: float = 0.0
-    #: "separate" batch statistics for support and query, or "joint" in the shared body
-    norm_statistics: str = field(default="separate")
-
-    def __post_init__(self) -> None:
-        self.loss = Loss.of(self.loss)

@@ -86,7 +86,7 @@ def _tasks(
     network: Network, inner: Inner, inner_lr: float, w: Tensor, phi: Tensor, batch: TaskBatch, second_order: bool
 ) -> OwnForward:
     module = network.module
-    named = dict(module.named_parameters())
+    named = network.parameters()
     of_w, of_phi = ([named[slot.name] for slot in slots] for slots in (network.w_slots, network.phi_slots))
     rows = []
     for task in range(batch.tasks):

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from harness.errors import InputError, NotSupported
 from harness.problem.adapt import names_of, select
+from harness.problem.chain import hooked, is_sequence
 from harness.problem.cuts import CUTS, Headless
+from harness.problem.quantities import Slot
+
+if TYPE_CHECKING:
+    from harness.problem.algorithm import Algorithm
+    from harness.problem.quantities import Inner
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where one named parameter lies in a flat vector."""
-
-    name: str
-    shape: torch.Size
-    start: int
-    stop: int
-
-
-def _slots(module: nn.Module, names: list[str]) -> tuple[Slot, ...]:
+def _slots(parameters: Mapping[str, Tensor], names: list[str]) -> tuple[Slot, ...]:
     slots, start = [], 0
-    shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
     for name in names:
-        stop = start + shapes[name].numel()
-        slots.append(Slot(name, shapes[name], start, stop))
+        shape = parameters[name].shape
+        stop = start + shape.numel()
+        slots.append(Slot(name, shape, start, stop))
         start = stop
     return tuple(slots)
 
@@ -39,15 +37,26 @@ class Network:
     what a "trace" of its forward finds before; or all that comes before the one layer that holds w, its "head", which
     is right if that layer has the last word (:mod:`harness.engines.agreement` looks). Else the model is all tail, as
     with "none". ``w`` and ``phi`` are flat vectors in the order of ``named_parameters``; frozen ones are in neither.
+    Behind phi lies ``own``: what an algorithm has for meta-parameters of its own, by name, which no layer uses (see
+    :func:`partitioned`).
     """
 
-    def __init__(self, module: nn.Module, adapt: str, cut: str = "layers", together: int = 0) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        adapt: str,
+        cut: str = "layers",
+        together: int = 0,
+        own: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """``together``: as many examples may pass the body at once, whatever task they are of; 0: those of one task."""
         names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         chosen = set(select(module, adapt))
         self.module, self.adapt, self.cut, self.together = module, adapt, cut, together
-        self.w_slots = _slots(module, [name for name in names if name in chosen])
-        self.phi_slots = _slots(module, [name for name in names if name not in chosen])
+        self.own = {name: nn.Parameter(part.detach().double()) for name, part in (own or {}).items()}
+        parameters = self.parameters()
+        self.w_slots = _slots(parameters, [name for name in names if name in chosen])
+        self.phi_slots = _slots(parameters, [*(name for name in names if name not in chosen), *self.own])
         self.n_w = sum(slot.shape.numel() for slot in self.w_slots)
         self.n_phi = sum(slot.shape.numel() for slot in self.phi_slots)
         #: the name under which a flat vector holds a parameter, by every name that it goes by
@@ -60,21 +69,46 @@ class Network:
         if isinstance(self.body, Headless):
             self._in_body = {name: places for name, places in self._in_body.items() if name not in self._in_tail}
         self.body_slots = tuple(slot for slot in self.phi_slots if slot.name in self._in_body)
-        self.tail_slots = tuple(slot for slot in self.phi_slots if slot.name not in self._in_body)
-        self.n_tail_phi = sum(slot.shape.numel() for slot in self.tail_slots)
+        outside = tuple(slot for slot in self.phi_slots if slot.name not in self._in_body)
+        self.tail_slots = tuple(slot for slot in outside if slot.name not in self.own)
+        self.own_slots = tuple(slot for slot in outside if slot.name in self.own)
+        self.n_tail_phi, self.n_own = (
+            sum(slot.shape.numel() for slot in slots) for slots in (self.tail_slots, self.own_slots)
+        )
 
     def cuts(self) -> list[Network]:
         """The same partition of the same module with every cut that it may have, the one that shares most first."""
-        ways = [Network(self.module, self.adapt, cut) for cut in CUTS]
+        ways = [self.cut_by(cut) for cut in CUTS]
         return [way for way in ways if way.body is not None or way.cut == "none"]
 
+    def cut_by(self, cut: str, together: int = 0) -> Network:
+        """The same partition of the same module with another cut."""
+        return Network(self.module, self.adapt, cut, together, self.own)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The module's parameters by name, and the algorithm's own."""
+        return {**dict(self.module.named_parameters()), **self.own}
+
+    def linear_head(self) -> nn.Linear:
+        """The one linear layer that w is, whose inputs are features; raises :class:`NotSupported` where it is not."""
+        parts = [part for part in self.tail.modules() if type(part) not in (nn.Flatten, nn.Identity)]
+        *around, layer = parts
+        own = layer.parameters() if type(layer) is nn.Linear and all(map(is_sequence, around)) else ()
+        if not isinstance(layer, nn.Linear) or hooked(layer) or self.n_w != sum(part.numel() for part in own):
+            raise NotSupported(
+                f"an inner problem in closed form needs w to be the weights of one linear layer with the last word, "
+                f"and adapt {self.adapt!r} is {', '.join(slot.name for slot in self.w_slots)}; "
+                f"allowed: last:1 of a model that ends in nn.Linear"
+            )
+        return layer
+
     def initial(self) -> tuple[Tensor, Tensor]:
-        """The module's own parameters as flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``, detached."""
-        parameters = dict(self.module.named_parameters())
+        """The parameters as they are, as flat ``w`` ``[n_w]`` and ``phi`` ``[n_phi]``, detached."""
+        parameters = self.parameters()
+        like = next(iter(parameters.values()))
 
         def flat(slots: tuple[Slot, ...]) -> Tensor:
-            like = next(iter(parameters.values()))
-            parts = [parameters[slot.name].detach().reshape(-1) for slot in slots]
+            parts = [parameters[slot.name].detach().reshape(-1).to(like) for slot in slots]
             return torch.cat(parts) if parts else like.new_zeros(0)
 
         return flat(self.w_slots), flat(self.phi_slots)
@@ -102,6 +136,10 @@ class Network:
         """The shared parameters that the tail uses, flat ``[n_tail_phi]``."""
         return torch.cat([phi[:0], *(phi[slot.start : slot.stop] for slot in self.tail_slots)])
 
+    def own_of(self, phi: Tensor) -> dict[str, Tensor]:
+        """The algorithm's own parameters by name, out of flat ``phi`` ``[n_phi]``."""
+        return unflatten(phi[self.n_phi - self.n_own :], self.own_slots)
+
     def fixed(self) -> dict[str, Tensor]:
         """What of the module's ``state_dict`` is never trained, frozen parameters and buffers: the module's own."""
         trained = {slot.name for slot in (*self.w_slots, *self.phi_slots)}
@@ -112,12 +150,24 @@ class Network:
 
     def load(self, w: Tensor, phi: Tensor) -> nn.Module:
         """Write flat ``w`` and ``phi`` back into the module and return it."""
-        parameters = dict(self.module.named_parameters())
+        parameters = self.parameters()
         with torch.no_grad():
             for vector, slots in ((w, self.w_slots), (phi, self.phi_slots)):
                 for slot in slots:
                     parameters[slot.name].copy_(vector[slot.start : slot.stop].view(slot.shape))
         return self.module
+
+
+def partitioned(algorithm: Algorithm, module: nn.Module, adapt: str, inner: Inner, cut: str = "layers") -> Network:
+    """``module`` in the w and phi of ``adapt``, and behind phi the meta-parameters that are ``algorithm``'s own."""
+    network = Network(module, adapt, cut)
+    own = algorithm.parameters(network.w_slots, inner)
+    if taken := own.keys() & network.parameters().keys():
+        raise InputError(
+            f"algorithm {algorithm.name!r} has a parameter {min(taken)!r} of its own, and so has the model; "
+            f"allowed: another name"
+        )
+    return Network(module, adapt, cut, own=own) if own else network
 
 
 def _places(part: nn.Module, first: dict[int, str]) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from harness.problem.algorithm import Algorithm
 from harness.problem.losses import Loss
 from harness.problem.models import build, load_factory
 from harness.problem.oracle import Inner
-from harness.problem.partition import Network
+from harness.problem.partition import partitioned
 from harness.problem.tasks import TaskBatch, draw
 from harness.proof.witnesses import by_autograd, plain
 from harness.settings.config import RunConfig
@@ -111,8 +111,8 @@ def errors(
     inner = Inner(made.loss, made.inner_steps, made.inner_lr, algorithm.l2)
     adapt = made.adapt or algorithm.geometries[geometry].adapt
     tasks = [made.batch.chunk(task, task + 1) for task in range(made.batch.tasks)]
-    network = Network(made.points[point], adapt, made.cut)
-    exactly = Network(copy.deepcopy(network.module).double(), adapt)
+    network = partitioned(algorithm, made.points[point], adapt, inner, made.cut)
+    exactly = partitioned(algorithm, copy.deepcopy(network.module).double(), adapt, inner)
     expected = [plain(algorithm, exactly, inner, doubled(task))[1] for task in tasks]
     witness = plain(algorithm, network, inner, tasks[0])[0]
     found = {witness: ("unrolled", [plain(algorithm, network, inner, task)[1] for task in tasks])}

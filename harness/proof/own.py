@@ -21,7 +21,7 @@ from harness.problem.chain import children_of
 from harness.problem.cuts import Headless
 from harness.problem.models import give_back
 from harness.problem.nets import ModelFactory
-from harness.problem.partition import Network
+from harness.problem.partition import Network, partitioned
 from harness.problem.tasks import TaskBatch, draw
 from harness.proof.config import ProofConfig
 from harness.proof.float32 import TASKS, Cut, compared, doubled, installed_peers
@@ -114,9 +114,9 @@ def _look(
     try:
         views.append(_view(run, route))
         problem = _exact(run, route, doubled(first))
-        expected = plain(
-            algorithm, Network(problem.module, problem.adapt or "all"), route.problem.inner, problem.batch
-        )[1]
+        inner = route.problem.inner
+        network = partitioned(algorithm, problem.module, problem.adapt or "all", inner)
+        expected = plain(algorithm, network, inner, problem.batch)[1]
         if not bool(expected.isfinite().all()):
             alpha, N = config.inner_lr, config.inner_steps
             raise NotSupported(f"the plain loop has no finite meta-gradient at alpha = {alpha:g}, N = {N}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from harness.engines.native import Native
 from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.problem.algorithm import Algorithm
 from harness.problem.autograd_oracle import AutogradOracle
-from harness.problem.meta_loss import disagreement
-from harness.problem.oracle import Inner, MetaGradient
+from harness.problem.meta_loss import disagreement, error_of
+from harness.problem.oracle import Inner, MetaGradient, Slot
 from harness.problem.own_forward import own_forward
-from harness.problem.partition import Network, Slot
+from harness.problem.partition import Network, partitioned
 from harness.proof.float32 import float32_rows
 from harness.proof.problems import SmallProblem, small_problems
 from harness.proof.witnesses import by_closed_form, by_finite_differences, by_plain_oracle, plain
@@ -89,7 +90,6 @@ def compared(
 ) -> Iterator[dict[str, Any]]:
     """The rows of one engine, algorithm and problem: the worst error over N for each strategy and witness."""
     adapt = problem.adapt or algorithm.geometries[geometry].adapt
-    network = Network(problem.module, adapt, problem.cut)
     # Without second-order terms all strategies are one.
     strategies = ("auto",) if algorithm.derivative == "first_order" else engine.strategies
     refusals = []
@@ -98,6 +98,7 @@ def compared(
         try:
             for steps in problem.inner_steps:
                 inner = Inner(problem.loss, steps, problem.inner_lr, algorithm.l2)
+                network = partitioned(algorithm, problem.module, adapt, inner, problem.cut)
                 made = engine(Problem(algorithm, network, inner, problem.distrust), strategy)
                 gradient, _ = made.meta_gradient(*network.initial(), problem.batch)
                 for witness, error in _errors(algorithm, network, inner, problem, gradient.w, gradient.phi, seed):
@@ -127,7 +128,7 @@ def compared(
                 "peer": None,
             }
     if len(refusals) == len(strategies):
-        raise refusals[0]
+        raise refusals[-1]
 
 
 def _from_own_forward(engine: type[Engine], strategy: str, of: Problem, problem: SmallProblem) -> float:
@@ -162,8 +163,8 @@ def _errors(
     for _ in range(2):
         random = torch.randn(len(found), dtype=found.dtype, generator=generator)
         directions.append(random / random.norm())
-    slopes = by_finite_differences(module, names, inner, batch, first_order, directions)
-    yield "finite_differences", _relative(torch.stack([found @ direction for direction in directions]), slopes)
+    slopes = partial(by_finite_differences, module, names, inner, batch, first_order, directions)
+    yield "finite_differences", error_of(torch.stack([found @ direction for direction in directions]), slopes)
     if problem.name == "quadratic":
         columns = _columns(network.w_slots), _columns(network.phi_slots)
         exact = by_closed_form(*network.initial(), inner, batch, columns, first_order)
@@ -185,14 +186,10 @@ def _off(
 def _unclaimed(algorithm: Algorithm, problems: Sequence[SmallProblem]) -> Iterator[dict[str, str]]:
     """What a rule that claims no exact derivative is to L_meta, measured: entries of ``skipped``."""
     for problem in problems:
-        network = Network(problem.module, algorithm.geometries[algorithm.geometry].adapt)
+        inner = Inner(problem.loss, problem.inner_steps[-1], problem.inner_lr, algorithm.l2)
+        network = partitioned(algorithm, problem.module, algorithm.geometries[algorithm.geometry].adapt, inner)
         try:
-            error = _off(
-                algorithm,
-                network,
-                Inner(problem.loss, problem.inner_steps[-1], problem.inner_lr, algorithm.l2),
-                problem,
-            )
+            error = _off(algorithm, network, inner, problem)
         except (NotSupported, AlgorithmFailed):
             continue  # the engines' entries say so
         if error > TOLERANCE["through_adapt"]:

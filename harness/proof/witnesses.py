@@ -73,6 +73,7 @@ def by_finite_differences(
     batch: TaskBatch,
     first_order: bool,
     directions: list[Tensor],
+    step: float,
 ) -> Tensor:
     """(b) Derivatives of the meta-loss along flat ``directions`` in (w, phi) by central differences, 4th order.
 
@@ -105,7 +106,7 @@ def by_finite_differences(
         def along(distance: float, parts: dict[str, Tensor] = parts) -> Tensor:
             return meta_loss({name: distance * part for name, part in parts.items()})
 
-        slopes.append(central_difference(along))
+        slopes.append(central_difference(along, step))
     return torch.stack(slopes)
 
 

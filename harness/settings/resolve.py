@@ -158,14 +158,16 @@ def _loss_of(
 def _with_defaults(
     config: RunConfig, benchmark: type[Benchmark], algorithm: type[Algorithm], own_model: bool
 ) -> dict[str, Any]:
-    """The fields of ``config``, the benchmark's defaults standing in where the user set nothing.
+    """The fields of ``config``, the algorithm's and the benchmark's defaults standing in where the user set nothing.
 
-    What it says of its own model's options, and of options that this algorithm does not have, is left out for others.
+    What a benchmark says of its own model's options is left out for other models, of options that this algorithm does
+    not have, for this one.
     """
-    values = config.model_dump()
-    for name, default in benchmark.defaults.items():
-        if name not in RunConfig.model_fields:
-            raise HarnessError(f"benchmark {benchmark.name!r} has a default for {name!r}, which is no key of RunConfig")
+    values, own = config.model_dump(), f"algorithm {algorithm.name!r}"
+    for who, defaults in (f"benchmark {benchmark.name!r}", benchmark.defaults), (own, algorithm.defaults):
+        if odd := defaults.keys() - RunConfig.model_fields.keys():
+            raise HarnessError(f"{who} has a default for {min(odd)!r}, which is no key of RunConfig")
+    for name, default in {**benchmark.defaults, **algorithm.defaults}.items():
         if isinstance(default, Mapping):
             if name == "loss_options" or (name == "model_options" and not own_model):
                 continue

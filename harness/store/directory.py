@@ -173,7 +173,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def load_parameters(run_dir: str | Path) -> dict[str, Any]:
     """Trained ``w`` ``[n_w]`` and ``phi`` ``[n_phi]`` of a run, and the ``state_dict`` of its ``nn.Module``: frozen
-    parameters, buffers and every name of tied ones too.
+    parameters, buffers and every name of tied ones too. ``own``: the algorithm's meta-parameters by name, which are no
+    module's.
     """
     state = load_checkpoint(Path(run_dir) / "checkpoint.pt")
     tensors: dict[str, Any] = dict(state.get("fixed", {}))  # of checkpoints before there was such a thing
@@ -186,7 +187,8 @@ def load_parameters(run_dir: str | Path) -> dict[str, Any]:
             tensors[name] = state[part][start : start + size].view(shape)
             start += size
     tensors |= {name: tensors[first] for name, first in state.get("tied", {}).items()}
-    return {"w": state["w"], "phi": state["phi"], "state_dict": tensors}
+    own = {name: tensors.pop(name) for name in state.get("own", ())}
+    return {"w": state["w"], "phi": state["phi"], "state_dict": tensors, "own": own}
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -114,10 +114,14 @@ class Seconds(Record):
 
 
 def _known(counts: dict[str, Any]) -> dict[str, Any]:
-    return dict.fromkeys(_COUNTED) | counts
+    return dict.fromkeys(COUNTED) | counts
 
 
-_COUNTED = ("gradient_entries", "second_order_entries", "hessian_vector_products", "mixed_products")
+#: what an oracle counts (docs/counts.md)
+COUNTED = (
+    *("gradient_entries", "second_order_entries", "hessian_vector_products", "mixed_products"),
+    *("query_gradients", "solves", "pseudo_gradients"),
+)
 Counts = Annotated[Part[dict[str, Measured]], AfterValidator(_known)]
 
 
@@ -131,7 +135,8 @@ class Summary(Record):
     seconds and memory are then those of no one machine. ``trial``: a study chose among such runs. ``route``: whether
     the oracles' layers are written out (and why not), whether features of a shared body are computed once a task, and
     how far that was from the model's own forward before the first iteration. ``files``: digests of what it belongs to,
-    see :func:`harness.store.directory.changed`.
+    see :func:`harness.store.directory.changed`. ``plain_inner_loop``: whether L_meta is L_D after N steps of gradient
+    descent on L_S, and no other function.
     """
 
     status: Annotated[Status, Field(strict=False)]
@@ -157,6 +162,7 @@ class Summary(Record):
     route: Part[dict[str, Any]] = {}
     model: Maybe[str] = None
     adapt: Maybe[str] = None
+    plain_inner_loop: Maybe[bool] = None
     loss_function: Maybe[str] = None
     loss_options: Part[dict[str, Any]] = {}
     ways: Maybe[Count] = None

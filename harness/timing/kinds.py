@@ -35,6 +35,6 @@ def evaluations(cell: Cell, batch: TaskBatch) -> Iterator[tuple[str, Callable[[]
         ("inner_gradient", lambda: oracle.inner_gradient(w, linearise=True), tasks * n_w),
         ("outer_gradient", outer, tasks * (n_w + n_phi)),
         ("hessian_vector_product", lambda: oracle.hessian_product(w, u), tasks * n_w**2),
-        ("mixed_product", lambda: oracle.mixed_product(w, u), tasks * n_w * n_phi),
+        ("mixed_product", lambda: oracle.mixed_product(w, u), tasks * n_w * (n_phi - oracle.n_own)),
     ]
     yield from (kind for kind in kinds if kind[0] in cell.kinds)

@@ -11,6 +11,9 @@ from harness.cli.terminal.fitted import Fitted
 from harness.strangers.named import brief
 from harness.timing import KINDS
 
+#: counts that most algorithms have none of
+_OTHERS = {"solves": "inner problems solved", "pseudo_gradients": "pseudo-gradients"}
+
 
 def run_table(summary: Mapping[str, Any]) -> Fitted:
     """The result of one run: accuracy or loss, sizes, counts, seconds, memory."""
@@ -47,6 +50,7 @@ def run_table(summary: Mapping[str, Any]) -> Fitted:
         ("second-order entries", _count(counts, per_task, "second_order_entries")),
         ("Hessian-vector products", _count(counts, per_task, "hessian_vector_products")),
         ("mixed products", _count(counts, per_task, "mixed_products")),
+        *((words, _count(counts, per_task, name)) for name, words in _OTHERS.items() if counts.get(name)),
         ("seconds of training", f"{seconds['train']:.2f}"),
         ("  shared features", _seconds(seconds["features"])),
         ("  inner gradients", _seconds(seconds["inner_gradient"])),

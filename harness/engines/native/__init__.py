@@ -68,7 +68,7 @@ class Native(Engine):
             if strategy == "linearised":
                 raise NotSupported(
                     f"strategy 'linearised' needs a model of convolution blocks, linear layers, norms, pools, "
-                    f"activations, flatten and sums of these, all behind the first adapted layer being adapted; "
+                    f"activations, flatten and sums of these; "
                     f"{self.why}; allowed: recursion, checkpointed, unrolled, vmapped"
                 )
             if strategy == "auto":
@@ -102,7 +102,7 @@ class Native(Engine):
         if self.stack is not None:
             from harness.engines.native.oracle import LayerOracle
 
-            return LayerOracle(self.stack, network, inner, w, phi, batch, keep=self.strategy == "linearised", **common)
+            return LayerOracle(self.stack, inner, w, phi, batch, keep=self.strategy == "linearised", **common)
         if self.strategy == "vmapped":
             from harness.engines.native.vmapped import VmappedOracle
 
@@ -125,10 +125,10 @@ class Native(Engine):
         outcome = oracle.outcome
         if outcome is None:
             raise NotSupported(
-                f"algorithm {algorithm.name!r} never said how w_N did; allowed: oracle.outer_gradient(w), or "
-                f"oracle.outcome = oracle.evaluate(w) in a rule that needs no gradient of L_D"
+                f"algorithm {algorithm.name!r} never said how w_N did; allowed: oracle.outer_gradient(w), "
+                f"oracle.pseudo_gradient(w), or oracle.outcome = oracle.evaluate(w) in a rule that needs neither"
             )
-        if counts is not None and "outer_gradient" not in oracle.made and gradient.moves:
+        if counts is not None and not oracle.made & {"outer_gradient", "pseudo_gradient"} and gradient.moves:
             counts.lose(
                 f"algorithm {algorithm.name!r} never asked the oracle for the gradient of L_D, "
                 f"and what its rule did instead cannot be seen"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,8 +12,8 @@ from harness.engines.native.layers import State, channels_last
 from harness.engines.native.losses import LossGradient
 from harness.engines.native.stack import Part, Stack
 from harness.problem.objective import accuracy, metrics, task_loss
-from harness.problem.oracle import Clock, Counts, Inner, Oracle, Outcome
-from harness.problem.partition import Network
+from harness.problem.oracle import Clock, Counts, Inner, Outcome
+from harness.problem.solving import SolvingOracle
 from harness.problem.tasks import TaskBatch
 
 #: entries of the widest activation of the tasks that pass through a part of the network together, or of their weights
@@ -28,7 +29,7 @@ class Linearisation:
     loss: LossGradient
 
 
-class LayerOracle(Oracle):
+class LayerOracle(SolvingOracle):
     """Evaluates a :class:`Stack` on a batch of tasks; see :class:`Oracle` for the interface.
 
     A body that is not written out is differentiated by autograd, once a batch, as ``network`` has it.
@@ -40,7 +41,6 @@ class LayerOracle(Oracle):
     def __init__(
         self,
         stack: Stack,
-        network: Network,
         inner: Inner,
         w: Tensor,
         phi: Tensor,
@@ -51,11 +51,9 @@ class LayerOracle(Oracle):
         counts: Counts | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(counts, clock)
-        self.differentiation = differentiation
-        self.stack, self.network, self.inner, self.batch, self.keep = stack, network, inner, batch, keep
-        self.n_w, self.n_phi, self.tasks = stack.n_w, stack.n_phi, batch.tasks
-        self.w, self.phi = w.detach(), phi.detach()
+        super().__init__(stack.network, inner, w, phi, batch, differentiation, counts, clock)
+        self.stack, self.keep = stack, keep
+        self.tail_phi = self.network.tail_phi(self.phi)
         #: linearisations by the identity of w; the version tells whether w was changed in place since
         self.kept: dict[int, tuple[Tensor, int, list[Linearisation]]] = {}
         #: for each pass through the body, the states of every chunk of tasks
@@ -66,13 +64,27 @@ class LayerOracle(Oracle):
         if stack.body is not None:
             support, query = _images(support), _images(query)
         with torch.no_grad(), self.clock.phase("features"):
-            if inner.norm_statistics == "joint" or (stack.body is None and network.together):
+            if inner.norm_statistics == "joint" or (stack.body is None and self.network.together):
                 both = self._through_body(torch.cat([support, query], 1))
                 self.support, self.query = both.split([support.shape[1], query.shape[1]], 1)
             else:
                 self.support, self.query = self._through_body(support), self._through_body(query)
-        # Without shared parameters there is nothing to pull back to, and s is empty.
-        self.n_s = (self.support[0].numel(), self.query[0].numel()) if self.n_phi else (0, 0)
+
+    @cached_property
+    def split(self) -> tuple[int, int]:
+        """See :attr:`SolvingOracle.split`; without a body that is trained there is nothing to pull features back to."""
+        return (self.support[0].numel(), self.query[0].numel()) if self.network.body_slots else (0, 0)
+
+    def _beside(self, w: Tensor, shared: Tensor) -> Tensor:
+        """``w`` ``[B, n_w]`` and, of what the tail shares, ``[n_tail_phi]``, as the tail takes its parameters."""
+        return torch.cat([w, shared.expand(len(w), -1)], 1) if len(shared) else w
+
+    def _in_s(self, at: int, features: Tensor, tail: Tensor) -> Tensor:
+        """The cotangent of s that is ``features`` ``[B, -1]`` from entry ``at`` on, and then what the tail shares."""
+        g = features.new_zeros(self.tasks, sum(self.split) + self.network.n_tail_phi + self.n_own)
+        g[:, at : at + features.shape[1]] = features
+        g[:, sum(self.split) : g.shape[1] - self.n_own] = tail[:, self.n_w :]
+        return g
 
     def _chunks(self, part: Part, x: Tensor) -> list[slice]:
         """Tasks that go through ``part`` together, given its input ``x`` ``[B, n, ...]``."""
@@ -102,37 +114,36 @@ class LayerOracle(Oracle):
         return torch.cat(features)
 
     def _linearise(self, w: Tensor, query: bool) -> tuple[Tensor, Tensor, list[Linearisation], Tensor]:
-        """Gradients in w ``[B, n_w]`` and in the features ``[B, -1]``, linearisations, predictions."""
+        """Gradients in the tail's parameters and in its features ``[B, -1]``, linearisations, predictions."""
         h = self.query if query else self.support
         targets = self.batch.query_y if query else self.batch.support_y
-        tail = self.stack.tail
-        gradient = tail.empty(w)
+        tail, at = self.stack.tail, self._beside(w, self.tail_phi)
+        gradient = tail.empty(at)
         kept, through, predictions = [], [], []
+        need_input = query and self.split[1] > 0
         for tasks in self._chunks(tail, h):
-            prediction, states = tail.forward(_enter(tail, h[tasks]), w[tasks], tasks.stop - tasks.start)
+            prediction, states = tail.forward(_enter(tail, h[tasks]), at[tasks], tasks.stop - tasks.start)
             loss = LossGradient(self.inner.loss, prediction, targets[tasks])
-            gh = tail.backward(states, loss.gradient, gradient[tasks], query and self.n_phi > 0, add=False)
+            gh = tail.backward(states, loss.gradient, gradient[tasks], need_input, add=False)
             kept.append(Linearisation(tasks, states, loss))
             predictions.append(prediction)
-            if gh is not None and self.n_phi:
+            if gh is not None and need_input:
                 through.append(gh.reshape(tasks.stop - tasks.start, -1))
         return gradient, torch.cat(through) if through else w[:, :0], kept, torch.cat(predictions)
-
-    def _initial(self) -> Tensor:
-        return self.w.expand(self.tasks, -1).clone()
 
     @torch.no_grad()
     def _inner_gradient(self, w: Tensor, linearise: bool) -> Tensor:
         gradient, _, kept, _ = self._linearise(w, query=False)
         if linearise and self.keep:
             self.kept[id(w)] = (w, w._version, kept)
+        gradient = gradient[:, : self.n_w]
         return gradient.add_(w, alpha=self.inner.l2) if self.inner.l2 else gradient
 
     @torch.no_grad()
     def _outer_gradient(self, w: Tensor) -> tuple[Tensor, Tensor]:
         v, g_query, _, prediction = self._linearise(w, query=True)
         self.outcome = self._outcome(prediction)
-        return v, torch.cat([g_query.new_zeros(self.tasks, self.n_s[0]), g_query], 1)
+        return v[:, : self.n_w], self._in_s(self.split[0], g_query, v)
 
     @torch.no_grad()
     def _second_order_products(self, w: Tensor, u: Tensor, mixed: bool) -> tuple[Tensor, Tensor]:
@@ -140,30 +151,35 @@ class LayerOracle(Oracle):
         if kept_w is not w or version != w._version:
             linearisations = self._linearise(w, query=False)[2]
         l2, tail = self.inner.l2, self.stack.tail
-        hessian_u = u * l2 if l2 else tail.empty(u)
-        mixed_u = u.new_zeros(self.tasks, sum(self.n_s))
-        need_input = mixed and self.n_phi > 0
+        along = self._beside(u, torch.zeros_like(self.tail_phi))
+        product = along * l2 if l2 else tail.empty(along)
+        through = u.new_zeros(self.tasks, self.split[0])
+        need_input = mixed and self.split[0] > 0
         for at in linearisations:
-            own_u, into = u[at.tasks], hessian_u[at.tasks]
+            own_u, into = along[at.tasks], product[at.tasks]
             prediction_dot, inputs_dot = tail.tangent(at.states, own_u)
             loss_dot = at.loss.tangent(prediction_dot)
             gh_dot = tail.backward_tangent(at.states, inputs_dot, own_u, loss_dot, into, need_input, add=l2 != 0)
             if need_input and gh_dot is not None:
-                mixed_u[at.tasks, : self.n_s[0]] = gh_dot.reshape(-1, self.n_s[0])
-        return hessian_u, mixed_u
+                through[at.tasks] = gh_dot.reshape(-1, self.split[0])
+        return product[:, : self.n_w], self._in_s(0, through, product)
 
     @torch.no_grad()
     def _phi_gradient(self, g: Tensor) -> Tensor:
         result = torch.zeros_like(self.phi)
-        if not self.n_phi:
-            return result
-        support = g[:, : self.n_s[0]].view(self.support.shape)
-        query = g[:, self.n_s[0] :].view(self.query.shape)
-        once = len(self.graphs or self.body_passes) == 1
-        cotangents = [torch.cat([support, query], 1)] if once else [support, query]
+        *features, behind = g.split([*self.split, self.network.n_tail_phi + self.n_own], 1)
+        behind = behind.sum(0)
+        for slot in (*self.network.tail_slots, *self.network.own_slots):
+            size = slot.shape.numel()
+            result[slot.start : slot.stop], behind = behind[:size], behind[size:]
+        if not self.split[0]:
+            return result / self.tasks
+        cotangents = [part.view(h.shape) for part, h in zip(features, (self.support, self.query), strict=True)]
+        if len(self.graphs or self.body_passes) == 1:
+            cotangents = [torch.cat(cotangents, 1)]
         if self.stack.body is None:
             pulled = torch.autograd.grad(self.graphs, self.leaf, cotangents, materialize_grads=True)
-            return pulled[0] / self.tasks
+            return (result + pulled[0]) / self.tasks
         for cotangent, chunks in zip(cotangents, self.body_passes, strict=True):
             for tasks, states in chunks:
                 part = cotangent[tasks]
@@ -171,10 +187,13 @@ class LayerOracle(Oracle):
                 self.stack.body.backward(states, part, result[None], need_input=False)
         return result / self.tasks
 
+    def _support(self) -> Tensor:
+        return self.support  # type: ignore[no-any-return]
+
     @torch.no_grad()
     def evaluate(self, w: Tensor) -> Outcome:
         """See :meth:`Oracle.evaluate`."""
-        tail = self.stack.tail
+        tail, w = self.stack.tail, self._beside(w, self.tail_phi)
         predictions = [
             tail.forward(_enter(tail, self.query[tasks]), w[tasks], tasks.stop - tasks.start)[0]
             for tasks in self._chunks(tail, self.query)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -12,12 +12,15 @@ from harness.engines.native.activations import Elementwise
 from harness.engines.native.layers import Layer, Parameters, State
 from harness.engines.native.reading import Reader
 from harness.errors import NotSupported
-from harness.problem.partition import Network, Slot
+from harness.problem.oracle import Slot
+from harness.problem.partition import Network
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive layers and where their parameters lie in a flat vector (w for the tail, phi for the body)."""
+    """Consecutive layers and where their parameters lie in a flat vector: phi for the body; for the tail w, and behind
+    it what of phi the tail uses.
+    """
 
     layers: tuple[Layer, ...]
     slots: tuple[tuple[Slot, ...], ...]
@@ -121,23 +124,23 @@ class Stack:
     #: None where autograd has to differentiate it, and ``why``
     body: Part | None
     tail: Part
-    n_w: int
-    n_phi: int
+    network: Network
     why: str = ""
 
     @classmethod
     def of(cls, network: Network) -> Stack:
         """The stack of ``network``; raises :class:`NotSupported` with the reason where a layer is not known."""
-        if network.tail_slots:
-            shared = network.tail_slots[0].name
-            raise NotSupported(f"{shared!r} is shared and lies behind, or is tied to, adapted parameters")
-        n_w, n_phi = network.n_w, network.n_phi
-        tail = _part(Reader(network, own=True).read(network.tail, network.body is None), network.w_slots, n_w)
+        end, shared = network.n_w, list[Slot]()
+        for slot in network.tail_slots:
+            shared.append(replace(slot, start=end, stop=end + slot.shape.numel()))
+            end = shared[-1].stop
+        layers = Reader(network, own=True).read(network.tail, network.body is None)
+        tail = _part(layers, (*network.w_slots, *shared), end)
         try:
             body = [] if network.body is None else Reader(network, own=False).read(network.body, sees_data=True)
         except NotSupported as reason:
-            return cls(None, tail, n_w, n_phi, str(reason))
-        return cls(_part(body, network.phi_slots, n_phi), tail, n_w, n_phi)
+            return cls(None, tail, network, str(reason))
+        return cls(_part(body, network.phi_slots, network.n_phi), tail, network)
 
 
 def _part(layers: list[Layer], slots: tuple[Slot, ...], size: int) -> Part:

@@ -62,7 +62,7 @@ class VmappedOracle(AutogradOracle):
 
     def _parts(self, s: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """Features of support and query, None where there is no body, and the tail's phi."""
-        of_support, of_query, tail_phi = s.split([*self.split, len(s) - sum(self.split)])
+        of_support, of_query, tail_phi, _ = s.split([*self.split, self.network.n_tail_phi, self.n_own])
         return (None, None, tail_phi) if self.network.body is None else (of_support, of_query, tail_phi)
 
     def _inner_objective(self, w: Tensor, s: Tensor, h: Tensor, target: Tensor) -> Tensor:

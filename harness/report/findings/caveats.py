@@ -33,6 +33,7 @@ def caveats(results: Sequence[GroupResult], headlines: dict[str, Headlines], row
         *_unequal(groups),
         *_partners(rows),
         *_unknown(groups),
+        *_other_functions(groups),
         *_unmeasured(results, headlines),
         *_resolution(results, headlines),
         *_noise(results),
@@ -221,6 +222,12 @@ def _counts(groups: Iterable[Group]) -> list[str]:
             if value != getattr(exact, kind) and group.same("iterations_done")
         ]
     return lines
+
+
+def _other_functions(groups: Iterable[Group]) -> list[str]:
+    """Groups whose L_meta is not L_D after gradient descent, so that its gradient says nothing beside others'."""
+    own = listed([group_name(group) for group in groups if group.same("plain_inner_loop") is False])
+    return [f"with an inner problem of their own, L_meta is another function, and so is K(ε): {own}"] if own else []
 
 
 def _unsealed(runs: Sequence[Run]) -> list[str]:

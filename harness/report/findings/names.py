@@ -6,7 +6,20 @@ from collections.abc import Sequence
 
 from harness.report.findings.groups import Group
 
-_SHORT = {"maml": "MAML", "fomaml": "FOMAML", "anil": "ANIL"}
+_SHORT = {
+    "maml": "MAML",
+    "fomaml": "FOMAML",
+    "anil": "ANIL",
+    "boil": "BOIL",
+    "imaml": "iMAML",
+    "mamlpp": "MAML++",
+    "metaoptnet": "MetaOptNet",
+    "metasgd": "Meta-SGD",
+    "minibatch_prox": "MinibatchProx",
+    "protonet": "ProtoNet",
+    "r2d2": "R2D2",
+    "reptile": "Reptile",
+}
 
 
 def method_name(method: str) -> str:

@@ -11,7 +11,7 @@ from harness.report.tables.in_print import in_print_table
 from harness.report.tables.latex import to_latex
 from harness.report.tables.paper import factor_table, measured_tables, theory_tables
 from harness.report.tables.writers import to_csv, to_json, to_markdown, write_tables
-from harness.store.records import Status
+from harness.store.records import COUNTED, Status
 
 __all__ = ["Table", "tables_of", "to_csv", "to_json", "to_latex", "to_markdown", "write_tables"]
 
@@ -26,6 +26,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
         _claims(comparison),
         _targets(comparison),
         _accuracy(comparison),
+        _work(comparison),
         _timing(comparison),
         in_print_table(comparison.results),
         *theory_tables(),
@@ -67,6 +68,26 @@ def _accuracy(comparison: Comparison) -> Table:
             rows.append([problem, name, runs, accuracy.value, ends, result.training_seconds])
     notes = ["Mean over completed runs; interval: Student's t over seeds. Seconds: median."]
     return table("accuracy", "Accuracy on held-out tasks", columns, rows, notes)
+
+
+def _work(comparison: Comparison) -> Table:
+    """What one task costs in one meta-iteration, by every count, beside what comes of it."""
+    columns = ["problem", "group", "L_meta is", "accuracy", "accuracy, 95 %", "seconds per iteration", "peak MiB"]
+    columns += [name.replace("_", " ").replace("second order", "second-order") for name in COUNTED]
+    rows: list[list[Cell]] = []
+    for result in comparison.results:
+        group, accuracy = result.group, result.accuracy
+        function = "of an inner problem of its own" if group.same("plain_inner_loop") is False else "L_D(w_N)"
+        row: list[Cell] = [comparison.shown_problem(group.problem), group_name(group), function]
+        row += [None if accuracy is None else accuracy.value, ends_text(accuracy)]
+        row += [result.seconds["train"], result.peak_memory_bytes / 2**20]
+        rows.append([*row, *(group.runs[0].summary.counts_per_task[name] for name in COUNTED)])
+    notes = [
+        "Counts are of one task in one meta-iteration, as executed, the mean over a run (docs/counts.md); those of "
+        "steps that end at a tolerance differ from run to run, and the first run's are shown. Costs to a loss or an "
+        "accuracy compare any two methods; costs to ε only those with one L_meta."
+    ]
+    return table("work", "What a task costs, by every count", columns, rows, notes)
 
 
 def _targets(comparison: Comparison) -> Table:
