@@ -22,7 +22,8 @@ from harness.timing import KINDS
 from harness.timing.cells import Name
 from harness.timing.config import TimeConfig
 from harness.timing.memory import peak_of_cell
-from harness.timing.session import _first, _rounds, _sample, _warnings, summary, time_meta_gradients
+from harness.timing.rows import _warnings, summary
+from harness.timing.session import _first, _rounds, _sample, time_meta_gradients
 
 NAME = Name("a", "g", 1, "e", "s")
 #: a ceiling that was never measured

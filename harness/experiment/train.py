@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from harness.engines.chunks import TaskChunks
-from harness.experiment.evaluate import evaluate, finite
+from harness.experiment.evaluate import evaluate
 from harness.experiment.interrupts import deferred
-from harness.experiment.shares import meta_gradient, summed
+from harness.experiment.records import Records, Totals
+from harness.experiment.shares import meta_gradient
 from harness.experiment.stationarity import Stationarity
 from harness.measure.clocks import make_clock
 from harness.measure.flops import flops_of
 from harness.measure.memory import PeakMemory, bytes_asked, first_sentence, free_memory
 from harness.problem.oracle import Counts
 from harness.problem.tasks import draw
-from harness.store.records import PHASES, Status
+from harness.store.records import Status
 
 if TYPE_CHECKING:
     from harness.engines.engine import Engine
@@ -35,28 +35,6 @@ from harness.store.directory import RunDirectory
 
 # Records wait on the device until one of these is reached, so that CUDA never waits for each of them.
 _FLUSH_ITERATIONS, _FLUSH_SECONDS = 20, 1.0
-_WRITTEN = ("loss", "accuracy", "grad_w_norm", "grad_phi_norm")
-# In this order the first one that is not finite is what diverged; w and phi are those after the step. Accuracy is
-# none of them: regression has none.
-_CHECKED = ("loss", "grad_w_norm", "grad_phi_norm", "w", "phi")
-
-
-@dataclass
-class Totals:
-    """What adds up over a run and its resumptions; only ``wall`` has evaluation, logging and checkpoints in it."""
-
-    iteration: int = 0
-    seconds: float = 0.0
-    wall: float = 0.0
-    first_iteration: float | None = None
-    phases: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int | None] = field(default_factory=lambda: Counts().as_dict())
-    #: why counts are not known, where they are not
-    counts_unknown: str = ""
-    peak_memory_bytes: int = 0
-    #: tasks at once, where it was left to what fits
-    task_chunk: int | None = None
-    train_loss: float | None = None
 
 
 class Trainer:
@@ -92,13 +70,20 @@ class Trainer:
         self.counts = Counts()
         self.clock = make_clock(w.device)
         self.memory = PeakMemory(w.device)
-        self.totals = Totals()
-        self.divergence: dict[str, Any] | None = None
+        self.records = Records(directory, progress, self.clock, self.memory, ranks, unknown)
         self.shortage: dict[str, Any] | None = None
         self.stopped: str | None = None
-        self._earlier_phases: dict[str, float] = {}
         self._wall_since = time.monotonic()
-        self._waiting: list[tuple[Tensor, dict[str, int | None]]] = []
+
+    @property
+    def totals(self) -> Totals:
+        """What adds up over the run."""
+        return self.records.totals
+
+    @property
+    def divergence(self) -> dict[str, Any] | None:
+        """The first quantity that was not finite, and its iteration."""
+        return self.records.divergence
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint (see :meth:`state`)."""
@@ -108,15 +93,13 @@ class Trainer:
             for name, part in self.engine.problem.network.fixed().items():
                 part.copy_(state["fixed"][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.totals = Totals(**state["totals"])
+        self.records.restore(state["totals"])
         if why := self.totals.counts_unknown:
             self.unknown["counts"] = self.counts.unknown = why
         elif not self.ranks.rank:  # they are summed over ranks
             self.counts = Counts(**self.totals.counts)  # type: ignore[arg-type]  # none is None where all are known
         if self.config.task_chunk == "auto" and self.totals.task_chunk:
             self.chunks.size = self.totals.task_chunk
-        self._earlier_phases = dict(self.totals.phases)
-        self.memory.peak = self.totals.peak_memory_bytes
         if self.stationarity and state["stationarity"] is not None:
             self.stationarity.before = {name: part.to(self.w.device) for name, part in state["stationarity"].items()}
 
@@ -153,10 +136,10 @@ class Trainer:
                 validate = config.eval_every and (last or iteration % config.eval_every == 0)
                 measure = self.stationarity and (last or iteration % config.stationarity_every == 0)
                 save = last or iteration % config.checkpoint_every == 0
-                full = len(self._waiting) >= _FLUSH_ITERATIONS or time.monotonic() - self._since > _FLUSH_SECONDS
+                full = self.records.waiting >= _FLUSH_ITERATIONS or time.monotonic() - self._since > _FLUSH_SECONDS
                 full, asked = self.ranks.any(full, interrupt.pending)
                 if iteration == 1 or validate or measure or save or full or asked:
-                    self._flush()
+                    self.records.flush(self.counts.unknown)
                     if self.divergence:
                         return Status.DIVERGED
                     if measure:
@@ -198,7 +181,7 @@ class Trainer:
     def settle(self) -> Status | None:
         """Bring to disk what was computed before memory ran out; ``diverged`` if it had diverged by then."""
         free_memory()
-        self._flush()
+        self.records.flush(self.counts.unknown)
         return Status.DIVERGED if self.divergence else None
 
     def count_wall(self) -> None:
@@ -244,10 +227,7 @@ class Trainer:
             self.w.grad, self.phi.grad = gradient.w, gradient.phi
             self.optimizer.step()
         self.clock.lap()
-        # Norms in the type of training: where a square overflows, so does Adam's second moment, for good.
-        values = [outcome.loss.mean(), outcome.accuracy.mean(), _norm(gradient.w), _norm(gradient.phi)]
-        values += [torch.where(part.isfinite().all(), 0.0, math.nan) for part in (self.w, self.phi)]
-        self._waiting.append((torch.stack([value.detach().double() for value in values]), self.counts.as_dict()))
+        self.records.note(outcome, gradient, self.w, self.phi, self.counts)
 
     def _tasks(self, first: int, stop: int) -> TaskBatch:
         return draw(self.benchmark, self.config, "train", first, stop - first, self.w.device, self.w.dtype)
@@ -257,43 +237,6 @@ class Trainer:
         self._since = time.monotonic()
         self.clock.start()
 
-    def _flush(self) -> None:
-        """Bring the waiting records to disk, up to the first that diverged: what came after is not counted or timed."""
-        own = [counts for _, counts in self._waiting], self.counts.unknown, self.memory.read()
-        of_all = self.ranks.everyone(own)
-        if not self._waiting:
-            return
-        laps = self.clock.laps()[: len(self._waiting)]
-        rows = torch.stack([record for record, _ in self._waiting]).tolist()
-        totals, begin = self.totals, self.totals.seconds
-        lines = []
-        counted = map(summed, zip(*(counts for counts, _, _ in of_all), strict=True))
-        for row, lap, counts in zip(rows, laps, counted, strict=True):
-            values = dict(zip((*_WRITTEN, "w", "phi"), row, strict=True))
-            totals.iteration += 1
-            totals.seconds = begin + lap
-            totals.counts = counts
-            totals.train_loss = finite(values["loss"])
-            if totals.first_iteration is None:
-                totals.first_iteration = lap
-            record = {"iteration": totals.iteration}
-            record |= {name: finite(values[name]) for name in _WRITTEN}  # type: ignore[misc]
-            lines.append({**record, "counts": counts, "seconds": totals.seconds})
-            if quantity := next((name for name in _CHECKED if not math.isfinite(values[name])), None):
-                self.divergence = {"iteration": totals.iteration, "quantity": quantity}
-                break
-        if unknown := next((why for _, why, _ in of_all if why), ""):
-            self.unknown["counts"] = totals.counts_unknown = unknown
-        self._waiting.clear()
-        measured = self.clock.seconds(len(lines))
-        for name in PHASES:
-            if name in measured or name in self._earlier_phases:
-                totals.phases[name] = self._earlier_phases.get(name, 0.0) + measured.get(name, 0.0)
-        totals.peak_memory_bytes = max(peak for _, _, peak in of_all)
-        self.directory.append("metrics.jsonl", lines)
-        for line in lines:
-            self.progress.trained(line)
-
 
 def step_sizes(config: RunConfig, iteration: int) -> tuple[float, float]:
     """beta_w and beta_phi of meta-iteration ``iteration``, from 1."""
@@ -301,8 +244,3 @@ def step_sizes(config: RunConfig, iteration: int) -> tuple[float, float]:
     if config.outer_schedule == "cosine":
         left = 0.5 * (1 + math.cos(math.pi * (iteration - 1) / config.iterations))
     return config.outer_lr_w * left, config.outer_lr_phi * left
-
-
-def _norm(vector: Tensor) -> Tensor:
-    """|vector|. ``Tensor.norm`` adds square after square: in float32 it is off by 4e-4 on a million equal entries."""
-    return vector.square().sum().sqrt()

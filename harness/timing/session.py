@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,9 +31,8 @@ from harness.timing.cells import Cell, Name, fixed_tasks, make_cell, names, reso
 from harness.timing.config import TimeConfig
 from harness.timing.kinds import evaluations
 from harness.timing.memory import peak_of_cell
+from harness.timing.rows import add_ratios, label, summary, warnings_of
 
-#: spread above which a median is warned about
-NOISY = 0.10
 #: how long the calls in a row of one sample take together, in seconds, and how many they are at most: on CUDA enough
 #: that one synchronisation and the first launch do not count; on the CPU enough meta-gradients that what the cell
 #: before left in caches and allocator does not
@@ -99,7 +97,7 @@ def _session(
         row |= {"flops": None, "share_of_ceiling": None, "ratio_to": {}, "first_seconds": None, "task_chunk": None}
         row["status"] = "ok"
         rows.append(row)
-        say(f"first step: {_label(name)}")
+        say(f"first step: {label(name)}")
         with _attempting(row, refused):
             cells.append((row, _first(name, resolved, batch, device, row, seen, config.task_chunk)))
     if refused and not cells:
@@ -108,12 +106,12 @@ def _session(
     best, reached = _rounds(config, cells, device, batch.support_x.dtype, say)
     for row, cell in cells:
         if row["status"] == "ok":
-            say(f"FLOPs and memory: {_label(cell.name)}")
+            say(f"FLOPs and memory: {label(cell.name)}")
             with _attempting(row):
                 left_out += _separate_passes(row, cell, config, device, best)
         row["task_chunk"] = cell.chunks.size
         give_back(cell.engine.problem.network.module)
-    _ratios(rows)
+    add_ratios(rows)
     return {
         "protocol": PROTOCOL,
         "clocks": {"meta_gradient": "wall", **dict.fromkeys(KINDS, make_clock(device).name)},
@@ -124,7 +122,7 @@ def _session(
         "tasks": tasks,
         "ceiling": reached,
         "rows": rows,
-        "warnings": [*_warnings(rows), *left_out],
+        "warnings": [*warnings_of(rows), *left_out],
     }
 
 
@@ -182,7 +180,7 @@ def _rounds(
     ceiling = Ceiling(device, dtype)
     blocks: dict[int, int] = {}
     for row, cell in cells:
-        say(f"warm step: {_label(cell.name)}")
+        say(f"warm step: {label(cell.name)}")
         with _attempting(row):
             blocks[id(cell)] = _in_a_row(cell.meta_gradient, device, _BLOCK)
     samples: dict[tuple[int, str], list[float]] = {}
@@ -190,7 +188,7 @@ def _rounds(
     for number in range(config.rounds):
         ceiling.sample()
         for row, cell in cells:
-            say(f"round {number + 1} of {config.rounds}: {_label(cell.name)}")
+            say(f"round {number + 1} of {config.rounds}: {label(cell.name)}")
             if row["status"] == "ok":
                 with _attempting(row):
                     _sample(cell, blocks[id(cell)], device, samples, entries)
@@ -224,12 +222,6 @@ def _in_a_row(call: Callable[[], object], device: torch.device, length: dict[str
     return max(1, min(most, round(seconds / seconds_of(call, device)))) if most > 1 else 1
 
 
-def summary(samples: list[float]) -> dict[str, Any]:
-    """Median, interquartile range and the samples themselves."""
-    low, _, high = statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else (samples[0],) * 3
-    return {"median": statistics.median(samples), "iqr": high - low, "samples": samples}
-
-
 def _separate_passes(
     row: dict[str, Any], cell: Cell, config: TimeConfig, device: torch.device, ceiling: float | None
 ) -> list[str]:
@@ -241,28 +233,5 @@ def _separate_passes(
         try:
             row["peak_memory_bytes"] = peak_of_cell(cell, device)
         except NotSupported as error:
-            return [f"{_label(cell.name)}: its memory is not measured: {error}"]
+            return [f"{label(cell.name)}: its memory is not measured: {error}"]
     return []
-
-
-def _ratios(rows: list[dict[str, Any]]) -> None:
-    """This row's seconds over those of every other engine on the same algorithm and N."""
-    for row in rows:
-        for other in rows:
-            same = all(row[key] == other[key] for key in ("algorithm", "geometry", "inner_steps"))
-            if same and row["engine"] != other["engine"] and row["meta_gradient"] and other["meta_gradient"]:
-                row["ratio_to"][other["engine"]] = row["meta_gradient"]["median"] / other["meta_gradient"]["median"]
-
-
-def _warnings(rows: list[dict[str, Any]]) -> list[str]:
-    found = []
-    for row in rows:
-        timed = row["meta_gradient"]
-        if timed and timed["iqr"] > NOISY * timed["median"]:
-            label = _label(Name(*(row[key] for key in ("algorithm", "geometry", "inner_steps", "engine", "strategy"))))
-            found.append(f"{label}: IQR is {timed['iqr'] / timed['median']:.0%} of the median")
-    return found
-
-
-def _label(name: Name) -> str:
-    return f"{name.algorithm} {name.geometry} N={name.inner_steps} {name.engine}/{name.strategy}"
