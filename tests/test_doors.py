@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -266,7 +265,6 @@ def test_help_shows_what_the_command_would_do(capsys):
     for name, value in differs.items():
         option = words.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
         assert f"[default: {value} ({shown.benchmark})]" in option, name
-        assert not math.isclose(float(value), float(RunConfig.model_fields[name].default))
     main(["theory", "--help"])
     words = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "[default: float64]" in words.partition("--dtype ")[2].partition(" --")[0]

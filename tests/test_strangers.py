@@ -104,7 +104,7 @@ class Held:
 def most_held(engine, algorithm, steps):
     torch.manual_seed(0)
     network = Network(Own().double(), "all")
-    problem = Problem(algorithm("nonconvex"), network, Inner("mse", steps, 0.01))
+    problem = Problem(algorithm("nonconvex"), network, Inner("mse", steps, 0.01), "autograd is what this is about")
     made = registry_engine(engine)(problem)
     with Held() as held:
         made.meta_gradient(*network.initial(), regression())

@@ -22,7 +22,7 @@ from harness.timing import KINDS
 from harness.timing.cells import Name
 from harness.timing.config import TimeConfig
 from harness.timing.memory import peak_of_cell
-from harness.timing.rows import _warnings, summary
+from harness.timing.rows import summary, warnings_of
 from harness.timing.session import _first, _rounds, _sample, time_meta_gradients
 
 NAME = Name("a", "g", 1, "e", "s")
@@ -275,8 +275,8 @@ def test_spread_is_warned_about():
     quiet = {"algorithm": "a", "geometry": "g", "inner_steps": 1, "engine": "e", "strategy": "s"}
     steady = {**quiet, "meta_gradient": summary([1.0, 1.01, 1.02])}
     noisy = {**quiet, "meta_gradient": summary([1.0, 1.5, 2.0])}
-    assert _warnings([steady]) == []
-    assert "IQR is 33% of the median" in _warnings([noisy])[0]
+    assert warnings_of([steady]) == []
+    assert "IQR is 33% of the median" in warnings_of([noisy])[0]
 
 
 @pytest.mark.parametrize("padding", [0, 1])
