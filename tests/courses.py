@@ -10,6 +10,7 @@ from fabricated import _config, _each, _summary
 
 from harness.report.reading.columns import Log
 from harness.report.reading.runs import Run
+from harness.store.records import Summary
 
 GROUPS, DIMENSIONS = 16, 60
 
@@ -24,7 +25,7 @@ def measured_run(truth, noise: float, random: np.random.Generator, **settings) -
     config["iterations"] = every * (len(truth) - 1)
     extra = {"status": "completed", "rate": 0.0, "seconds": 0.01, "accuracy": 0.5}
     summary = _summary(config, extra, config["iterations"], Path("run"))
-    run = Run(Path("run"), summary, config)
+    run = Run(Path("run"), Summary.model_validate(summary), config)
     names = ["head.weight", "block1.weight"]
     parts = [_products(truth, noise, random) for _ in names]
     lines = []

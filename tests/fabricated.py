@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from harness.store.directory import digests
+from harness.store.records import Summary
 
 # n = 100 parameters in three layers; ANIL convex adapts the last, ANIL nonconvex the last two.
 SIZES = {"block1.weight": 60, "block2.weight": 30, "head.weight": 10}
@@ -56,7 +57,9 @@ def write_run(results: Path, **settings: Any) -> Path:
     (folder / "evaluations.jsonl").write_text(json.dumps({"iteration": done, "split": "test"}) + "\n")
     if config["stationarity_every"]:
         (folder / "stationarity.jsonl").write_text("".join(_stationarity(config, extra, done)))
-    (folder / "summary.json").write_text(json.dumps(_summary(config, extra, done, folder)))
+    (folder / "summary.json").write_text(
+        json.dumps(Summary.model_validate(_summary(config, extra, done, folder)).document())
+    )
     seal(folder)
     return folder
 
@@ -110,6 +113,7 @@ def _config(settings: dict[str, Any]) -> dict[str, Any]:
         "outer_lr_w": 0.001,
         "outer_lr_phi": 0.001,
         "norm_statistics": "separate",
+        "model_mode": "train",
         "seed": 0,
         "device": "cpu",
         "dtype": "float32",
@@ -155,6 +159,9 @@ def _each(config: dict[str, Any]) -> dict[str, int]:
         "second_order_entries": second * n_w * n,
         "hessian_vector_products": second,
         "mixed_products": second if n_w < n else 0,
+        "query_gradients": 1,
+        "solves": 0,
+        "pseudo_gradients": 0,
     }
 
 

@@ -307,4 +307,4 @@ def test_one_machine_cut_off_for_a_while_and_one_killed_and_each_run_is_done_onc
             undisturbed, disturbed = ([{**json.loads(line), "seconds": 0} for line in lines] for lines in both)
             assert undisturbed == disturbed
         parts = json.loads((there / "environment.json").read_text())["sittings"]
-        assert (len(parts) > 1) == (there in (cut, killed))
+        assert len(parts) == 1 or there in (cut, killed)

@@ -232,6 +232,14 @@ def host(name: str, mount: Path, suite: Path, said: Path) -> subprocess.Popen:
         return subprocess.Popen(line, env=env, stdout=file, stderr=file, start_new_session=True)
 
 
+def signalled(pid: int, number: int) -> None:
+    """Send a signal to a process and all that it has started, whatever group they are in."""
+    os.kill(pid, number)
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            signalled(int(child), number)
+
+
 @pytest.mark.slow
 def test_two_hosts_do_one_suite_together_and_one_that_stood_still_does_no_harm(share, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(_SHORT)
@@ -252,7 +260,7 @@ def test_two_hosts_do_one_suite_together_and_one_that_stood_still_does_no_harm(s
                 time.sleep(0.02)
 
         wait(lambda: working("nodeA"))
-        os.killpg(nodes["nodeA"].pid, signal.SIGSTOP)
+        signalled(nodes["nodeA"].pid, signal.SIGSTOP)
         [stopped] = working("nodeA")
         wait(
             lambda: (
@@ -260,7 +268,7 @@ def test_two_hosts_do_one_suite_together_and_one_that_stood_still_does_no_harm(s
             )
         )
         time.sleep(0.5)
-        os.killpg(nodes["nodeA"].pid, signal.SIGCONT)
+        signalled(nodes["nodeA"].pid, signal.SIGCONT)
         assert {name: node.wait(300) for name, node in nodes.items()} == {"nodeA": 0, "nodeB": 0}
     finally:
         for node in nodes.values():

@@ -18,7 +18,7 @@ from harness.cli.terminal.proof import proof_tables
 from harness.engines.native import Native
 from harness.engines.native.activations import Rectifier
 from harness.engines.native.first_block import FirstBlock
-from harness.experiment.train import _norm
+from harness.experiment.records import _norm
 from harness.measure.precision import tf32
 from harness.proof import verify
 from harness.proof.float32 import FLOOR, cut, errors

@@ -251,7 +251,10 @@ def forget(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", HELPED)
-def test_a_run_whose_model_changed_is_done_anew_and_the_old_one_stays(folder, how):
+def test_a_run_whose_model_changed_is_done_anew_and_the_old_one_stays(folder, how, monkeypatch):
+    # of two sources of one second and one length Python takes the first one's bytecode
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
     def run(number: int) -> dict:
         forget(folder)
         for name, content in HELPED[how].items():

@@ -255,7 +255,7 @@ def agree(summary: dict, witness: PlainRun, config: RunConfig) -> None:
     assert summary["status"] == "completed"
     assert (summary["n_w"], summary["n_phi"], summary["w"]) == (witness.n_w, witness.n_phi, witness.adapted)
     assert summary["iterations_done"] == config.iterations
-    usual = 1 if summary["strategy"] == "unrolled" else config.meta_batch
+    usual = 1 if (summary["engine"], summary["strategy"]) == ("native", "unrolled") else config.meta_batch
     assert summary["task_chunk"] == (usual if config.task_chunk == "auto" else config.task_chunk)
     assert summary["stopped"] is summary["diverged"] is summary["out_of_memory"] is None
     assert summary["train_loss"] == near(last["loss"])

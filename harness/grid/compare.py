@@ -23,12 +23,11 @@ from harness.settings.suites import plan
 from harness.store.directory import outcome, read_json, write_json
 from harness.store.environments import machine_in
 from harness.store.files import refuse_link
+from harness.store.records import FAILED
 from harness.strangers.named import is_named
 
 log = logging.getLogger("harness")
 
-#: ends of a run that are results or faults: not repeated unless asked for
-FAILED = ("diverged", "out_of_memory", "crashed", "refused", "changed")
 State = Literal["cached", "unfinished", "failed", "new"]
 
 

@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 from harness.grid.workers import Event, Workers
 from harness.store.directory import OUTPUT
 from harness.store.files import write
+from harness.store.records import Status
 
 _LOCKED_SECONDS = 2.0
 
@@ -70,7 +71,7 @@ class Pool:
                 self._waiting.append(job)
                 self._not_before = time.monotonic() + _LOCKED_SECONDS
                 continue
-            if result["status"] == "crashed" and self._stopping:  # before it could save anything
+            if result["status"] == Status.CRASHED and self._stopping:  # before it could save anything
                 result = {"status": "interrupted"}
             job.result = result
             _keep(event["printed"], Path(result.get("run_dir", job.directory)))
@@ -96,4 +97,4 @@ def _result(last: Event, ended: Event) -> dict[str, Any]:
         return summary
     if last.get("event") in ("refused", "out_of_memory", "locked"):
         return {"status": last["event"], "message": last["message"]}
-    return {"status": "crashed", "message": ended["how"] or "exit status 0: no message", "stderr": ended["errors"]}
+    return {"status": Status.CRASHED, "message": ended["how"] or "exit status 0: no message", "stderr": ended["errors"]}

@@ -15,12 +15,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.problem.search_space import Choice, Range
+from harness.store.records import Status
 from harness.tune.owners import Owners
 from harness.tune.plan import StudyPlan
 from harness.tune.space import Space
 
 #: outcomes that Optuna is told as failures; any other failed trial was lost, and its place is free
-FAILED = ("crashed", "refused")
+BROKEN = (Status.CRASHED, Status.REFUSED)
 #: deaths of a process, each with the process that started it looking on, before its trial counts as crashed
 _DEATHS = 3
 
@@ -30,7 +31,7 @@ def slot_of(trial: FrozenTrial) -> int | None:
     state, attrs = trial.state, trial.user_attrs
     if state == TrialState.WAITING or "slot" not in attrs:
         return None
-    if state == TrialState.FAIL and attrs.get("outcome") not in FAILED:
+    if state == TrialState.FAIL and attrs.get("outcome") not in BROKEN:
         return None
     return None if attrs.get("outcome") == "duplicate" else int(attrs["slot"])
 
@@ -131,7 +132,7 @@ def _lost(study: optuna.Study, slot: int) -> FrozenTrial | None:
     """The last trial of a place whose process died."""
     lost = None
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        if trial.user_attrs.get("slot") == slot and trial.user_attrs.get("outcome") not in (*FAILED, "duplicate"):
+        if trial.user_attrs.get("slot") == slot and trial.user_attrs.get("outcome") not in (*BROKEN, "duplicate"):
             lost = trial
     return lost
 

@@ -19,7 +19,7 @@ from harness.measure.memory import free_memory, is_out_of_memory
 from harness.settings.resolve import resolve
 from harness.store.lock import Locked
 from harness.tune.plan import StudyPlan
-from harness.tune.slots import FAILED, distributions_of
+from harness.tune.slots import BROKEN, distributions_of
 from harness.tune.study import prepare
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _tell(
         trial.set_user_attr("outcome", outcome)
         if values is not None:
             study.tell(trial, values if len(values) > 1 else values[0])
-        elif outcome in FAILED:
+        elif outcome in BROKEN:
             study.tell(trial, state=TrialState.FAIL)
         else:  # samplers learn from pruned trials where not to go, and take no notice of failed ones
             study.tell(trial, state=TrialState.PRUNED)
