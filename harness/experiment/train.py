@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from harness.problem.oracle import MetaGradient, Outcome
     from harness.problem.tasks import TaskBatch
     from harness.settings.config import RunConfig
-from harness.store.directory import RunDirectory
+    from harness.store.directory import RunDirectory
 
 # Records wait on the device until one of these is reached, so that CUDA never waits for each of them.
 _FLUSH_ITERATIONS, _FLUSH_SECONDS = 20, 1.0

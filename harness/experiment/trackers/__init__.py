@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harness")
 
-#: name -> what has to be installed, in the extra of that name
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "aim": "aim"}
+#: name -> the class in the module ``on_NAME``; each needs the package of its name, all of which are the extra ``track``
+TRACKERS = {"tensorboard": "TensorBoard", "wandb": "WandB", "mlflow": "MLflow", "aim": "Aim"}
 
 
 class Tracker(ABC):
@@ -53,8 +53,8 @@ def checked(names: Iterable[str]) -> tuple[str, ...]:
     for name in chosen:
         if name not in TRACKERS:
             raise InputError(f"log: {unknown('tracker', name, TRACKERS)}")
-        if importlib.util.find_spec(TRACKERS[name]) is None:
-            raise InputError(f"log: {name} is not installed; allowed: pip install {TRACKERS[name]}")
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"log: {name} is not installed; allowed: pip install {name}")
     return chosen
 
 
@@ -102,6 +102,8 @@ class Tracked:
         self._each(lambda tracker: tracker.close(status))
 
     def _record(self, kind: str, record: Mapping[str, Any]) -> None:
+        if not self._trackers:
+            return
         values = {
             f"{kind}/{name}": float(value)
             for name, value in flat(record)
@@ -121,5 +123,5 @@ class Tracked:
 
 
 def _made(name: str) -> Tracker:
-    made: Tracker = importlib.import_module(f"{__name__}.on_{name}").Tracked()
+    made: Tracker = getattr(importlib.import_module(f"{__name__}.on_{name}"), TRACKERS[name])()
     return made

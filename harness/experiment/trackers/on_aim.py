@@ -15,7 +15,7 @@ from harness.experiment.trackers import Tracker
 _HASH = "aim.txt"
 
 
-class Tracked(Tracker):
+class Aim(Tracker):
     """See :class:`Tracker`."""
 
     name = "aim"

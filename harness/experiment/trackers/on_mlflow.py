@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ _LONGEST = 500
 _ENDS = {"completed": "FINISHED", "interrupted": "KILLED", "stopped": "KILLED"}
 
 
-class Tracked(Tracker):
+class MLflow(Tracker):
     """See :class:`Tracker`."""
 
     name = "mlflow"
@@ -41,9 +42,7 @@ class Tracked(Tracker):
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """See :class:`Tracker`."""
-        from time import time
-
-        now = int(1000 * time())
+        now = int(1000 * time.time())
         self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in values.items()])
 
     def close(self, status: str) -> None:

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from harness.experiment.trackers import Tracker
 
 
-class Tracked(Tracker):
+class TensorBoard(Tracker):
     """See :class:`Tracker`. Settings are a text, as hyperparameters would be a run of their own there."""
 
     name = "tensorboard"

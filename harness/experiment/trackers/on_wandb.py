@@ -12,7 +12,7 @@ import wandb
 from harness.experiment.trackers import Tracker
 
 
-class Tracked(Tracker):
+class WandB(Tracker):
     """See :class:`Tracker`."""
 
     name = "wandb"

@@ -57,15 +57,19 @@ def _claims(comparison: Comparison) -> Table:
     return table("claims", "The paper's claims", columns, rows, notes)
 
 
+def _who(comparison: Comparison, result: GroupResult) -> list[Cell]:
+    """Problem and group, with which a row about a group begins."""
+    return [comparison.shown_problem(result.group.problem), group_name(result.group)]
+
+
 def _accuracy(comparison: Comparison) -> Table:
     """Held-out accuracy of every group."""
     columns = ["problem", "group", "completed runs", "accuracy", "accuracy, 95 %", "training s"]
     rows: list[list[Cell]] = []
     for result in comparison.results:
         if (accuracy := result.accuracy) is not None:
-            problem, name = comparison.shown_problem(result.group.problem), group_name(result.group)
             runs, ends = len(result.group.completed), ends_text(accuracy)
-            rows.append([problem, name, runs, accuracy.value, ends, result.training_seconds])
+            rows.append([*_who(comparison, result), runs, accuracy.value, ends, result.training_seconds])
     notes = ["Mean over completed runs; interval: Student's t over seeds. Seconds: median."]
     return table("accuracy", "Accuracy on held-out tasks", columns, rows, notes)
 
@@ -78,7 +82,7 @@ def _work(comparison: Comparison) -> Table:
     for result in comparison.results:
         group, accuracy = result.group, result.accuracy
         function = "of an inner problem of its own" if group.same("plain_inner_loop") is False else "L_D(w_N)"
-        row: list[Cell] = [comparison.shown_problem(group.problem), group_name(group), function]
+        row: list[Cell] = [*_who(comparison, result), function]
         row += [None if accuracy is None else accuracy.value, ends_text(accuracy)]
         row += [result.seconds["train"], result.peak_memory_bytes / 2**20]
         rows.append([*row, *(group.runs[0].summary.counts_per_task[name] for name in COUNTED)])
@@ -98,15 +102,8 @@ def _targets(comparison: Comparison) -> Table:
     for result in comparison.results:
         for target, cost in result.costs.items():
             if cost.seeds:
-                median, name = cost.median, group_name(result.group)
-                ends = ends_text(cost.iterations)
-                row: list[Cell] = [
-                    comparison.shown_problem(result.group.problem),
-                    name,
-                    str(target),
-                    cost.reached,
-                    cost.seeds,
-                ]
+                median, ends = cost.median, ends_text(cost.iterations)
+                row: list[Cell] = [*_who(comparison, result), str(target), cost.reached, cost.seeds]
                 row += [median.iterations, ends, median.seconds]
                 rows.append([*row, median.gradient_entries, median.second_order_entries, median.flops])
     notes = [
@@ -123,11 +120,7 @@ def _timing(comparison: Comparison) -> Table:
     rows: list[list[Cell]] = []
     for result in comparison.results:
         seconds, failed = result.seconds, [result.with_status(name) for name in ("diverged", "out_of_memory")]
-        row: list[Cell] = [
-            comparison.shown_problem(result.group.problem),
-            group_name(result.group),
-            len(result.group.by_seed),
-        ]
+        row: list[Cell] = [*_who(comparison, result), len(result.group.by_seed)]
         row += [seconds["train"], result.spread["train"], *(seconds[name] for name in TIMED[1:])]
         rows.append([*row, result.peak_memory_bytes / 2**20, *failed])
     notes = [
