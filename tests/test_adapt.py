@@ -59,7 +59,14 @@ def test_what_is_adapted_is_named(adapt, tmp_path):
     assert summary["route"]["relative_error"] < 1e-9
 
 
-@pytest.mark.parametrize(("adapt", "words"), [("norm", "no scale or shift"), ("lora", "no adapter called lora_A")])
+@pytest.mark.parametrize(
+    ("adapt", "words"),
+    [
+        ("norm", "no scale or shift"),
+        ("lora", "no adapter called lora_A"),
+        ("not last:1", "adapts nothing: the model has no other layers"),
+    ],
+)
 def test_a_name_of_what_is_not_there_is_refused(adapt, words):
     with pytest.raises(InputError, match=words):
         select(nn.Sequential(nn.Linear(2, 2)), adapt)

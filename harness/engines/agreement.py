@@ -107,7 +107,7 @@ def examined(
         with _blamed(name, batch):
             try:
                 with in_float64(module, dtype):
-                    found = agreed(problem, engine, strategy, _double(batch), second_order, tasks)
+                    found = agreed(problem, engine, strategy, batch.double(), second_order, tasks)
             except (RuntimeError, TypeError) as only_float32:
                 if is_out_of_memory(only_float32) or dtype == torch.float64:
                     raise
@@ -136,11 +136,6 @@ def _blamed(name: str, batch: TaskBatch) -> Iterator[None]:
             raise
         shape, reason = list(batch.support_x.shape[1:]), first_sentence(error)
         raise InputError(f"model {name!r} fails on examples of shape {shape}: {reason}") from error
-
-
-def _double(batch: TaskBatch) -> TaskBatch:
-    parts = (part.double() if part.is_floating_point() else part for part in vars(batch).values())
-    return TaskBatch(*parts)
 
 
 def agreed(

@@ -74,8 +74,8 @@ def select(module: nn.Module, adapt: str) -> list[str]:
         selected = list(names)
     elif match := re.fullmatch(r"(not )?last:(\d+)", adapt):
         selected = _last(module, names, int(match[2]), adapt)
-        if match[1]:
-            selected = [name for name in names if name not in selected]
+        if match[1] and not (selected := [name for name in names if name not in selected]):
+            raise InputError(f"adapt {adapt!r} adapts nothing: the model has no other layers; allowed: a smaller k")
     elif adapt in _KINDS:
         find, what = _KINDS[adapt]
         if not (selected := find(module, names)):

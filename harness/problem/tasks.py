@@ -43,6 +43,10 @@ class TaskBatch:
         rows = slice(start, stop)
         return TaskBatch(self.support_x[rows], self.support_y[rows], self.query_x[rows], self.query_y[rows])
 
+    def double(self) -> TaskBatch:
+        """The same tasks in float64, exactly."""
+        return TaskBatch(*(part.double() if part.is_floating_point() else part for part in vars(self).values()))
+
 
 def draw(
     benchmark: Benchmark,

@@ -113,7 +113,7 @@ def errors(
     tasks = [made.batch.chunk(task, task + 1) for task in range(made.batch.tasks)]
     network = partitioned(algorithm, made.points[point], adapt, inner, made.cut)
     exactly = partitioned(algorithm, copy.deepcopy(network.module).double(), adapt, inner)
-    expected = [plain(algorithm, exactly, inner, doubled(task))[1] for task in tasks]
+    expected = [plain(algorithm, exactly, inner, task.double())[1] for task in tasks]
     witness = plain(algorithm, network, inner, tasks[0])[0]
     found = {witness: ("unrolled", [plain(algorithm, network, inner, task)[1] for task in tasks])}
     for program in programs:
@@ -130,11 +130,6 @@ def errors(
         name: Measured(strategy, (torch.stack(flat).double() - reference).norm(dim=1) / scale)
         for name, (strategy, flat) in found.items()
     }
-
-
-def doubled(batch: TaskBatch) -> TaskBatch:
-    """The same tasks in float64, exactly."""
-    return TaskBatch(*(part.double() if part.is_floating_point() else part for part in vars(batch).values()))
 
 
 def float32_rows(

@@ -24,7 +24,7 @@ from harness.problem.nets import ModelFactory
 from harness.problem.partition import Network, partitioned
 from harness.problem.tasks import TaskBatch, draw
 from harness.proof.config import ProofConfig
-from harness.proof.float32 import TASKS, Cut, compared, doubled, installed_peers
+from harness.proof.float32 import TASKS, Cut, compared, installed_peers
 from harness.proof.problems import SmallProblem
 from harness.proof.table import compared as in_float64
 from harness.proof.table import engines_of
@@ -113,7 +113,7 @@ def _look(
     route = assemble(run, factory, first)
     try:
         views.append(_view(run, route))
-        problem = _exact(run, route, doubled(first))
+        problem = _exact(run, route, first.double())
         inner = route.problem.inner
         network = partitioned(algorithm, problem.module, problem.adapt or "all", inner)
         expected = plain(algorithm, network, inner, problem.batch)[1]
