@@ -285,19 +285,18 @@ def test_one_machine_cut_off_for_a_while_and_one_killed_and_each_run_is_done_onc
     words = ("compare", share / "suite.yaml", "--results", share / "runs", "--scheduler", share / "scheduler.json")
     command = a.start("command", "harness", *words)
     wait(lambda: working("nodeA") and working("nodeB"), share)
-    [cut] = working("nodeB")
     b.network("link", "set", "eth0", "down")
     wait(lambda: not working("nodeB"), share)
     time.sleep(8)
     b.network("link", "set", "eth0", "up")
     wait(lambda: working("nodeA") and working("nodeB"), share)
-    [killed] = working("nodeA")
     kill(on_a)
     a.worker("worker-a")
     assert command.wait(600) == 0, (share / "said-command").read_text()
     assert "6 of 6 runs completed" in (share / "said-command").read_text()
     alone = [sys.executable, "-m", "harness", "compare", str(disk / "suite.yaml"), "--results", str(tmp_path / "alone")]
     subprocess.run(alone, check=True, capture_output=True)
+    begun_again = 0
     for folder in (tmp_path / "alone").iterdir():
         there = disk / "runs" / folder.name
         files = {file.name for file in there.iterdir()} - {"output.txt"}  # what was said meanwhile
@@ -306,5 +305,5 @@ def test_one_machine_cut_off_for_a_while_and_one_killed_and_each_run_is_done_onc
             both = [(place / name).read_text().splitlines() for place in (folder, there)]
             undisturbed, disturbed = ([{**json.loads(line), "seconds": 0} for line in lines] for lines in both)
             assert undisturbed == disturbed
-        parts = json.loads((there / "environment.json").read_text())["sittings"]
-        assert len(parts) == 1 or there in (cut, killed)
+        begun_again += len(json.loads((there / "environment.json").read_text())["sittings"]) - 1
+    assert begun_again <= 2, "each disturbance takes one run away from a machine"

@@ -251,7 +251,8 @@ def test_two_hosts_do_one_suite_together_and_one_that_stood_still_does_no_harm(s
 
         def working(name: str) -> list[Path]:
             found = [path for path in disk.glob("*/lock.json") if f'"host": "{name}"' in path.read_text()]
-            return [path.parent for path in found if (path.parent / "checkpoint.pt").exists()]
+            started = [path.parent for path in found if (path.parent / "checkpoint.pt").exists()]
+            return [folder for folder in started if not (folder / "summary.json").exists()]
 
         def wait(condition, seconds: float = 120.0) -> None:
             deadline = time.monotonic() + seconds
@@ -259,14 +260,17 @@ def test_two_hosts_do_one_suite_together_and_one_that_stood_still_does_no_harm(s
                 assert time.monotonic() < deadline, [(tmp_path / f"said-{name}").read_text() for name in nodes]
                 time.sleep(0.02)
 
-        wait(lambda: working("nodeA"))
-        signalled(nodes["nodeA"].pid, signal.SIGSTOP)
+        def stopped_at_work() -> list[Path]:
+            """Host A stands still within a run, or goes on since it was between two."""
+            signalled(nodes["nodeA"].pid, signal.SIGSTOP)
+            found = working("nodeA")
+            if not found:
+                signalled(nodes["nodeA"].pid, signal.SIGCONT)
+            return found
+
+        wait(lambda: working("nodeA") and stopped_at_work())
         [stopped] = working("nodeA")
-        wait(
-            lambda: (
-                '"host": "nodeB"' in ((stopped / "lock.json").read_text() if (stopped / "lock.json").exists() else "")
-            )
-        )
+        wait(lambda: stopped in working("nodeB") or (stopped / "summary.json").exists())
         time.sleep(0.5)
         signalled(nodes["nodeA"].pid, signal.SIGCONT)
         assert {name: node.wait(300) for name, node in nodes.items()} == {"nodeA": 0, "nodeB": 0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,20 +39,18 @@ class Pool:
     """Has jobs done until all have ended or :meth:`stop` is called."""
 
     def __init__(self, jobs: list[Job], workers: Workers) -> None:
-        self._waiting, self._workers = deque(jobs), workers
+        self._waiting, self._workers = list(jobs), workers
         self._running: dict[int, Job] = {}
         self._last: dict[int, Event] = {}
-        self._not_before = 0.0
+        self._not_before: dict[Path, float] = {}
         self._stopping = False
 
     def events(self) -> Iterator[tuple[Job, Event]]:
         """Every event of every job as it comes; the last one of a job is ``end``, with :attr:`Job.result` set."""
         most = self._workers.most or len(self._waiting)
         while self._running or (self._waiting and not self._stopping):
-            while self._waiting and len(self._running) < most and time.monotonic() >= self._not_before:
-                if self._stopping:
-                    break
-                job = self._waiting.popleft()
+            while len(self._running) < most and not self._stopping and (job := self._ready()):
+                self._waiting.remove(job)
                 self._running[self._workers.submit(job.request)] = job
             heard = self._workers.listen(0.5)
             if heard is None or heard[0] not in self._running:
@@ -69,13 +66,18 @@ class Pool:
             result = _result(self._last.pop(number, {}), event)
             if result["status"] == "locked":  # another process does this very run: look again later
                 self._waiting.append(job)
-                self._not_before = time.monotonic() + _LOCKED_SECONDS
+                self._not_before[job.directory] = time.monotonic() + _LOCKED_SECONDS
                 continue
             if result["status"] == Status.CRASHED and self._stopping:  # before it could save anything
                 result = {"status": "interrupted"}
             job.result = result
             _keep(event["printed"], Path(result.get("run_dir", job.directory)))
             yield job, {"event": "end"}
+
+    def _ready(self) -> Job | None:
+        """The first one that waits for nobody else."""
+        now = time.monotonic()
+        return next((job for job in self._waiting if now >= self._not_before.get(job.directory, now)), None)
 
     def stop(self, at_once: bool = False) -> None:
         """Start nothing more; let the running jobs save a checkpoint, or kill them ``at_once``."""
