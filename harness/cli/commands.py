@@ -157,6 +157,9 @@ def theory(
     smoothness: Annotated[
         bool, Parameter(name="--smoothness", negative=(), help="also measure how smooth L_meta is, for every N (slow)")
     ] = False,
+    advise: Annotated[
+        bool, Parameter(name="--advise", negative=(), help="also propose geometry, N and step sizes (a minute or two)")
+    ] = False,
     json: Json = False,
     **flags: Any,
 ) -> int:
@@ -168,7 +171,7 @@ def theory(
     from harness.cli.terminal.theory import theory_tables
     from harness.theory.estimate import estimate
 
-    document = estimate(settings, smooth=smoothness, origins=origins)
+    document = estimate(settings, smooth=smoothness, advice=advise, origins=origins)
     if json:
         print_json(document)
     for part in theory_tables(document):

@@ -21,6 +21,7 @@ from harness.problem.oracle import Oracle
 from harness.problem.tasks import TaskBatch, draw
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, resolve
+from harness.theory.advice import advise
 from harness.theory.bounds import TABLE_1, TABLE_2, THEOREMS
 from harness.theory.formulas import TABLE_1_NOTES, TABLE_2_NOTES, THEOREM_NOTES
 from harness.theory.lipschitz import Lipschitz, Point, sampled_lipschitz
@@ -34,6 +35,7 @@ def estimate(
     config: RunConfig,
     *,
     smooth: bool = False,
+    advice: bool = False,
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
     origins: Mapping[str, str] | None = None,
@@ -44,14 +46,22 @@ def estimate(
     tasks and over both ends of the inner loop, of the inner objective with its regulariser; M, rho and tau are sampled
     lower bounds around them. ``L_all`` is the L of all parameters, MAML's, and ``kappa_L`` that times kappa = alpha.
     ``steps`` sets the theorem's step sizes beside the configuration's. With ``smooth``, the smoothness of L_meta for
-    every N, its decay and the proposition's bound, which takes hundreds of meta-gradients each. ``model`` and
+    every N, its decay and the proposition's bound, which takes hundreds of meta-gradients each; with ``advice``, what
+    :mod:`harness.theory.advice` proposes. ``model`` and
     ``benchmark`` are objects in place of those that ``config`` names, as :func:`harness.run` takes them.
 
     Returns a document for JSON, None standing for what is not finite. Raises :class:`InputError`.
     """
     resolved = _resolved(config, model, benchmark, origins)
+
+    def asked(changes: dict[str, Any]) -> Resolved:
+        return resolve(config.model_copy(update=changes), model=model, benchmark=benchmark, origins=origins)
+
     with resolved.blamed():
-        return _estimate(resolved, smooth)
+        document = _estimate(resolved, smooth)
+        document["advice"] = advise(asked) if advice else None
+    cleaned: dict[str, Any] = _finite(document)
+    return cleaned
 
 
 def _estimate(resolved: Resolved, smooth: bool) -> dict[str, Any]:
@@ -64,7 +74,7 @@ def _estimate(resolved: Resolved, smooth: bool) -> dict[str, Any]:
     kappa_L = config.inner_lr * L_all
     steps = sorted({*INNER_STEPS, config.inner_steps})
     network = setup.problem.network
-    document: dict[str, Any] = {
+    return {
         "algorithm": config.algo,
         "geometry": config.geometry,
         "benchmark": config.benchmark,
@@ -96,8 +106,6 @@ def _estimate(resolved: Resolved, smooth: bool) -> dict[str, Any]:
         "notes": {"table_1": TABLE_1_NOTES, "table_2": TABLE_2_NOTES, "theorems": THEOREM_NOTES},
         "smoothness": smoothness_rows(setup, batch, steps, inner, L_all, lipschitz, generator) if smooth else None,
     }
-    cleaned: dict[str, Any] = _finite(document)
-    return cleaned
 
 
 def _resolved(

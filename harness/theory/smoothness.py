@@ -48,13 +48,26 @@ def smoothness(
 ) -> Smoothness:
     """Operator norms of the blocks of the Hessian of L_meta at ``w`` ``[n_w]``, ``phi`` ``[n_phi]``.
 
-    The norm of a block A is the root of the largest eigenvalue of A A^T, by at most ``steps`` of Lanczos, each of four
-    meta-gradients; central differences, so to be used in float64. With up to :data:`FORMED` parameters the Hessian is
-    formed once instead. ``w_phi`` and ``phi_w`` are transposes of each other and measured once. NaN where a
-    meta-gradient is not finite.
+    The norm of a block A is the root of the largest eigenvalue of A A^T, or where A is symmetric the eigenvalue of
+    largest magnitude, by at most ``steps`` of Lanczos (:func:`block_norms`); central differences, so to be used in
+    float64. With up to :data:`FORMED` parameters the Hessian is formed once instead. ``w_phi`` and ``phi_w`` are
+    transposes of each other and measured once. NaN where a meta-gradient is not finite.
     """
     if not w.numel():
         raise InputError("smoothness of L_meta with n_w 0; allowed: at least one adapted parameter")
+    norm = block_norms(gradient, w, phi, generator=generator, steps=steps, tolerance=tolerance)
+    blocks = [norm(0, (0,)), norm(0, (1,)), norm(1, (1,)), norm(0, (0, 1)), norm(1, (0, 1))]
+    w_w, w_phi, phi_phi, row_w, row_phi = (value for value, _ in blocks)
+    return Smoothness(w_w, w_phi, w_phi, phi_phi, row_w, row_phi, all(converged for _, converged in blocks))
+
+
+def block_norms(
+    gradient: MetaGradientAt, w: Tensor, phi: Tensor, *, generator: torch.Generator, steps: int, tolerance: float
+) -> Callable[[int, tuple[int, ...]], tuple[float, bool]]:
+    """The norm of a block of the Hessian of L_meta, and whether it converged: row and columns are 0 for w, 1 for phi.
+
+    Each by at most ``steps`` of Lanczos, of four meta-gradients each, two for a block on the diagonal.
+    """
     product = _differences(gradient, w, phi)
     if w.numel() + phi.numel() <= FORMED:
         product = _formed(product, w, phi)
@@ -63,6 +76,10 @@ def smoothness(
         own = (w, phi)[row]
         if not own.numel() or not any((w, phi)[column].numel() for column in columns):
             return 0.0, True
+        on_diagonal = columns == (row,)
+
+        def once(u: Tensor) -> Tensor:
+            return product((u[0], torch.zeros_like(phi)) if row == 0 else (torch.zeros_like(w), u[0]))[row][None]
 
         def twice(u: Tensor) -> Tensor:
             entered = product((u[0], torch.zeros_like(phi)) if row == 0 else (torch.zeros_like(w), u[0]))
@@ -70,13 +87,14 @@ def smoothness(
             return product((kept[0], kept[1]))[row][None]
 
         start = random_like(own[None], generator)
-        found = lanczos(twice, start, steps=steps, tolerance=tolerance, generator=generator, both=False)
+        of = once if on_diagonal else twice
+        found = lanczos(of, start, steps=steps, tolerance=tolerance, generator=generator, both=False)
+        if on_diagonal:  # symmetric itself: its norm is the end of larger magnitude
+            return float(found.norm), found.converged
         # Rounding may leave the eigenvalue of a vanishing block below zero.
         return math.sqrt(max(float(found.largest), 0.0)) if found.largest.isfinite() else math.nan, found.converged
 
-    blocks = [norm(0, (0,)), norm(0, (1,)), norm(1, (1,)), norm(0, (0, 1)), norm(1, (0, 1))]
-    w_w, w_phi, phi_phi, row_w, row_phi = (value for value, _ in blocks)
-    return Smoothness(w_w, w_phi, w_phi, phi_phi, row_w, row_phi, all(converged for _, converged in blocks))
+    return norm
 
 
 def _differences(gradient: MetaGradientAt, w: Tensor, phi: Tensor) -> Callable[[Pair], Pair]:

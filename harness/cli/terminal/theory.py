@@ -8,6 +8,7 @@ from typing import Any
 from rich.padding import Padding
 from rich.text import Text
 
+from harness.cli.terminal.advice import advice_tables
 from harness.cli.terminal.console import table
 from harness.cli.terminal.fitted import Fitted
 from harness.strangers.named import brief
@@ -52,7 +53,9 @@ def theory_tables(document: Mapping[str, Any]) -> list[Fitted | Padding]:
         *_steps(document),
         *_predictions(document),
     ]
-    return [*shown, *_smoothness(document["smoothness"])] if document["smoothness"] else shown
+    if document["smoothness"]:
+        shown += _smoothness(document["smoothness"])
+    return [*shown, *advice_tables(document["advice"])] if document["advice"] else shown
 
 
 def _constants(document: Mapping[str, Any]) -> Fitted:
