@@ -38,6 +38,19 @@ def grid(tmp_path_factory):
     return tables(folder)
 
 
+def test_a_group_whose_inner_loop_overshoots_is_named_with_its_alpha_L(tmp_path):
+    for steps, of_seed in ((1, (10.0, 15.0, 19.0)), (5, (10.0, 25.0, 40.0))):
+        for seed, L in enumerate(of_seed):
+            write_run(tmp_path, algo="anil", geometry="convex", inner_steps=steps, inner_lr=0.1, seed=seed, L=L)
+    comparison = compare_runs(read_runs([tmp_path])[0])
+    [told] = [line for line in comparison.warnings if "overshoots" in line]
+    assert "N = 5" in told
+    assert "alpha L reaches 2.5" in told
+    assert "up to 0.08" in told
+    [work] = [each for each in tables_of(comparison) if each.name == "work"]
+    assert [row["αL"] for row in records(work)] == pytest.approx([1.5, 2.5])
+
+
 def test_table_2_has_a_row_for_each_method_n_and_block(grid):
     rows = records(grid["table2"])
     assert [(row["method"], row["N"], row["(w, φ) of"]) for row in rows] == [

@@ -13,6 +13,7 @@ from harness.report.findings.claims import claims
 from harness.report.findings.costs import Measure, Target
 from harness.report.findings.factors import FactorRow, factors
 from harness.report.findings.groups import Group, group_runs
+from harness.report.findings.overshoot import overshoots
 from harness.report.findings.profiles import Profile, performance_profiles
 from harness.report.findings.results import GroupResult, result_of
 from harness.report.findings.sentences import findings
@@ -106,7 +107,12 @@ def compare_runs(
         results += mine
         rows += (found := factors(mine, epsilon.target, epsilon.given))
         claimed += claims(problem, mine, headlines[problem], found)
-    warnings = [*machines, *caveats(results, headlines, rows), *skipped]
+    warnings = [
+        *machines,
+        *caveats(results, headlines, rows),
+        *overshoots(result.group for result in results),
+        *skipped,
+    ]
     sentences = findings(results, headlines, rows, claimed)
     return Comparison(used, headlines, results, rows, claimed, sentences, warnings, list(skipped))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.report.findings.comparison import Comparison
 from harness.report.findings.names import group_name, method_name
+from harness.report.findings.overshoot import alpha_L
 from harness.report.findings.results import TIMED, GroupResult
 from harness.report.findings.statistics import mean
 from harness.report.tables.cells import Cell, Table, ends_text, table
@@ -76,7 +77,7 @@ def _accuracy(comparison: Comparison) -> Table:
 
 def _work(comparison: Comparison) -> Table:
     """What one task costs in one meta-iteration, by every count, beside what comes of it."""
-    columns = ["problem", "group", "L_meta is", "accuracy", "accuracy, 95 %", "seconds per iteration", "peak MiB"]
+    columns = ["problem", "group", "L_meta is", "accuracy", "accuracy, 95 %", "seconds per iteration", "peak MiB", "αL"]
     columns += [name.replace("_", " ").replace("second order", "second-order") for name in COUNTED]
     rows: list[list[Cell]] = []
     for result in comparison.results:
@@ -84,12 +85,13 @@ def _work(comparison: Comparison) -> Table:
         function = "of an inner problem of its own" if group.same("plain_inner_loop") is False else "L_D(w_N)"
         row: list[Cell] = [*_who(comparison, result), function]
         row += [None if accuracy is None else accuracy.value, ends_text(accuracy)]
-        row += [result.seconds["train"], result.peak_memory_bytes / 2**20]
+        row += [result.seconds["train"], result.peak_memory_bytes / 2**20, alpha_L(group)]
         rows.append([*row, *(group.runs[0].summary.counts_per_task[name] for name in COUNTED)])
     notes = [
         "Counts are of one task in one meta-iteration, as executed, the mean over a run (docs/counts.md); those of "
         "steps that end at a tolerance differ from run to run, and the first run's are shown. Costs to a loss or an "
-        "accuracy compare any two methods; costs to ε only those with one L_meta."
+        "accuracy compare any two methods; costs to ε only those with one L_meta. αL: inner step size times the "
+        "largest L along training, median over runs; above 2 an inner step overshoots."
     ]
     return table("work", "What a task costs, by every count", columns, rows, notes)
 
