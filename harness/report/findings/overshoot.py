@@ -15,7 +15,7 @@ _OVERSHOOTS = 2.0
 
 def alpha_L(group: Group) -> float:
     """Largest along each run, the median over runs: at w_0, so a lower bound; NaN where not measured."""
-    return group.same("inner_lr") * largest_L(list(group.by_seed.values()))
+    return float(group.same("inner_lr")) * largest_L(list(group.by_seed.values()))
 
 
 def overshoots(groups: Iterable[Group]) -> list[str]:
