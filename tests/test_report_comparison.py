@@ -14,6 +14,7 @@ from harness.errors import InputError
 from harness.report.findings.comparison import compare_runs
 from harness.report.findings.costs import Target, targets_of
 from harness.report.reading.runs import read_runs
+from harness.report.tables.build import tables_of
 from harness.report.tables.cells import interval_text, shown
 
 EPSILON = Target("epsilon", 0.1)
@@ -425,3 +426,17 @@ def test_methods_that_did_not_take_turns_are_named_as_their_seconds_do_not_compa
     lines = [line for line in compare_runs(read_runs([tmp_path])[0]).warnings if "made at different times" in line]
     assert len(lines) == warned
     assert all("the seconds of ANIL convex (N = 5) and MAML (N = 5) do not compare" in line for line in lines)
+
+
+def test_a_stricter_level_decides_claims_and_nothing_else(tmp_path):
+    """What is looked at repeatedly takes wider intervals; tables and targets stay as they are."""
+    for seed in range(5):
+        write_run(tmp_path, algo="maml", inner_steps=5, seed=seed, rate=0.05, L=0.1, geometry="nonconvex")
+        write_run(tmp_path, inner_steps=5, seed=seed, rate=0.06 * (1 + 0.4 * seed))
+    runs = read_runs([tmp_path])[0]
+    usual, strict = (compare_runs(runs, [EPSILON], level=level) for level in (0.95, 0.999))
+    assert claim(usual, "ANIL convex", "fewer gradient").verdict == "held"
+    assert claim(strict, "ANIL convex", "fewer gradient").verdict == "undecided"
+    assert [tables.rows for tables in tables_of(usual) if tables.name == "factors"] == [
+        tables.rows for tables in tables_of(strict) if tables.name == "factors"
+    ]

@@ -15,7 +15,7 @@ from harness.report.findings.groups import Group
 from harness.report.findings.remedies import Remedy, further_steps, longer, measured_better, more_seeds
 from harness.report.findings.results import GroupResult, MedianCost, at_chance, median_cost
 from harness.report.findings.series import Series, series_of
-from harness.report.findings.statistics import median
+from harness.report.findings.statistics import LEVEL, median
 from harness.report.findings.targets import TRUSTED, Falling, Headline, Headlines, reached_by_all, trusted
 from harness.report.findings.trends import Costs, Tested, falls_then_rises, rises, saturates
 from harness.report.reading.documents import number
@@ -31,7 +31,7 @@ class _Trend:
     sentence: str
     geometry: str
     measure: Measure
-    test: Callable[[Series, Costs, Measure], Tested]
+    test: Callable[[Series, Costs, Measure, float], Tested]
     fewest: int
 
 
@@ -50,7 +50,11 @@ _TRENDS = (
 
 
 def claims(
-    problem: str, results: Sequence[GroupResult], headlines: Headlines, factors: Sequence[FactorRow]
+    problem: str,
+    results: Sequence[GroupResult],
+    headlines: Headlines,
+    factors: Sequence[FactorRow],
+    level: float = LEVEL,
 ) -> list[Claim]:
     """Claims of the theorems, section 4 and Table 2 of Ji et al. about N, on one problem.
 
@@ -61,18 +65,21 @@ def claims(
     headline = headlines["epsilon"]
     asked: list[Falling] = ["epsilon", "loss"] if headlines["loss"].given else ["epsilon", "loss", "fall"]
     trends = [
-        claim for trend in _TRENDS for kind in asked for claim in _trend(problem, trend, results, kind, headlines)
+        claim
+        for trend in _TRENDS
+        for kind in asked
+        for claim in _trend(problem, trend, results, kind, headlines, level)
     ]
     factored = [
-        fewer(problem, geometry, kind, [row for row in factors if row.geometry == geometry], headline)
+        fewer(problem, geometry, kind, [row for row in factors if row.geometry == geometry], headline, level)
         for geometry in ("convex", "nonconvex")
         for kind in ("gradient", "second-order")
     ]
-    return [*dict.fromkeys(trends), *divergence(problem, results), *factored]
+    return [*dict.fromkeys(trends), *divergence(problem, results, level), *factored]
 
 
 def _trend(
-    problem: str, trend: _Trend, results: Sequence[GroupResult], kind: Falling, headlines: Headlines
+    problem: str, trend: _Trend, results: Sequence[GroupResult], kind: Falling, headlines: Headlines, level: float
 ) -> list[Claim]:
     """One claim for every series of the trend's geometry."""
     headline, section = headlines.get(kind, Headline(None, "no run falls")), _SECTIONS[trend.geometry]
@@ -96,7 +103,7 @@ def _trend(
                 )
             continue
         costs = [median_cost(result.group.by_seed, target) for result in series.results]
-        decided, text = trend.test(series, costs, trend.measure)
+        decided, text = trend.test(series, costs, trend.measure, level)
         medians = ", ".join(
             f"{shown(getattr(cost.median, trend.measure))} (N = {steps})"
             for steps, cost in zip(series.steps, costs, strict=True)
@@ -114,7 +121,7 @@ def _trend(
         name = f"K to {target}" if kind == "fall" else f"K({target})"
         sentence = trend.sentence.replace("the target", str(target)).replace("convex: K ", f"convex: {name} ")
         if not remedies and decided == "undecided":
-            remedies = [more_seeds(mine, len(set.intersection(*(set(cost.found) for cost in costs))))]
+            remedies = [more_seeds(mine, len(set.intersection(*(set(cost.found) for cost in costs))), level)]
         found_ = "undecided" if remedies else decided
         made.append(Claim(sentence, found_, text, detail, problem, _conditions(series), section, *remedies[:1]))
     return made

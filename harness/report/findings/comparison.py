@@ -17,6 +17,7 @@ from harness.report.findings.overshoot import overshoots
 from harness.report.findings.profiles import Profile, performance_profiles
 from harness.report.findings.results import GroupResult, result_of
 from harness.report.findings.sentences import findings
+from harness.report.findings.statistics import LEVEL
 from harness.report.findings.targets import Headline, Headlines, choose
 from harness.report.reading.machines import check_machines
 from harness.report.reading.runs import Run
@@ -79,11 +80,16 @@ class Comparison:
 
 
 def compare_runs(
-    runs: Iterable[Run], targets: Sequence[Target] | None = None, mix: bool = False, skipped: Sequence[str] = ()
+    runs: Iterable[Run],
+    targets: Sequence[Target] | None = None,
+    mix: bool = False,
+    skipped: Sequence[str] = (),
+    level: float = LEVEL,
 ) -> Comparison:
     """Compare runs group by group; ``skipped`` are lines of :func:`read_runs` to be warned of.
 
     ``targets`` are chosen from the data where they are not given (see :func:`harness.report.findings.targets.choose`).
+    ``level`` is that of the intervals that decide claims: a stricter one where runs are looked at repeatedly.
     Raises :class:`InputError` where there are no runs, or runs of different machines would share a timing
     table and ``mix`` does not allow it.
     """
@@ -106,7 +112,7 @@ def compare_runs(
         epsilon = headlines[problem]["epsilon"]
         results += mine
         rows += (found := factors(mine, epsilon.target, epsilon.given))
-        claimed += claims(problem, mine, headlines[problem], found)
+        claimed += claims(problem, mine, headlines[problem], found, level)
     warnings = [
         *machines,
         *caveats(results, headlines, rows),

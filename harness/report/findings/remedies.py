@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.report.findings.groups import Group, Setting
-from harness.report.findings.statistics import ENOUGH, median
+from harness.report.findings.statistics import ENOUGH, LEVEL, median
 
 #: how many times as long, or on how many times as many tasks, where that is what lacks
 _LONGER, _MORE_TASKS = 2, 4
@@ -55,13 +55,13 @@ class Remedy:
         return sum(bool(wanted.changes) or seed not in wanted.group.by_seed for seed in self.seeds)
 
 
-def more_seeds(groups: Sequence[Group], shared: int) -> Remedy:
+def more_seeds(groups: Sequence[Group], shared: int, level: float = LEVEL) -> Remedy:
     """Seeds enough for a claim, or twice as many as the ``shared`` ones where the interval still has room for both."""
     there = sorted({seed for group in groups for seed in group.by_seed})
     if shared < ENOUGH:
         seeds = f"{shared} shared {'seed' if shared == 1 else 'seeds'}"
         return Remedy(f"{seeds}, and a claim takes {ENOUGH}", _wanted(groups), _seeds(there, ENOUGH))
-    why = f"the 95 % interval over {shared} seeds has room for both"
+    why = f"the {100 * level:.3g} % interval over {shared} seeds has room for both"
     return Remedy(why, _wanted(groups), _seeds(there, 2 * shared))
 
 

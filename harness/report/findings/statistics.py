@@ -168,9 +168,9 @@ def divide(above: Values, below: Values) -> Values:
     return found
 
 
-def share(successes: int, seeds: int) -> Interval:
+def share(successes: int, seeds: int, level: float = LEVEL) -> Interval:
     """A share of seeds with its Wilson interval, which is not empty where all seeds agree."""
-    limits = binomtest(successes, seeds).proportion_ci(LEVEL, method="wilson")
+    limits = binomtest(successes, seeds).proportion_ci(level, method="wilson")
     return Interval(successes / seeds, float(limits.low), float(limits.high), seeds, seeds >= ENOUGH)
 
 

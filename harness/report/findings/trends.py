@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.report.findings.costs import Measure
 from harness.report.findings.results import MedianCost, ratio_of
 from harness.report.findings.series import Series
-from harness.report.findings.statistics import Interval
+from harness.report.findings.statistics import LEVEL, Interval
 from harness.report.findings.verdicts import Verdict, all_of, seeds_text, verdict
 from harness.report.tables.cells import interval_text
 
@@ -19,17 +19,18 @@ Tested = tuple[Verdict, str]
 SAME = 1.25
 
 
-def saturates(series: Series, costs: Costs, measure: Measure) -> Tested:
+def saturates(series: Series, costs: Costs, measure: Measure, level: float = LEVEL) -> Tested:
     """K is smaller at the last N than at the first, never rises after its least, and no longer changes at the end.
 
     That it no longer changes is shown by an interval of K at the last N but one over K at the last inside
     1/:data:`SAME` to :data:`SAME`, and refuted by one outside. A rise after the least refutes it, too.
     """
     least = min(range(len(costs)), key=lambda index: _median(costs[index], measure))
-    fall = ratio_of(costs[0], costs[-1], measure)[0]
-    rest = ratio_of(costs[-2], costs[-1], measure)[0]
+    fall = ratio_of(costs[0], costs[-1], measure, level)[0]
+    rest = ratio_of(costs[-2], costs[-1], measure, level)[0]
     later = range(least + 1, len(costs))
-    climbs = {series.steps[j]: ratio_of(costs[j], costs[least], measure, _level(len(later)))[0] for j in later}
+    each = _each(level, len(later))
+    climbs = {series.steps[j]: ratio_of(costs[j], costs[least], measure, each)[0] for j in later}
     risen = [steps for steps, ratio in climbs.items() if verdict(ratio, 1) == "held"]
     text = (
         f"K at N = {series.steps[0]} over K at N = {series.steps[-1]}: {interval_text(fall)}; K at "
@@ -41,11 +42,11 @@ def saturates(series: Series, costs: Costs, measure: Measure) -> Tested:
     return decided, f"{text}; {seeds_text(fall, rest)}"
 
 
-def falls_then_rises(series: Series, costs: Costs, measure: Measure) -> Tested:
+def falls_then_rises(series: Series, costs: Costs, measure: Measure, level: float = LEVEL) -> Tested:
     """Some N between the first and the last costs less than both: the cheapest of them by its median."""
     best = min(range(1, len(costs) - 1), key=lambda index: _median(costs[index], measure))
-    level = _level(len(costs) - 2)  # the cheapest of so many looks cheap by chance
-    ratios = {end: ratio_of(costs[end], costs[best], measure, level)[0] for end in (0, -1)}
+    each = _each(level, len(costs) - 2)  # the cheapest of so many looks cheap by chance
+    ratios = {end: ratio_of(costs[end], costs[best], measure, each)[0] for end in (0, -1)}
     text = "; ".join(
         f"cost at N = {series.steps[end]} over N = {series.steps[best]}: {interval_text(ratio)}"
         for end, ratio in ratios.items()
@@ -53,11 +54,11 @@ def falls_then_rises(series: Series, costs: Costs, measure: Measure) -> Tested:
     return all_of(verdict(ratio, 1) for ratio in ratios.values()), f"{text}; {seeds_text(*ratios.values())}"
 
 
-def rises(series: Series, costs: Costs, measure: Measure) -> Tested:
+def rises(series: Series, costs: Costs, measure: Measure, level: float = LEVEL) -> Tested:
     """The last N costs more than the first, and no N between them less than the first."""
-    last = ratio_of(costs[-1], costs[0], measure)[0]
-    level = _level(len(costs) - 1)  # any of so many refutes it
-    ratios = [ratio_of(cost, costs[0], measure, level)[0] for cost in costs[1:]]
+    last = ratio_of(costs[-1], costs[0], measure, level)[0]
+    each = _each(level, len(costs) - 1)  # any of so many refutes it
+    ratios = [ratio_of(cost, costs[0], measure, each)[0] for cost in costs[1:]]
     cheaper = [steps for steps, found in zip(series.steps[1:], ratios, strict=True) if verdict(found, 1) == "refuted"]
     text = f"cost at N = {series.steps[-1]} over N = {series.steps[0]}: {interval_text(last)}"
     if cheaper:
@@ -74,9 +75,9 @@ def _same(ratio: Interval) -> Verdict:
     return "refuted" if ratio.low > SAME or ratio.high < 1 / SAME else "undecided"
 
 
-def _level(comparisons: int) -> float:
-    """Of each of several intervals of which any may decide, so that together they err in 5 % (Bonferroni)."""
-    return 1 - 0.05 / max(1, comparisons)
+def _each(level: float, comparisons: int) -> float:
+    """Of each of several intervals of which any may decide, so that together they err in 1 - ``level`` (Bonferroni)."""
+    return 1 - (1 - level) / max(1, comparisons)
 
 
 def _median(cost: MedianCost, measure: Measure) -> float:
