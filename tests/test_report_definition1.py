@@ -297,7 +297,8 @@ def test_a_verdict_says_whether_its_theorem_is_about_these_runs(tmp_path):
     found = claim(compare(tmp_path, EPSILON), "K(ε = 0.1) falls with N")
     assert "Theorem 1's conditions do not hold: Adam instead of SGD; alpha is 3,600 times mu/L^2" in found.conditions
     assert "predicts no effect of N to be seen" in found.conditions
-    assert found.conditions in next(each for each in tables_of(compare(tmp_path)) if each.name == "claims").rows[0]
+    table = next(each for each in tables_of(compare(tmp_path)) if each.name == "claims")
+    assert any(found.conditions in row for row in table.rows)
 
 
 def test_runs_with_the_theorems_own_steps_are_one_series(tmp_path):

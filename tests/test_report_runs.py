@@ -19,8 +19,9 @@ from search import search
 
 import harness
 from harness.errors import InputError
-from harness.report.findings.costs import Target, cost_to, has_block
+from harness.report.findings.costs import Target, cost_to
 from harness.report.findings.groups import group_runs
+from harness.report.findings.norms import has_block
 from harness.report.reading.runs import read_runs
 
 _JSON = st.recursive(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from harness.report.findings.comparison import Comparison
 from harness.report.findings.costs import Measure, Target
 from harness.report.findings.names import method_name
-from harness.report.findings.results import Bound, GroupResult, MedianCost, at_chance, ratio_of
+from harness.report.findings.results import GroupResult, MedianCost, at_chance, ratio_of
+from harness.report.findings.rows import Bound
 from harness.report.findings.statistics import ENOUGH, Interval
 from harness.report.tables.cells import ends_text, shown
 
@@ -108,7 +109,7 @@ def _rows(results: Sequence[GroupResult], target: Target) -> tuple[Spent, ...]:
 def _rank(found: tuple[GroupResult, MedianCost, bool]) -> tuple[bool, float, float]:
     """Who had learnt something comes first, of them the cheapest; of those that missed the one that tried longest."""
     _, cost, learnt = found
-    spent = cost.at_least(MEASURE).values()
+    spent = cost.row(MEASURE).least.values()
     return not learnt, cost.median.gradient_entries, -max(spent)
 
 

@@ -6,11 +6,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from harness.report.findings.costs import is_unbiased, measured_to_end
+from harness.report.findings.costs import measured_to_end
 from harness.report.findings.descent import descent
 from harness.report.findings.factors import FactorRow
 from harness.report.findings.groups import Group
 from harness.report.findings.names import group_name, listed
+from harness.report.findings.norms import is_unbiased
 from harness.report.findings.results import GroupResult
 from harness.report.findings.statistics import ENOUGH
 from harness.report.findings.targets import Headlines

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.findings.costs import Measure, Target, has_block
+from harness.report.findings.costs import Measure, Target
 from harness.report.findings.groups import PROBLEM, Group
-from harness.report.findings.results import Bound, GroupResult, MedianCost, at_chance, median_cost, ratio_of
+from harness.report.findings.norms import has_block
+from harness.report.findings.results import GroupResult, MedianCost, at_chance, median_cost, ratio_of
+from harness.report.findings.rows import Bound
 from harness.report.findings.statistics import Interval
 from harness.report.findings.targets import reached_by_all, trusted
 from harness.report.reading.documents import number

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -19,10 +18,11 @@ from harness.report.findings.costs import (
     Target,
     chance,
     course,
-    has_block,
     reach,
 )
 from harness.report.findings.groups import Group
+from harness.report.findings.norms import has_block
+from harness.report.findings.rows import Bound, Row, ratio
 from harness.report.findings.statistics import (
     LEVEL,
     NOTHING,
@@ -30,7 +30,6 @@ from harness.report.findings.statistics import (
     bootstrap,
     generator,
     mean,
-    paired_ratio,
     relative_spread,
 )
 from harness.report.reading.runs import Run
@@ -38,8 +37,6 @@ from harness.store.records import PHASES
 
 #: what seconds per iteration are given for; ``train`` is the whole iteration
 TIMED = ("train", *PHASES)
-#: what a ratio's value is: itself, or a bound of it where a median run missed
-Bound = Literal["", "at least", "at most"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +81,10 @@ class MedianCost:
         """One measure for each seed."""
         return {seed: getattr(cost, measure) for seed, cost in self.each.items()}
 
-    def at_least(self, measure: Measure) -> dict[int, float]:
-        """One measure for each seed, in which a miss counts as what it had spent: it takes more than that."""
-        return {seed: getattr(reached.spent, measure) for seed, reached in self.found.items()}
+    def row(self, measure: Measure) -> Row:
+        """One measure for each seed, with what a miss had spent."""
+        spent = {seed: getattr(reached.spent, measure) for seed, reached in self.found.items()}
+        return Row(self.by_seed(measure), spent)
 
     def interval(self, measure: Measure) -> Interval:
         """The median of one measure and its interval over seeds."""
@@ -191,20 +189,8 @@ def median_cost(runs: Mapping[int, Run], target: Target, w: Iterable[str] | None
 
 
 def ratio_of(above: MedianCost, below: MedianCost, measure: Measure, level: float = LEVEL) -> tuple[Interval, Bound]:
-    """``above`` over ``below``, and which bound of it the value is where a median run missed.
-
-    A miss shows that more is needed than was spent, and nothing else: the low end takes what ``above`` spent in vain
-    for its cost, the high end what ``below`` did, and infinity stands on the other side. So the interval holds
-    whatever the budgets were. The value is unknown (NaN) where both missed.
-    """
-    if not above.found or not below.found:
-        return NOTHING, ""
-    least = paired_ratio(above.at_least(measure), below.by_seed(measure), generator(), level)
-    most = paired_ratio(above.by_seed(measure), below.at_least(measure), generator(), level)
-    missed = [math.isinf(getattr(cost.median, measure)) for cost in (above, below)]
-    value = math.nan if all(missed) else most.value if missed[1] else least.value
-    word: Bound = "" if missed[0] == missed[1] else "at least" if missed[0] else "at most"
-    return Interval(value, least.low, most.high, least.seeds, least.enough), word
+    """``above`` over ``below``, and which bound of it the value is where a median run missed: see :func:`ratio`."""
+    return ratio(above.row(measure), below.row(measure), level)
 
 
 def at_chance(group: Group, cost: MedianCost) -> bool:

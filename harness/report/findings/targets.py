@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from harness.report.findings.costs import Target, chance, cost_to, course, larger_norms, reach
+from harness.report.findings.costs import Target, chance, cost_to, course, reach
 from harness.report.findings.groups import Group
+from harness.report.findings.norms import larger_norms
 from harness.report.findings.results import GroupResult, MedianCost, result_of
 from harness.report.reading.runs import Run
 

@@ -110,7 +110,7 @@ def _ends(row: Spent) -> tuple[float, float]:
 
 def _spent(row: Spent) -> float:
     """The most that a run spent in vain."""
-    return float(max(row.cost.at_least(MEASURE).values())) if row.missed else math.nan
+    return float(max(row.cost.row(MEASURE).least.values())) if row.missed else math.nan
 
 
 def _ticks(low: float, high: float) -> Iterable[tuple[float, str]]:

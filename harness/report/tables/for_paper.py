@@ -181,7 +181,7 @@ def _last(value: float) -> float:
 
 
 def _spent(cost: MedianCost, measure: Measure) -> float:
-    return float(np.median(list(cost.at_least(measure).values())))
+    return float(np.median(list(cost.row(measure).least.values())))
 
 
 #: every column by its name on the command line
