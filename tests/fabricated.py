@@ -24,7 +24,8 @@ def write_run(results: Path, **settings: Any) -> Path:
     Besides keys of the configuration: ``rate``, at which the squared norm in every parameter falls from 1 as
     exp(-rate·iteration); ``status``; ``accuracy``; ``seconds``, of one iteration; ``done``, iterations until a
     divergence; ``L``; ``error``, the standard error of the squared norm in every parameter, None for a run of an older
-    version, which has none; ``environment``, to be changed in it; ``name`` of the directory.
+    version, which has none; ``secants`` of both partial gradients; ``environment``, to be changed in it; ``name`` of
+    the directory.
     """
     extra = {
         key: settings.pop(key, default)
@@ -36,6 +37,7 @@ def write_run(results: Path, **settings: Any) -> Path:
             "done": None,
             "L": None,
             "error": 0.0,
+            "secants": (None, None),
             "environment": {},
             "name": None,
         }.items()
@@ -205,8 +207,7 @@ def _stationarity(config: dict[str, Any], extra: dict[str, Any], done: int) -> l
             "grad_phi_squared_norm": sum(norm for name, norm in norms.items() if name not in adapted),
             "squared_norms": norms,
             **({} if extra["error"] is None else {"unbiased": _unbiased(norms, extra["error"])}),
-            "smoothness_w": None,
-            "smoothness_phi": None,
+            **dict(zip(("smoothness_w", "smoothness_phi"), extra["secants"] if k else (None, None), strict=True)),
             **({} if extra["L"] is None else {"L": extra["L"]}),
             "counts": _counts(config, k),
             "seconds": k * extra["seconds"],

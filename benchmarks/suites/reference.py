@@ -168,14 +168,18 @@ def _factor(row: dict[str, Any], kind: str) -> list[str]:
     return [measured, _short(row[f"{kind}, predicted"]), _short(row[f"{kind}, at equal K"])]
 
 
+#: the reports in the reference whose claims the pages show, and what they are called
+REPORTS = {
+    "theorem1-quadratic": "quadratics, SGD",
+    "table2-quadratic": "quadratics, Adam",
+    "fc100-cpu": "FC100",
+}
+
+
 def claims() -> str:
     """The claims that the reference runs decide, and how many they do not; seconds there are of a shared machine."""
     rows, undecided = [], 0
-    for report, name in (
-        ("theorem1-quadratic", "quadratics, SGD"),
-        ("table2-quadratic", "quadratics, Adam"),
-        ("fc100-cpu", "FC100"),
-    ):
+    for report, name in REPORTS.items():
         for row in _table(report, "claims"):
             if "seconds" in row["claim"]:
                 continue
@@ -188,6 +192,37 @@ def claims() -> str:
     found = _markdown(head, rows).replace("---:", "---")
     rest = f"The other {undecided} stay undecided; the reports say why, one by one."
     return f"{found}\n\n{rest} Seconds, which are in them too, are those of a shared machine."
+
+
+def refuted() -> str:
+    """The claims that the reference runs refute, seconds apart: docs/findings.md has a paragraph for each."""
+    rows = [
+        [row["claim"], name, row["95 % interval"], row["detail"]]
+        for report, name in REPORTS.items()
+        for row in _table(report, "claims")
+        if row["verdict"] == "refuted" and "seconds" not in row["claim"]
+    ]
+    return _markdown(["refuted", "on", "statistic (95 % interval)", "numbers"], rows).replace("---:", "---")
+
+
+def listed() -> str:
+    """The list of claims, a table for each part of the paper."""
+    from harness.report.findings.entries import listed as every
+
+    parts: dict[str, list[list[str]]] = defaultdict(list)
+    for entry in every():
+        says = f"{entry.where}: {entry.says}"
+        parts[entry.section].append([entry.name, says, entry.H0, entry.held, entry.refuted])
+    head = ["claim", "in the paper", "where it just does not hold", "held where", "refuted where"]
+    return "\n\n".join(
+        f"### {section}\n\n{_markdown(head, [_cells(row) for row in rows]).replace('---:', '---')}"
+        for section, rows in parts.items()
+    )
+
+
+def _cells(row: list[str]) -> list[str]:
+    """Bars of a norm do not end a cell."""
+    return [cell.replace("|", "\\|") for cell in row]
 
 
 def tuned() -> str:
@@ -218,7 +253,7 @@ def pages() -> list[Path]:
 
 def filled(text: str) -> str:
     """``text`` with every generated part replaced by what the reference files say."""
-    for make in (glyphs, fc100, factors, claims, omniglot, tuned, speed, peers):
+    for make in (glyphs, fc100, factors, claims, refuted, listed, omniglot, tuned, speed, peers):
         name = make.__name__
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda match, make=make: f"{match[1]}{make()}\n{match[2]}", text, flags=re.DOTALL)

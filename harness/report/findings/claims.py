@@ -48,6 +48,8 @@ STATISTICS: dict[str, Callable[..., Tested]] = {
         pairs.rises_more,
     )
 }
+#: of targets that differ between what is compared
+_KINDS = {"epsilon": "its ε", "loss": "its loss", "fall": "its fall of the loss"}
 
 
 def claims(
@@ -108,4 +110,5 @@ def _sentence(entry: Entry, target: object) -> str:
     K = "K" if target is None else f"K to {target}" if kind == "fall" else f"K({target})"
     what = WHAT.get(entry.quantity[0], "")
     geometry = entry.geometry[0] if entry.geometry else ""
-    return entry.sentence.format(K=K, target=target or "the target", what=what, geometry=geometry)
+    named = {"target": target or "the target", "kind": _KINDS.get(kind or "", "the target")}
+    return entry.sentence.format(K=K, what=what, geometry=geometry, **named)

@@ -45,7 +45,7 @@ class Entry(BaseModel):
     #: where in the paper it stands, and its statement in the paper's symbols
     where: str
     says: str
-    #: what a report calls it: {K}, {target}, {what} and {geometry} are filled in
+    #: what a report calls it: {K}, {target}, {kind} of target, {what} and {geometry} are filled in
     sentence: str
     #: which runs it needs, a function of readers.py: a series over N, over B, ...
     read: Literal["series", "batches", "along_k", "along_epsilon", "step_sizes", "geometries", "factors", "best"]
@@ -73,19 +73,25 @@ class Entry(BaseModel):
 
 
 @cache
-def entries() -> tuple[Entry, ...]:
-    """Every claim, one quantity and geometry each, in the order in which reports show them."""
+def listed() -> tuple[Entry, ...]:
+    """The list as it is written."""
     text = resources.files(__package__).joinpath("claims.yaml").read_text("utf-8")
     _, found = load(text, "claims.yaml")
+    return tuple(map(Entry.model_validate, map(_several, found)))
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Every claim, one quantity and geometry each, in the order in which reports show them."""
     return tuple(
         entry.model_copy(update={"quantity": (quantity,), "geometry": geometry})
-        for entry in map(Entry.model_validate, map(_listed, found))
+        for entry in listed()
         for geometry in ([entry.geometry[i : i + 1] for i in range(len(entry.geometry))] or [()])
         for quantity in entry.quantity
     )
 
 
-def _listed(entry: dict[str, object]) -> dict[str, object]:
+def _several(entry: dict[str, object]) -> dict[str, object]:
     """One geometry, or one quantity, is written as it is."""
     return {
         name: [value] if name in ("geometry", "quantity") and isinstance(value, str) else value
