@@ -14,7 +14,7 @@ from harness.report.findings.rows import Row
 
 pytestmark = pytest.mark.slow
 STEPS = (1.0, 2.0, 3.0, 5.0, 10.0)
-TRIALS, SPREAD, SHARED = 400, 0.15, 0.3
+TRIALS, SPREAD, SHARED = 250, 0.15, 0.3
 
 
 def rows(random, means, seeds, spread=SPREAD):

@@ -316,6 +316,8 @@ def test_the_nonconvex_factor_says_where_mamls_step_is_too_large_for_it(tmp_path
     write_seeds(tmp_path, {20: 0.1}, geometry="nonconvex")
     found = claim(compare(tmp_path, EPSILON), "nonconvex", "fewer gradient")
     assert found.conditions == "The nonconvex factor sets κ ≤ 1/N = 0.05, and MAML's κ is 0.1 (N = 20)."
+    assert found.verdict == "undecided"
+    assert found.remedy.why.startswith("the factor is not about these runs")
 
 
 def test_a_factor_is_at_an_epsilon_that_both_can_carry(tmp_path):

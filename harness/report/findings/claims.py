@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.report.findings import maml, pairs, readers, trends
+from harness.report.findings.chosen import Lacking, World
 from harness.report.findings.claim import Claim
 from harness.report.findings.entries import WHAT, Entry, entries
 from harness.report.findings.factors import FactorRow
 from harness.report.findings.line import Line, Tested
-from harness.report.findings.readers import Lacking, Read, World
+from harness.report.findings.readers import Read
 from harness.report.findings.remedies import Remedy, more_seeds
 from harness.report.findings.results import GroupResult
 from harness.report.findings.statistics import ENOUGH, LEVEL

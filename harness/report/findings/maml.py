@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.report.findings.chosen import Lacking, World
 from harness.report.findings.costs import Measure
 from harness.report.findings.entries import WHAT, Entry
 from harness.report.findings.factors import FactorRow
 from harness.report.findings.groups import Group
 from harness.report.findings.line import Least, Line
-from harness.report.findings.readers import Lacking, Read, World
+from harness.report.findings.readers import Read
 from harness.report.findings.remedies import Remedy, longer, measured_better
 from harness.report.findings.results import median_cost, seconds_per_iteration
 from harness.report.findings.rows import Row
@@ -67,15 +68,20 @@ def _entries(entry: Entry, rows: list[FactorRow]) -> Line:
     doubted = [row for row in rows if row.doubt]
     if doubted:
         detail.append(", ".join(f"{row.doubt} (N = {row.inner_steps})" for row in doubted))
+    said = [_outside(entry, row) for row in rows]
+    cannot = next((f"the factor is not about these runs: {why}" for why in said if why), cannot)
     return Line(
         tuple(float(row.inner_steps) for row in rows),
         tuple(row.anil_cost.row(measure) for row in rows),
         _groups(rows),
         detail=tuple(detail),
-        conditions=_conditions(entry, rows),
+        conditions=" ".join(
+            f"{why[0].upper()}{why[1:]} (N = {row.inner_steps})." for row, why in zip(rows, said, strict=True) if why
+        ),
         against=tuple(row.maml_cost.row(measure) for row in rows),
         least=tuple(
-            Least(factor.predicted, row.is_bound, bool(row.doubt)) for row, factor in zip(rows, factors, strict=True)
+            Least(factor.predicted, row.is_bound, bool(row.doubt or why))
+            for row, factor, why in zip(rows, factors, said, strict=True)
         ),
         names=tuple(f"N = {row.inner_steps}, to {row.target}" for row in rows),
         mend=(doubted[0].doubt, longer) if doubted else None,
@@ -120,13 +126,9 @@ def _lacking(world: World, rows: list[FactorRow]) -> Lacking | None:
     return Lacking(headline.reason, (longer if known else measured_better)(headline.reason, groups))
 
 
-def _conditions(entry: Entry, rows: list[FactorRow]) -> str:
-    outside = [
-        f"{said[0].upper()}{said[1:]} (N = {row.inner_steps})."
-        for row in rows
-        if (said := factor_condition(entry.geometry[0], row.inner_steps, number(row.maml.setting.get("inner_lr"))))
-    ]
-    return " ".join(outside)
+def _outside(entry: Entry, row: FactorRow) -> str:
+    """Why the paper's factor is not about MAML's inner step there; empty where it is."""
+    return factor_condition(entry.geometry[0], row.inner_steps, number(row.maml.setting.get("inner_lr")))
 
 
 def _groups(rows: list[FactorRow]) -> tuple[Group, ...]:

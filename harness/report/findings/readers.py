@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
+from harness.report.findings.chosen import Lacking, World, alpha_of, chosen_series, missing, points_of
 from harness.report.findings.costs import Target
 from harness.report.findings.entries import Entry
-from harness.report.findings.factors import FactorRow
 from harness.report.findings.line import Least, Line
-from harness.report.findings.outside import Outside, outside
 from harness.report.findings.quantities import cost_line, course_of, geometric, is_cost, measured
-from harness.report.findings.remedies import Remedy, further_steps, longer, measured_better
-from harness.report.findings.results import GroupResult, median_cost
+from harness.report.findings.remedies import Remedy, longer, measured_better
+from harness.report.findings.results import median_cost
 from harness.report.findings.series import Series, batches_of, series_of
-from harness.report.findings.targets import Falling, Headline, Headlines, reached_by_all
+from harness.report.findings.targets import Falling, Headline, reached_by_all
 
 #: shares of a run, over whose beginning squared norms are averaged
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 _EPSILONS = (8.0, 4.0, 2.0, 1.0)
-
-
-@dataclass(frozen=True)
-class World:
-    """What the runs of one problem are and have been found to be."""
-
-    problem: str
-    results: Sequence[GroupResult]
-    headlines: Headlines
-    factors: Sequence[FactorRow]
-
-
-@dataclass(frozen=True)
-class Lacking:
-    """Why there is no line, and what would make one."""
-
-    why: str
-    remedy: Remedy
 
 
 Read = Line | Lacking
@@ -45,16 +26,16 @@ Read = Line | Lacking
 
 def series(entry: Entry, world: World) -> Iterator[Read]:
     """The quantity at every N of each series; a cost once for each kind of target."""
-    found = list(_series(entry, world))
+    found = list(chosen_series(entry, world))
     if not found:
-        yield from _missing(entry, world)
+        yield from missing(entry, world)
     for each, said in found:
         for line in _of_series(entry, world, each):
             if isinstance(line, Lacking):
                 yield line
                 continue
-            chosen = line.at(*_points(entry, line.points))
-            if chosen is not None and len(chosen.points) >= entry.fewest:
+            chosen = line.at(*points_of(entry, each))
+            if chosen is not None:
                 yield replace(chosen, conditions=said.text if entry.quantity[0] != "diverged" else "")
 
 
@@ -71,9 +52,9 @@ def batches(entry: Entry, world: World) -> Iterator[Read]:
 
 def along_k(entry: Entry, world: World) -> Iterator[Read]:
     """The mean of the larger squared norm up to an eighth, a quarter, a half and all of K, over the N of a series."""
-    found = list(_series(entry, world))
+    found = list(chosen_series(entry, world))
     if not found:
-        yield from _missing(entry, world)
+        yield from missing(entry, world)
     for each, said in found:
         rows = [geometric([course_of(result, share) for result in each.results]) for share in _SHARES]
         iterations = max(result.group.runs[0].summary.iterations for result in each.results)
@@ -85,9 +66,9 @@ def along_k(entry: Entry, world: World) -> Iterator[Read]:
 
 def along_epsilon(entry: Entry, world: World) -> Iterator[Read]:
     """The cost to ε, 2 ε, 4 ε and 8 ε, from the strictest that every seed reaches, over the N of a series."""
-    found = list(_series(entry, world))
+    found = list(chosen_series(entry, world))
     if not found:
-        yield from _missing(entry, world)
+        yield from missing(entry, world)
     for each, said in found:
         groups = tuple(result.group for result in each.results)
         least = _target(world, each, "epsilon")
@@ -114,7 +95,7 @@ def along_epsilon(entry: Entry, world: World) -> Iterator[Read]:
 def step_sizes(entry: Entry, world: World) -> Iterator[Read]:
     """Series with one α against series whose α falls with N, at the largest N that both have."""
     every = series_of(world.results, entry.geometry[0])
-    constant = [each for each in every if len({_alpha(result) for result in each.results}) == 1]
+    constant = [each for each in every if len({alpha_of(result) for result in each.results}) == 1]
     falling = [each for each in every if _falls_like_1_over_N(each)]
     pairs = [(one, other) for one in constant for other in falling if set(one.steps) & set(other.steps) - {1}]
     if not pairs:
@@ -123,7 +104,7 @@ def step_sizes(entry: Entry, world: World) -> Iterator[Read]:
     for one, other in pairs:
         last = max({*one.steps} & {*other.steps})
         mine, theirs = (next(r for r in each.results if r.group.inner_steps == last) for each in (other, one))
-        both = Series((mine, theirs), f"α = {_alpha(mine):g} against {_alpha(theirs):g}")
+        both = Series((mine, theirs), f"α = {alpha_of(mine):g} against {alpha_of(theirs):g}")
         for line in _of_series(entry, world, both):
             if isinstance(line, Lacking):
                 yield line
@@ -156,7 +137,7 @@ def geometries(entry: Entry, world: World) -> Iterator[Read]:
 
 
 def _falls_like_1_over_N(each: Series) -> bool:
-    products = [_alpha(result) * result.group.inner_steps for result in each.results]
+    products = [alpha_of(result) * result.group.inner_steps for result in each.results]
     return max(products) <= 1.1 * min(products)
 
 
@@ -165,24 +146,6 @@ def _compared(line: Line, names: tuple[str, ...]) -> Line:
     return replace(
         line, points=line.points[:1], rows=line.rows[:1], against=line.rows[1:], least=(Least(1.0),), names=names
     )
-
-
-def _series(entry: Entry, world: World) -> Iterator[tuple[Series, Outside]]:
-    """Series of the entry's geometry whose steps, condition number and N are those that it asks for."""
-    for each in series_of(world.results, entry.geometry[0]):
-        said = outside(each, entry.steps)
-        if not said.meant or len(each.steps) < entry.fewest:
-            continue
-        if entry.one_step_size and len({_alpha(result) for result in each.results}) > 1:
-            continue
-        if entry.reaches is not None and not each.steps[0] < entry.reaches <= each.steps[-1]:
-            continue
-        if entry.first_point is not None and each.steps[0] != entry.first_point:
-            continue
-        low, high = entry.condition_number or (-math.inf, math.inf)
-        if entry.condition_number and not low <= said.condition_number <= high:
-            continue
-        yield each, said
 
 
 def _of_series(entry: Entry, world: World, each: Series) -> Iterator[Read]:
@@ -218,33 +181,3 @@ def _target(world: World, each: Series, kind: Falling) -> Target | Lacking:
     groups = [result.group for result in each.results]
     known = all(run.stationarity for group in groups for run in group.runs)
     return Lacking(headline.reason, (longer if known else measured_better)(headline.reason, groups))
-
-
-def _missing(entry: Entry, world: World) -> Iterator[Lacking]:
-    """No series: said once, and not of other steps than the theorem's where those are there."""
-    (geometry,) = entry.geometry
-    groups = [result.group for result in world.results]
-    there = any(len(each.steps) >= entry.fewest for each in series_of(world.results, geometry))
-    if entry.steps == "other" and there and not (entry.first_point or entry.reaches):
-        return
-    if entry.reaches is not None:
-        why = f"missing: ANIL {geometry} runs with N = {entry.reaches:g} and with a smaller N, all else equal"
-        yield Lacking(why, further_steps(why, groups, geometry, (int(entry.reaches),)))
-        return
-    why = f"missing: ANIL {geometry} runs at {entry.fewest} or more N that differ in nothing else"
-    if entry.steps in ("theorem", "alpha"):
-        asks = "and the optimizer and step sizes" if entry.steps == "theorem" else "and the inner step size α"
-        why = f"{why}, {asks} of the theorem"
-        yield Lacking(why, Remedy(why))
-        return
-    yield Lacking(why, further_steps(why, groups, geometry))
-
-
-def _points(entry: Entry, points: tuple[float, ...]) -> tuple[float, ...]:
-    if entry.points:
-        return entry.points
-    return tuple(point for point in points if entry.from_point is None or point >= entry.from_point)
-
-
-def _alpha(result: GroupResult) -> float:
-    return float(result.group.same("inner_lr"))
