@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.suites.reference import filled
 from harness.cli import main
+from harness.report.findings.entries import entries
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -85,3 +86,20 @@ def test_every_generated_part_is_on_a_page():
 def test_every_page_is_found_from_the_readme():
     linked = {link for page in PAGES for link in re.findall(r"\]\((?:docs/)?([\w-]+\.md)", page.read_text())}
     assert {page.name for page in PAGES[1:]} <= linked | {"index.md"}
+
+
+def test_every_refutation_has_its_paragraph_with_what_it_does_not_show():
+    text = (ROOT / "docs" / "findings.md").read_text()
+    paragraphs = text.split("\n## ")[1:]
+    parts = ["*The paper.*", "*Measured.*", "*Likely reason.*", "*What it does not show.*"]
+    assert all(part in paragraph for paragraph in paragraphs for part in parts)
+    about = {name for names in re.findall(r"<!-- about: ([\w -]+) -->", text) for name in names.split()}
+    refuted = re.findall(r"^\| (ANIL[^|]*|MAML[^|]*) \|", text.partition("<!-- /refuted -->")[0], re.MULTILINE)
+    assert refuted
+    for sentence in refuted:
+        assert any(entry.name in about for entry in entries() if _says(entry.sentence, sentence)), sentence
+
+
+def _says(template, sentence):
+    """Whether ``sentence`` is what a report makes of ``template``."""
+    return re.fullmatch(re.sub(r"\\{\w+\\}", ".+", re.escape(template)), sentence)
