@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from fabricated import write_run
 from test_report_comparison import EPSILON, claim, compare, write_seeds
 
 from harness.report.findings.claims import READERS, STATISTICS
 from harness.report.findings.entries import entries, listed
+from harness.report.tables.cells import shown
 
 #: alpha = mu / L^2, SGD, beta_w = mu^2 (1-xi)^(-N/2), beta_phi = mu^3 or so
 THEOREM_1 = {"outer_optimizer": "sgd", "inner_lr": 0.5, "algo_options": {"l2": 0.5}, "outer_lr_phi": 0.25, "L": 1.0}
@@ -131,3 +134,13 @@ def test_a_step_size_that_falls_with_n_is_compared_with_one_that_does_not(tmp_pa
     found = claim(compare(tmp_path, EPSILON), "α ~ 1/N takes fewer iterations to ε")
     assert found.verdict == "held"
     assert found.interval_text.startswith("N = 30: ")
+
+
+def test_the_squared_norm_of_each_block_is_its_own(tmp_path):
+    as_theorem_1_has_it(tmp_path, {1: 0.02, 3: 0.05, 10: 0.05})
+    found = compare(tmp_path, EPSILON)
+    in_w, in_phi = claim(found, "squared norm in w falls"), claim(found, "squared norm in φ saturates")
+    assert (in_w.verdict, in_phi.verdict) == ("held", "held")
+    average = sum(math.exp(-0.02 * 1.02 * k) for k in range(0, 201, 5)) / 41  # of the middle seed
+    assert f"medians: {shown(average)} (1)" in in_w.detail
+    assert f"medians: {shown(2 * average)} (1)" in in_phi.detail  # of two layers
