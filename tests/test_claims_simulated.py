@@ -64,7 +64,7 @@ NULLS = {
     "at most squared: just so": ("grows_at_most_like", {"power": 2}, {"means": power(2)}, "either"),
     "cheapest: a tie": ("cheapest", {"at": 1}, {"means": FLAT}, "either"),
     "not cheapest: a tie": ("not_cheapest", {"at": 1}, {"means": FLAT}, "either"),
-    "a factor of 2: just so": ("at_least_as_many_times", {}, {"means": FLAT, "against": [20.0] * 5}, "held"),
+    "a factor of 2: just so": ("at_least_as_many_times", {}, {"means": FLAT, "against": [20.0] * 5}, "either"),
     "best N: alike": ("more_at_best", {}, {"means": FLAT, "against": FLAT}, "either"),
     "rises more: alike": ("rises_more", {}, {"means": power(0.5), "against": power(0.5)}, "either"),
 }

@@ -8,21 +8,31 @@ from harness.report.findings.line import Line, Tested
 from harness.report.findings.rows import ratio
 from harness.report.findings.statistics import LEVEL, Interval, paired_difference
 from harness.report.findings.trends import each_of, inside, middle
-from harness.report.findings.verdicts import Verdict, all_of, at_least, seeds_text, verdict
+from harness.report.findings.verdicts import Verdict, at_least, seeds_text, verdict
 from harness.report.tables.cells import interval_text
 
 
 def at_least_as_many_times(line: Line, level: float = LEVEL) -> Tested:
-    """At every point, what it is compared with over it is at least what was predicted: all of the interval."""
-    found = [ratio(above, below, level) for above, below in zip(line.against, line.rows, strict=True)]
+    """At every point, what it is compared with over it is at least what was predicted: all of the interval.
+
+    Refuted where all of an interval is below at any point, at the level of so many comparisons.
+    """
+    pairs = list(zip(line.against, line.rows, strict=True))
+    usual, wide = ([ratio(*pair, each) for pair in pairs] for each in (level, each_of(level, len(pairs))))
+    refuted = any(
+        at_least(interval, least.value) == "refuted" and not least.doubted
+        for (interval, _), least in zip(wide, line.least, strict=True)
+    )
+    held = all(
+        at_least(interval, least.value) == "held" and not least.doubted and not least.only_a_bound
+        for (interval, _), least in zip(usual, line.least, strict=True)
+    )
+    found = wide if refuted else usual
     text = "; ".join(
         f"{name}: {word} {interval_text(interval)}".replace(":  ", ": ")
         for name, (interval, word) in zip(line.names, found, strict=True)
     )
-    decided = all_of(
-        _at_least(interval, least.value, least.only_a_bound) if not least.doubted else "undecided"
-        for (interval, _), least in zip(found, line.least, strict=True)
-    )
+    decided: Verdict = "refuted" if refuted else "held" if held else "undecided"
     return decided, f"{text}; {seeds_text(*(interval for interval, _ in found))}"
 
 
@@ -63,11 +73,6 @@ def rises_more(line: Line, level: float = LEVEL) -> Tested:
     found = ratio(above, below, level)[0]
     text = f"change from {line.name(0)} to {line.name(-1)}, of one over the other: {interval_text(found)}"
     return verdict(found, 1), f"{text}; {seeds_text(found)}"
-
-
-def _at_least(interval: Interval, bound: float, only_a_bound: bool) -> Verdict:
-    found = at_least(interval, bound)
-    return "undecided" if found == "held" and only_a_bound else found
 
 
 def _points(found: Interval) -> Interval:
