@@ -133,7 +133,7 @@ def test_a_step_size_that_falls_with_n_is_compared_with_one_that_does_not(tmp_pa
         write_seeds(tmp_path, {steps: 0.1}, geometry="nonconvex", inner_lr=0.3 / steps, iterations=400)
     found = claim(compare(tmp_path, EPSILON), "α ~ 1/N takes fewer iterations to ε")
     assert found.verdict == "held"
-    assert found.interval_text.startswith("N = 30: ")
+    assert found.interval_text.startswith("K at α = 0.1 over α = 0.01: ")
 
 
 def test_the_squared_norm_of_each_block_is_its_own(tmp_path):

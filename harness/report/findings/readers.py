@@ -9,7 +9,7 @@ from dataclasses import replace
 from harness.report.findings.chosen import Lacking, World, alpha_of, chosen_series, missing, points_of
 from harness.report.findings.costs import Target
 from harness.report.findings.entries import Entry
-from harness.report.findings.line import Least, Line
+from harness.report.findings.line import Line
 from harness.report.findings.quantities import cost_line, course_of, geometric, is_cost, measured
 from harness.report.findings.remedies import Remedy, longer, measured_better
 from harness.report.findings.results import median_cost
@@ -19,7 +19,6 @@ from harness.report.findings.targets import Falling, Headline, reached_by_all
 #: shares of a run, over whose beginning squared norms are averaged
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 _EPSILONS = (8.0, 4.0, 2.0, 1.0)
-
 
 Read = Line | Lacking
 
@@ -104,12 +103,9 @@ def step_sizes(entry: Entry, world: World) -> Iterator[Read]:
     for one, other in pairs:
         last = max({*one.steps} & {*other.steps})
         mine, theirs = (next(r for r in each.results if r.group.inner_steps == last) for each in (other, one))
-        both = Series((mine, theirs), f"α = {alpha_of(mine):g} against {alpha_of(theirs):g}")
-        for line in _of_series(entry, world, both):
-            if isinstance(line, Lacking):
-                yield line
-            else:
-                yield _compared(replace(line, points=(float(last),) * 2), (f"N = {last}",))
+        alphas = alpha_of(theirs), alpha_of(mine)
+        for line in _of_series(entry, world, Series((theirs, mine), f"N = {last}")):
+            yield line if isinstance(line, Lacking) else replace(line, points=alphas, axis="α")
 
 
 def geometries(entry: Entry, world: World) -> Iterator[Read]:
@@ -139,13 +135,6 @@ def geometries(entry: Entry, world: World) -> Iterator[Read]:
 def _falls_like_1_over_N(each: Series) -> bool:
     products = [alpha_of(result) * result.group.inner_steps for result in each.results]
     return max(products) <= 1.1 * min(products)
-
-
-def _compared(line: Line, names: tuple[str, ...]) -> Line:
-    """A line of two points as one, compared with the second."""
-    return replace(
-        line, points=line.points[:1], rows=line.rows[:1], against=line.rows[1:], least=(Least(1.0),), names=names
-    )
 
 
 def _of_series(entry: Entry, world: World, each: Series) -> Iterator[Read]:
