@@ -144,3 +144,13 @@ def test_the_squared_norm_of_each_block_is_its_own(tmp_path):
     average = sum(math.exp(-0.02 * 1.02 * k) for k in range(0, 201, 5)) / 41  # of the middle seed
     assert f"medians: {shown(average)} (1)" in in_w.detail
     assert f"medians: {shown(2 * average)} (1)" in in_phi.detail  # of two layers
+
+
+@pytest.mark.parametrize(("every", "verdict"), [(5, "held"), (20, "undecided")])
+def test_ties_of_a_coarse_grid_are_not_the_same(tmp_path, every, verdict):
+    write_seeds(tmp_path, {1: 0.01, 7: 0.05, 10: 0.052}, iterations=400, stationarity_every=every)
+    found = claim(compare(tmp_path, EPSILON), "K(ε", "saturated at N = 7")
+    assert found.verdict == verdict
+    if verdict == "undecided":
+        assert found.remedy.why.startswith("measured every 20 iterations")
+        assert {("stationarity_every", 5)} == {change for each in found.remedy.wanted for change in each.changes}

@@ -49,6 +49,8 @@ STATISTICS: dict[str, Callable[..., Tested]] = {
         pairs.rises_more,
     )
 }
+#: those by which a tie decides something
+_ABOUT_SAMENESS = {"saturates", "settles", "falls"}
 #: of targets that differ between what is compared
 _KINDS = {"epsilon": "its ε", "loss": "its loss", "fall": "its fall of the loss"}
 
@@ -77,7 +79,8 @@ def claims(
 
 def _judged(entry: Entry, problem: str, line: Line, level: float) -> Claim:
     decided, text = STATISTICS[entry.statistic](line, level, **entry.options)
-    remedies = [mend(doubt, line.groups) for doubt, mend in line.doubts]
+    coarse = [line.coarse] if line.coarse and entry.statistic in _ABOUT_SAMENESS else []
+    remedies = [mend(doubt, line.groups) for doubt, mend in (*line.doubts, *coarse)]
     if not remedies and decided == "undecided":
         remedies = [_remedy(line, level)]
     return Claim(

@@ -45,6 +45,8 @@ class Line:
     #: whether the theorem that the claim is taken from speaks of these runs
     conditions: str = ""
     doubts: tuple[Doubt, ...] = ()
+    #: why it cannot tell what is the same from what is not, if it cannot
+    coarse: Doubt | None = None
     #: the same of what it is compared with: MAML, another geometry, other step sizes
     against: tuple[Row, ...] = ()
     #: for each point, what ``against`` over ``rows`` has to be at least

@@ -14,12 +14,13 @@ from harness.report.findings.descent import descent
 from harness.report.findings.entries import Quantity
 from harness.report.findings.line import Doubt, Line
 from harness.report.findings.norms import larger_norms, partial_norms
-from harness.report.findings.remedies import longer, measured_better
+from harness.report.findings.remedies import longer, measured_better, more_often
 from harness.report.findings.results import GroupResult, MedianCost, at_chance, median_cost
 from harness.report.findings.rows import Row
 from harness.report.findings.series import Series
 from harness.report.findings.statistics import median
 from harness.report.findings.targets import TRUSTED, trusted
+from harness.report.findings.trends import SAME
 from harness.report.reading.documents import number
 from harness.report.reading.runs import Run
 from harness.report.tables.cells import shown
@@ -58,7 +59,8 @@ def cost_line(series: Series, target: Target, quantity: Quantity) -> Line:
     rows = tuple(cost.row(measure) for cost in costs)
     groups = tuple(result.group for result in series.results)
     points, word = tuple(map(float, series.steps)), WORDS.get(quantity, "cost")
-    return Line(points, rows, groups, word, target=target, detail=detail, doubts=tuple(doubts))
+    coarse = _coarse(series, costs)
+    return Line(points, rows, groups, word, target=target, detail=detail, doubts=tuple(doubts), coarse=coarse)
 
 
 def measured(series: Series, quantity: Quantity, points: tuple[float, ...]) -> Line:
@@ -148,6 +150,15 @@ def _doubts(series: Series, target: Target, costs: Sequence[MedianCost]) -> list
         ),
     }
     return [(words.format(", ".join(where)), mend) for words, (where, mend) in told.items() if where]
+
+
+def _coarse(series: Series, costs: Sequence[MedianCost]) -> Doubt | None:
+    """K is known up to the iterations between two measurements; where that is much of it, ties are of the grid."""
+    for steps, result, cost in zip(series.steps, series.results, costs, strict=True):
+        every, K = number(result.group.setting.get("stationarity_every")), cost.median.iterations
+        if every > (SAME - 1) * K:
+            return f"measured every {every:g} iterations, too seldom to tell a quarter of K at N = {steps}", more_often
+    return None
 
 
 def _starts(series: Series, target: Target) -> list[str]:
