@@ -171,6 +171,7 @@ def _factor(row: dict[str, Any], kind: str) -> list[str]:
 #: the reports in the reference whose claims the pages show, and what they are called
 REPORTS = {
     "theorem1-quadratic": "quadratics, SGD",
+    "paper/batches-quadratic": "quadratics, SGD, by B",
     "paper/theorem2-sinusoid": "sine waves, SGD",
     "table2-quadratic": "quadratics, Adam",
     "fc100-cpu": "FC100",

@@ -10,6 +10,7 @@ from harness.report.findings.chosen import Lacking, World, alpha_of, chosen_seri
 from harness.report.findings.costs import Target
 from harness.report.findings.entries import Entry
 from harness.report.findings.line import Line
+from harness.report.findings.outside import outside
 from harness.report.findings.quantities import cost_line, course_of, geometric, is_cost, measured
 from harness.report.findings.remedies import Remedy, longer, measured_better
 from harness.report.findings.results import median_cost
@@ -46,7 +47,7 @@ def batches(entry: Entry, world: World) -> Iterator[Read]:
         yield Lacking(why, Remedy(why))
     for each in found:
         line = measured(each, "error", tuple(float(result.group.same("meta_batch")) for result in each.results))
-        yield replace(line, axis="B")
+        yield replace(line, axis="B", conditions=outside(each, "any").text)
 
 
 def along_k(entry: Entry, world: World) -> Iterator[Read]:
