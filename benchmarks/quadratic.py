@@ -47,7 +47,7 @@ class Quadratic(RegressionBenchmark):
 
     name = "quadratic"
     summary = "linear regression whose inner loss has eigenvalues in [mu, L] exactly"
-    version = "quadratic-1"
+    version = "quadratic-2"
     model = "coupled"
     defaults = {"ways": 1, "shots": 10, "queries": 10}
     Options = QuadraticOptions
@@ -80,7 +80,10 @@ class Quadratic(RegressionBenchmark):
 
         def points(part: int) -> tuple[torch.Tensor, torch.Tensor]:
             each = task[:, None, None]
-            q, r = torch.linalg.qr(random_normal(shape.seed, stream, part, each, row, column))
+            # One by one, and below no x @ optimum: both round otherwise where a task lies elsewhere in memory, so
+            # that its numbers would depend on the tasks that are drawn with it.
+            factors = [torch.linalg.qr(a) for a in random_normal(shape.seed, stream, part, each, row, column)]
+            q, r = (torch.stack(kind) for kind in zip(*factors, strict=True))
             # With the signs of R's diagonal Q is uniform over the orthogonal matrices, and unique.
             q = q * torch.where(r.diagonal(dim1=1, dim2=2) < 0, -1.0, 1.0)[:, None, :]
             place = random_uniform(shape.seed, stream, part + 1, task[:, None], column)
@@ -94,7 +97,7 @@ class Quadratic(RegressionBenchmark):
                 * random_normal(shape.seed, stream, part + 2, each, row, torch.arange(p))
             )
             x = torch.cat([x_phi, x_w], dim=2)
-            y = x @ optimum[:, :, None]
+            y = (x * optimum[:, None, :]).sum(2, keepdim=True)
             return x.to(device, dtype), y.to(device, dtype)
 
         return TaskBatch(*points(1), *points(4))

@@ -60,7 +60,12 @@ def parts(batch):
     return batch.support_x, batch.support_y, batch.query_x, batch.query_y
 
 
-@pytest.mark.parametrize("make", [Numbered, Sinusoid, Quadratic], ids=lambda make: make.name)
+def quadratic(dim_w, dim_phi):
+    """Matrices of many sizes, since BLAS and LAPACK round by size and place in memory."""
+    return lambda: Quadratic(QuadraticOptions(dim_w=dim_w, dim_phi=dim_phi))
+
+
+@pytest.mark.parametrize("make", [Numbered, Sinusoid, Quadratic, quadratic(8, 64), quadratic(33, 7)])
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_task_does_not_depend_on_the_batch_it_is_drawn_in(make, split):
     together = draw(make(), split, 0, 13)
