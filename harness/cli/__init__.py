@@ -42,6 +42,7 @@ app.command(
     "harness.cli.commands:time", name="time", help="Time gradient and second-order evaluations beside the peers."
 )
 app.command("harness.cli.many:compare", name="compare", help="Do every run of a suite that is not finished yet.")
+app.command("harness.cli.many:plan", name="plan", help="Say how many seeds decide each claim, and what they take.")
 app.command("harness.cli.many:tune", name="tune", help="Search the settings of each algorithm with Optuna.")
 app.command("harness.cli.many:report", name="report", help="Write Tables 1 and 2, the figures and report.html.")
 app.command("harness.cli.commands:verify", name="verify", help="Hold gradients to witnesses, your own model's too.")

@@ -9,9 +9,21 @@ from cyclopts import Parameter, validators
 
 from harness.cli.options import Config, Json, Numbers, Results, Scheduler, Seeds, Set, read_as, with_options
 from harness.cli.terminal import following
+from harness.errors import InputError
 from harness.store.records import FINISHED
 from harness.strangers.blame import blamed
 from harness.tune.config import TuneConfig
+
+
+Workers = Annotated[
+    int | None,
+    Parameter(
+        converter=read_as,
+        validator=validators.Number(gte=1),
+        help="processes at a time; unset: one a GPU, or as cores allow",
+    ),
+]
+Mix = Annotated[bool, Parameter(name="--mix", negative=(), help="reuse runs made on another GPU or with another torch")]
 
 
 def compare(
@@ -20,24 +32,23 @@ def compare(
     set_: Set = (),
     seeds: Seeds = None,
     results: Results = Path("results/runs"),
-    workers: Annotated[
-        int | None,
-        Parameter(
-            converter=read_as,
-            validator=validators.Number(gte=1),
-            help="processes at a time; unset: one a GPU, or as cores allow",
-        ),
-    ] = None,
+    workers: Workers = None,
     scheduler: Scheduler = None,
     retry: Annotated[
         bool, Parameter(name="--retry", negative=(), help="repeat runs that diverged, ran out of memory or crashed")
     ] = False,
-    mix: Annotated[
-        bool, Parameter(name="--mix", negative=(), help="reuse runs made on another GPU or with another torch")
-    ] = False,
+    mix: Mix = False,
     dry_run: Annotated[
         bool, Parameter(name="--dry-run", negative=(), help="only list the runs, and what they would take")
     ] = False,
+    until_decided: Annotated[
+        bool,
+        Parameter(name="--until-decided", negative=(), help="more seeds, where they decide most, until claims are"),
+    ] = False,
+    budget: Annotated[
+        str | None,
+        Parameter(name="--budget", help="of --until-decided: 2h, 90min or 300s; unset: as long as it takes"),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Do every run of a suite that is not finished yet; SUITE is a name of harness list, or a YAML file."""
@@ -47,6 +58,25 @@ def compare(
     from harness.grid.compare import grid
     from harness.settings.seeds import seeds_of
 
+    if until_decided:
+        for given, name in ((seeds is not None, "--seeds"), (dry_run, "--dry-run")):
+            if given:
+                raise InputError(f"{name} with --until-decided: allowed: one of them; harness plan says what it takes")
+        from harness.cli.terminal.deciding import compare_until
+
+        return compare_until(
+            suite,
+            json,
+            budget,
+            results=results,
+            assignments=set_,
+            workers=workers,
+            scheduler=scheduler,
+            retry=retry,
+            mix=mix,
+        )
+    if budget is not None:
+        raise InputError("--budget without --until-decided: allowed: both, or neither")
     asked = None if seeds is None else seeds_of(seeds)
     if dry_run:
         entries = grid(suite, results, set_, asked)
@@ -69,6 +99,36 @@ def compare(
         print_json(grid_document(suite, entries))
     following.after_compare(suite, results, entries, dry_run)
     return 0 if dry_run or all(entry.summary.get("status") in FINISHED for entry in entries) else 1
+
+
+def plan(
+    suite: str,
+    *,
+    set_: Set = (),
+    results: Results = Path("results/runs"),
+    workers: Workers = None,
+    mix: Mix = False,
+    json: Json = False,
+) -> int:
+    """Say how many seeds decide each claim of a suite, and what they take, from a pilot of three seeds.
+
+    Finished runs are the pilot; those that lack are done first.
+    """
+    from harness.cli.terminal.console import console, print_json, show
+    from harness.cli.terminal.deciding import plan_parts
+    from harness.cli.terminal.grid import GridView
+    from harness.cli.terminal.progress import show_lines
+    from harness.decide.plan import pilot, plan_of
+
+    with GridView(console(to_stderr=True)).shown() as watch:
+        settings = pilot(suite, results=results, assignments=set_, workers=workers, mix=mix, watch=watch)
+    with show_lines(console(to_stderr=True)) as say:
+        found = plan_of(settings, workers=workers, mix=mix, say=say)
+    if json:
+        print_json(found.document())
+    show(plan_parts(found), to_stderr=json)
+    following.after_plan(suite, results, found.runs)
+    return 0
 
 
 @with_options(TuneConfig)

@@ -45,7 +45,7 @@ class Entry:
             self.directory = _at_its_start(self.directory, completed)
         refuse_link(self.directory)
         self.summary = outcome(self.directory) or {}
-        self.asked = resolved.config.model_dump()
+        self.resolved, self.asked = resolved, resolved.config.model_dump()
 
     @property
     def state(self) -> State:
@@ -124,6 +124,24 @@ def compare(
     """
     results = Path(results) if scheduler is None else Path(results).absolute()
     entries = grid(suite, results, assignments, seeds)
+    with closing(workers_for(places(entries, workers), scheduler, workers)) as all_of_them:
+        do(entries, all_of_them, retry=retry, mix=mix, watch=watch)
+    return entries
+
+
+def do(
+    entries: list[Entry],
+    workers: Workers,
+    *,
+    retry: bool = False,
+    mix: bool = False,
+    until: float = math.inf,
+    watch: Callable[[list[Entry], Entry, dict[str, Any]], None] = lambda entries, entry, event: None,
+) -> None:
+    """Have ``workers`` do what is left of ``entries``; see :func:`compare`.
+
+    At ``until``, a time of :func:`time.monotonic`, what is running saves a checkpoint and nothing more begins.
+    """
     if not mix:
         _refuse_mixture(entries)
     todo = {
@@ -132,28 +150,26 @@ def compare(
         if entry.state in ("new", "unfinished") or (retry and entry.state == "failed")
         for job in [Job(entry.asked, entry.directory, replaces=entry.summary if entry.state == "failed" else None)]
     }
-    with closing(workers_for(places(entries, workers), scheduler, workers)) as all_of_them:
-        pool = Pool([job for job, _ in todo.values()], all_of_them)
+    pool = Pool([job for job, _ in todo.values()], workers)
+
+    def follow() -> None:
+        for job, event in pool.events(until):
+            entry = todo[id(job)][1]
+            if event["event"] == "end":
+                entry.summary = job.result
+                if job.result["status"] in FAILED and "run_dir" not in job.result:  # no run was there to record it
+                    write_json(entry.directory / "failure.json", job.result)
+            watch(entries, entry, event)
+
+    try:
+        follow()
+    except KeyboardInterrupt:
+        pool.stop()
         try:
-            _follow(pool, todo, entries, watch)
+            follow()
         except KeyboardInterrupt:
-            pool.stop()
-            try:
-                _follow(pool, todo, entries, watch)
-            except KeyboardInterrupt:
-                pool.stop(at_once=True)
-            raise
-    return entries
-
-
-def _follow(pool: Pool, todo: dict[int, tuple[Job, Entry]], entries: list[Entry], watch: Callable[..., None]) -> None:
-    for job, event in pool.events():
-        entry = todo[id(job)][1]
-        if event["event"] == "end":
-            entry.summary = job.result
-            if job.result["status"] in FAILED and "run_dir" not in job.result:  # no run was there to record it
-                write_json(entry.directory / "failure.json", job.result)
-        watch(entries, entry, event)
+            pool.stop(at_once=True)
+        raise
 
 
 def workers_for(places: list[Place], scheduler: str | None, most: int | None) -> Workers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -45,10 +46,15 @@ class Pool:
         self._not_before: dict[Path, float] = {}
         self._stopping = False
 
-    def events(self) -> Iterator[tuple[Job, Event]]:
-        """Every event of every job as it comes; the last one of a job is ``end``, with :attr:`Job.result` set."""
+    def events(self, until: float = math.inf) -> Iterator[tuple[Job, Event]]:
+        """Every event of every job as it comes; the last one of a job is ``end``, with :attr:`Job.result` set.
+
+        At ``until``, a time of :func:`time.monotonic`, it stops by itself.
+        """
         most = self._workers.most or len(self._waiting)
         while self._running or (self._waiting and not self._stopping):
+            if not self._stopping and time.monotonic() >= until:
+                self.stop()
             while len(self._running) < most and not self._stopping and (job := self._ready()):
                 self._waiting.remove(job)
                 self._running[self._workers.submit(job.request)] = job

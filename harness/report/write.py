@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.report.compared import compared
 from harness.report.figures import write_figures
 from harness.report.figures.look import styled
 from harness.report.figures.width import inches
 from harness.report.findings.against import compare_sets
-from harness.report.findings.comparison import Comparison, compare_runs, nothing
+from harness.report.findings.comparison import Comparison
 from harness.report.findings.costs import Target
 from harness.report.next_runs import write_next_runs
 from harness.report.page import write_page
@@ -55,16 +56,12 @@ def write_report(
         InputError: nothing to report, runs that do not belong in one table, or ``out`` cannot be written.
     """
     wide, settings = inches(width), styled(style)
-    say("reading runs")
+    say("reading and comparing runs")
     folders = [Path(path) for path in paths]
-    runs, skipped = read_runs(folders)
-    studies, left_out = read_studies(folders)
-    runs, skipped, notes = without_trials(runs, skipped, studies)
-    say(f"comparing {len(runs)} runs")
-    comparison = compare_runs(runs, targets, mix, skipped) if runs else nothing(skipped)
+    found = compared(folders, targets, mix)
+    comparison, studies = found.comparison, found.studies
     compact = paper_table(comparison, columns)
     comparison.findings.extend(studies_found(studies))
-    comparison.warnings.extend([*left_out, *notes])
     tables = tables_of(comparison)
     if studies:
         tables.insert(0, studies_table(studies))
@@ -72,7 +69,7 @@ def write_report(
     if against is not None:
         others, more = read_runs([Path(against)])
         others, more, _ = without_trials(others, more, read_studies([Path(against)])[0])
-        other = compare_sets(runs, others, targets, mix)
+        other = compare_sets(found.runs, others, targets, mix)
         comparison.warnings.extend([*other.warnings, *more])
         tables.append(other.table)
     folder = _writable(Path(out))

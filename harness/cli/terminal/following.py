@@ -82,6 +82,23 @@ def _more_seeds(mine: Sequence[str], entries: Sequence[Entry]) -> None:
     follow(why, [*(word for word in mine if word != "--dry-run"), "--seeds", wanted])
 
 
+def after_plan(suite: str, results: object, runs: int) -> None:
+    """On to the seeds that decide, looked at by a rule, or to a report where there is nothing to do."""
+    if runs:
+        mine = words.get()[1:] or (suite,)
+        kept = [word for word in mine if word != "--json"]
+        follow("to do them, as far as they decide anything", ["compare", *kept, "--until-decided"])
+    else:
+        follow("tables, figures and a page of these runs", ["report", str(results)])
+
+
+def after_until(results: object, ended: str) -> None:
+    """On with the same command where the budget was spent; to a report."""
+    if ended == "budget" and words.get():
+        follow("to go on", words.get())
+    follow("tables, figures and a page of these runs", ["report", str(results)])
+
+
 def after_tune(suite: object) -> None:
     """On to default and tuned settings side by side; ``suite`` is None where no study found anything."""
     if suite is not None:

@@ -24,8 +24,9 @@ _TITLES = ("method", "N", "seeds done", "accuracy", "now")
 class GridView(LiveView):
     """Shows every event of a grid; a live table on a terminal, a line for each end elsewhere."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, budget: float = math.inf) -> None:
         super().__init__(console)
+        self._budget = budget
         self._now: dict[int, str] = {}
         self._began, self._expected, self._workers = time.monotonic(), dict[int, float | None](), 1
         self._iterations: dict[int, int] = {}
@@ -66,9 +67,10 @@ class GridView(LiveView):
 
     def _clocks(self, entries: list[Entry]) -> str:
         """How long this has taken, and what the rest will, from finished runs like those to come."""
-        if not self._expected:
+        if not self._expected.keys() >= set(map(id, entries)):  # one has ended, or there are others
             self._expected = {id(entry): seconds for entry, seconds in zip(entries, estimate(entries), strict=True)}
-        elapsed = f"{clock(time.monotonic() - self._began)} elapsed"
+        of = f" of {clock(self._budget)}" if self._budget < math.inf else ""
+        elapsed = f"{clock(time.monotonic() - self._began)}{of} elapsed"
         rest = [
             None
             if (seconds := self._expected[id(entry)]) is None

@@ -1,0 +1,257 @@
+"""Plans, looks and runs until claims are decided, on runs whose K is known and which take no time to make."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from fabricated import write_run
+
+from harness.cli import main
+from harness.cli.terminal.deciding import seconds_of
+from harness.decide import plan as planning
+from harness.decide import power, until
+from harness.decide.power import chance, seeds_needed
+from harness.decide.settings import Settings
+from harness.errors import InputError
+from harness.report.findings import trends
+from harness.report.findings.line import Line
+from harness.report.findings.looks import FILE, LEVEL_OF_LOOKS, LOOKS, Looks, looked_at
+from harness.report.findings.rows import Row
+from harness.report.reading.runs import read_runs
+from harness.report.write import write_report
+
+BASE = {"benchmark": "quadratic", "iterations": 100, "stationarity_every": 5, "threads": 1}
+GRID = {"algo": "anil", "geometry": "nonconvex", "inner_steps": [1, 5, 10]}
+
+
+@pytest.fixture
+def suite(tmp_path):
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump({"title": "t", "base": BASE, "grid": [GRID], "seeds": [3, 0, 1]}, sort_keys=False))
+    return str(path)
+
+
+class Done:
+    """Does runs in no time: K to epsilon falls like 1/rate, which depends on N and on the seed."""
+
+    def __init__(self, spread=0.05, effect=2.0):
+        self.spread, self.effect, self.calls, self.most = spread, effect, [], math.inf
+
+    def __call__(self, entries, workers, *, until=math.inf, **_):
+        todo = [entry for entry in entries if entry.state == "new"]
+        self.calls.append([entry.directory.name for entry in todo])
+        for entry in todo[: self.most if self.most < math.inf else None]:
+            self.most -= 1
+            c = entry.config
+            noise = np.random.default_rng([c.seed, c.inner_steps]).normal(0, self.spread)
+            settings = {name: getattr(c, name) for name in ("algo", "geometry", "benchmark", "inner_steps", "seed")}
+            rate = 0.2 * self.effect ** -math.log(c.inner_steps, 10) * math.exp(noise)
+            write_run(entry.directory.parent, name=entry.directory.name, rate=rate, **settings)
+            entry.summary = {"status": "completed"}
+
+
+@pytest.fixture
+def do(monkeypatch):
+    done = Done()
+    monkeypatch.setattr(until, "do", done)
+    monkeypatch.setattr(planning, "do", done)
+    for few in ("_COARSE", "_FINE", "_CHANCES"):
+        monkeypatch.setattr(power, few, 8)
+    return done
+
+
+def verdicts(claims):
+    return {(claim.problem, claim.sentence, claim.verdict) for claim in claims}
+
+
+def reported(results, out):
+    return {(claim["sentence"], claim["verdict"]) for claim in write_report([results], out)["claims"]}
+
+
+def test_seeds_are_those_of_the_suite_and_then_the_smallest_others(suite, tmp_path):
+    entries = Settings(suite, tmp_path / "runs").entries(1, 6)
+    assert [(entry.config.seed, entry.config.inner_steps) for entry in entries] == [(s, 5) for s in (3, 0, 1, 2, 4, 5)]
+
+
+def test_it_stops_at_the_first_look_where_all_is_decided_and_a_report_says_the_same(suite, tmp_path, do):
+    do.effect = 4.0
+    found = until.until_decided(suite, results=tmp_path / "runs")
+    assert (found.ended, len(do.calls)) == ("decided", 1) and len(do.calls[0]) == 3 * LOOKS[0]
+    assert found.claims and all(claim.verdict != "undecided" for claim in found.claims)
+    shown = reported(tmp_path / "runs", tmp_path / "report")
+    assert {(claim.sentence, claim.verdict) for claim in found.claims} <= shown
+    again = until.until_decided(suite, results=tmp_path / "runs")
+    assert verdicts(again.claims) == verdicts(found.claims) and len(do.calls) == 1
+
+
+def test_looks_go_on_to_the_last_and_the_level_stays_that_of_all(suite, tmp_path, do):
+    do.spread, do.effect = 0.3, 1.15
+    found = until.until_decided(suite, results=tmp_path / "runs")
+    assert found.ended == "nothing more"
+    counts = [len(call) for call in do.calls]
+    assert counts[0] == 3 * 5 and set(counts[1:]) <= {k * n for k in (1, 2, 3) for n in (5, 10, 20)}
+    record = json.loads((tmp_path / "runs" / FILE).read_text())
+    assert (tuple(record["looks"]), record["level"]) == (LOOKS, LEVEL_OF_LOOKS)
+    assert sorted(record["runs"]) == sorted(path.name for path in (tmp_path / "runs").iterdir() if path.is_dir())
+    document = write_report([tmp_path / "runs"], tmp_path / "report")
+    assert any("99 % intervals" in line for line in document["warnings"])
+    intervals = {claim.sentence: claim.interval_text for claim in found.claims}
+    assert {c["sentence"]: c["interval"] for c in document["claims"] if c["sentence"] in intervals} == intervals
+
+
+def test_a_verdict_that_95_percent_alone_gives_is_not_given(suite, tmp_path, do):
+    """Without the record the same runs are decided at 95 %: the record is what makes the difference."""
+    do.spread, do.effect, do.most = 0.15, 1.5, 15
+    until.until_decided(suite, results=tmp_path / "runs")
+    strict = reported(tmp_path / "runs", tmp_path / "report")
+    (tmp_path / "runs" / FILE).unlink()
+    loose = reported(tmp_path / "runs", tmp_path / "report")
+    held = {verdict for _, verdict in loose} - {"undecided"}
+    assert held and sum(v != "undecided" for _, v in strict) < sum(v != "undecided" for _, v in loose)
+
+
+def test_cut_off_within_a_look_reports_stay_at_the_last_one_and_it_goes_on_to_the_same_end(suite, tmp_path, do):
+    do.spread, do.effect = 0.3, 1.15
+    whole = until.until_decided(suite, results=tmp_path / "whole")
+    do.calls.clear()
+    do.most = 18
+    cut = until.until_decided(suite, results=tmp_path / "cut")
+    assert cut.ended == "budget" and len(list((tmp_path / "cut").glob("*/summary.json"))) == 18
+    runs, _ = read_runs([tmp_path / "cut"])
+    counted = looked_at(runs)
+    assert len(counted.runs) == 15 and "3 runs are of looks that are not complete" in counted.notes[-1]
+    assert {(claim.sentence, claim.verdict) for claim in cut.claims} <= reported(tmp_path / "cut", tmp_path / "report")
+    do.most = math.inf
+    on = until.until_decided(suite, results=tmp_path / "cut")
+    assert verdicts(on.claims) == verdicts(whole.claims) and on.ended == whole.ended
+    names = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in ("whole", "cut")]
+    assert names[0] == names[1]
+
+
+def test_the_budget_is_not_begun_to_be_spent_on_a_look_that_does_not_fit(suite, tmp_path, do):
+    do.spread, do.effect = 0.3, 1.15
+    found = until.until_decided(suite, results=tmp_path / "runs", budget=0.5)  # 1.5 s a run, as it is fabricated
+    assert found.ended == "budget" and len(do.calls) == 1 and "more than is left" in found.why
+
+
+def test_settings_that_were_not_looked_at_keep_all_their_runs(suite, tmp_path, do):
+    do.effect = 4.0
+    until.until_decided(suite, results=tmp_path / "runs")
+    for seed in range(7):
+        write_run(tmp_path / "runs", algo="maml", benchmark="quadratic", seed=seed)
+    assert len(looked_at(read_runs([tmp_path / "runs"])[0]).runs) == 15 + 7
+
+
+@pytest.mark.parametrize("content", ['{"runs": 3}', "[]", '{"runs": [1]}', "{"])
+def test_a_record_that_cannot_be_read_is_refused_and_reported_at_the_stricter_level(suite, tmp_path, do, content):
+    do.effect = 4.0
+    until.until_decided(suite, results=tmp_path / "runs")
+    (tmp_path / "runs" / FILE).write_text(content)
+    with pytest.raises(InputError, match=r"looks\.json: .*; allowed: as harness compare --until-decided wrote it"):
+        until.until_decided(suite, results=tmp_path / "runs")
+    counted = looked_at(read_runs([tmp_path / "runs"])[0])
+    assert counted.level == LEVEL_OF_LOOKS and len(counted.runs) == 15 and "all runs count" in counted.notes[1]
+
+
+def test_the_next_look_goes_where_it_decides_most_an_hour():
+    def one(name, settings, chances):
+        return until.Open(name, settings, chances)  # a claim is only carried along
+
+    counts = {0: 5, 1: 5, 2: 5}
+    dear, cheap = one("dear", (0,), {10: 0.9, 20: 0.9}), one("cheap", (1,), {10: 0.5, 20: 0.6})
+    price = {0: 10.0, 1: 1.0, 2: 1.0}
+    cost = lambda step: sum(price[each] * (n - counts[each]) for each, n in step.items())  # noqa: E731
+    assert until._next([dear, cheap], counts, cost) == {1: 10}
+    assert until._next([dear, one("both", (0, 2), {10: 0.9, 20: 1.0})], counts, cost) == {0: 10, 2: 10}
+    late = one("late", (2,), {10: 0.0, 20: 1.0})
+    assert until._next([dear, late], counts, cost) == {2: 10}
+    assert until._next([], counts, cost) is None
+
+
+def test_a_plan_asks_for_more_seeds_the_smaller_the_effect(suite, tmp_path, do):
+    needed = []
+    for number, effect in enumerate((3.0, 1.3)):
+        do.effect, do.spread = effect, 0.15
+        results = tmp_path / str(number)
+        found = planning.plan_of(planning.pilot(suite, results=results))
+        assert len(list(results.glob("*/summary.json"))) == 3 * planning.PILOT and not (results / FILE).exists()
+        rows = {row.claim.sentence: row for row in found.rows}
+        needed.append(next(row for sentence, row in rows.items() if "gradient entries" in sentence and "ε" in sentence))
+        document = json.loads(json.dumps(found.document()))
+        assert document["runs"] == found.runs and len(document["claims"]) == len(found.rows)
+    few, many = needed
+    assert few.seeds < (many.seeds or math.inf)
+    assert few.look == next(n for n in LOOKS if n >= few.seeds)
+
+
+def test_the_table_of_a_plan_fits_80_columns_and_the_next_command_is_the_rule(suite, tmp_path, do, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["plan", suite, "--results", str(tmp_path / "runs")]) == 0
+    told = capsys.readouterr()
+    assert "90 % power" in told.out and f"harness compare {suite}" in told.err and "--until-decided" in told.err
+    assert main(["plan", suite, "--results", str(tmp_path / "runs"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["level"] == LEVEL_OF_LOOKS
+
+
+def test_the_command_says_verdicts_and_why_it_ended(suite, tmp_path, do, capsys):
+    do.effect = 4.0
+    words = ["compare", suite, "--until-decided", "--budget", "2h", "--results", str(tmp_path / "runs")]
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ended"] == "decided" and {claim["seeds"] for claim in document["claims"]} == {5}
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert "every claim that this suite can be asked is decided" in told.out and "harness report" in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--until-decided", "--budget", "2 hours"], "--budget '2 hours': allowed: a time above 0 with its unit"),
+        (["--until-decided", "--budget", "0h"], "--budget '0h': allowed: a time above 0"),
+        (["--budget", "2h"], "--budget without --until-decided: allowed: both, or neither"),
+        (["--until-decided", "--seeds", "0..4"], "--seeds with --until-decided: allowed: one of them"),
+        (["--until-decided", "--dry-run"], "--dry-run with --until-decided: allowed: one of them"),
+        (["--until-decided", "--set", "seed=3"], "--seeds with --set"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said_in_one_line(suite, tmp_path, do, capsys, words, says):
+    assert main(["compare", suite, "--results", str(tmp_path / "runs"), *words]) == 2
+    assert says in capsys.readouterr().err and not do.calls
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2h", 7200), ("90min", 5400), ("1.5h", 5400), ("300s", 300)])
+def test_durations(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+def line(*rows):
+    return Line(tuple(float(n + 1) for n in range(len(rows))), tuple(Row.known(dict(enumerate(r))) for r in rows), ())
+
+
+def falls(found, level):
+    return trends.falls(found, level)[0]
+
+
+def test_a_large_effect_takes_five_seeds_and_none_takes_more_than_can_be_had():
+    random = np.random.default_rng(1)
+    last = np.exp(random.normal(0, 0.05, 5))
+    found = line(last * 3, last * np.exp(random.normal(0, 0.05, 5))), falls
+    assert seeds_needed(found) == 5 and chance(found, 10) == 1
+    nothing = line(np.exp(random.normal(0, 1, 5)), np.exp(random.normal(0, 1, 5))), falls
+    assert (seeds_needed(nothing) or 1000) > 40
+    assert seeds_needed((line([1.0, 2.0], [3.0, 4.0]), falls)) is None
+    assert math.isnan(chance((line([1.0, 2.0], [3.0, 4.0]), falls), 10))
+
+
+def test_what_was_looked_at_is_what_was_written(tmp_path):
+    Looks().with_runs(["b", "a"]).write(tmp_path)
+    assert json.loads((tmp_path / FILE).read_text())["runs"] == ["a", "b"]
+    shutil.rmtree(tmp_path)
+    assert not Path(tmp_path).exists()
