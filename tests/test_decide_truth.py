@@ -1,4 +1,4 @@
-"""Looks and plans where the truth is known: how often nothing is taken for something, and how often a plan keeps its word."""
+"""Looks and plans where the truth is known: how often what is not there is found, and what a plan's word is worth."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ NULLS = {
     "accuracies 2 points apart": (alike, lambda random, seeds: random.normal([[0.62], [0.6]], 0.02, (2, seeds))),
     "accuracies, skewed": (
         alike,
-        lambda random, seeds: (
-            np.stack([np.full(seeds, 0.6), 0.58 - 0.02 * (random.lognormal(0, 0.25, seeds) / math.exp(1 / 32) - 1)])
+        lambda random, seeds: np.stack(
+            [np.full(seeds, 0.6), 0.58 - 0.02 * (random.lognormal(0, 0.25, seeds) / math.exp(1 / 32) - 1)]
         ),
     ),
     "half of the seeds diverge": (

@@ -14,7 +14,6 @@ from harness.store.records import FINISHED
 from harness.strangers.blame import blamed
 from harness.tune.config import TuneConfig
 
-
 Workers = Annotated[
     int | None,
     Parameter(

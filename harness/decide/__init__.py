@@ -1,1 +1,1 @@
-"""How many seeds decide which claim, what that costs, and runs until all are decided: above reports, which they read."""
+"""How many seeds decide which claim, what that costs, and runs until all are decided, by what reports say of them."""

@@ -151,4 +151,3 @@ class _Seeds:
         ]
         cut = len(self._line.rows)
         return replace(self._line, rows=tuple(rows[:cut]), against=tuple(rows[cut:]))
-

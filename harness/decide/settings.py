@@ -22,7 +22,9 @@ class Settings:
         fresh = (seed for seed in itertools.count() if seed not in own)
         self.suite, self.results = suite, results
         self._seeds = [*own, *itertools.islice(fresh, max(0, LOOKS[-1] - len(own)))]
-        self._entries = {(index, 0): entry for index, entry in enumerate(grid(suite, results, assignments, self._seeds[:1]))}
+        self._entries = {
+            (index, 0): entry for index, entry in enumerate(grid(suite, results, assignments, self._seeds[:1]))
+        }
         self.numbers = range(len(self._entries))
         self._of_run: dict[str, int] = {}
 

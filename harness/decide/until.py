@@ -1,4 +1,4 @@
-"""Runs until every claim is decided: a group-sequential rule, its looks fixed beforehand, its seeds where they decide."""
+"""Runs until every claim is decided: by a group-sequential rule, with looks fixed beforehand, where seeds decide most."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def until_decided(
     watch: Callable[[list[Entry], Entry, dict[str, Any]], None] = lambda entries, entry, event: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Do runs of ``suite`` until each of its claims is decided, ``budget`` seconds are spent, or no seeds can decide more.
+    """Do runs of ``suite`` until each of its claims is decided, ``budget`` seconds are spent, or no more seeds decide.
 
     Every setting has :data:`~harness.report.findings.looks.LOOKS` seeds when it is looked at, and every look has the
     level that allows for all of them. Of all next looks the one is taken that decides most claims an hour, as likely as
@@ -89,11 +90,11 @@ def until_decided(
                 claims = claims_of(settings, compared([results], mix=mix).comparison)
                 open_ = _open(claims, settings, counts)
                 say(_told(claims, open_))
-                seconds = settings.seconds()
-                step = _next(open_, counts, lambda step: _cost(step, settings, seconds) / (crew.most or 1))
+                cost = partial(_cost, settings=settings, seconds=settings.seconds(), workers=crew.most or 1)
+                step = _next(open_, counts, cost)
                 if step is None:
                     return Outcome(*_at_rest(claims), claims, list(done.values()))
-                if (takes := _cost(step, settings, seconds) / (crew.most or 1)) > end - time.monotonic():
+                if (takes := cost(step)) > end - time.monotonic():
                     why = f"the next look takes about {takes:.0f} s, more than is left of the budget"
                     return Outcome("budget", why, claims, list(done.values()))
             entries = [entry for setting, seeds in step.items() for entry in settings.entries(setting, seeds)]
@@ -143,13 +144,13 @@ def _next(open_: Iterable[Open], counts: Mapping[int, int], cost: Callable[[Step
     return {setting: seeds for setting in best.settings if counts[setting] < seeds}
 
 
-def _cost(step: Step, settings: Settings, seconds: list[float]) -> float:
-    """Seconds one after the other; what is not known counts as a second a run."""
+def _cost(step: Step, settings: Settings, seconds: list[float], workers: int) -> float:
+    """Seconds of what is missing of ``step``; what is not known counts as a second a run."""
     each = {
         setting: (seeds - settings.there(setting, seeds), 1.0 if math.isnan(seconds[setting]) else seconds[setting])
         for setting, seeds in step.items()
     }
-    return math.fsum(missing * takes for missing, takes in each.values())
+    return math.fsum(missing * takes for missing, takes in each.values()) / workers
 
 
 def _told(claims: list[Claim], open_: list[Open]) -> str:

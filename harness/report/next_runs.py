@@ -15,6 +15,7 @@ import yaml
 from harness.report.findings.claim import Claim
 from harness.report.findings.groups import Setting
 from harness.report.findings.remedies import Remedy, together
+from harness.report.findings.statistics import ENOUGH
 from harness.store.files import told, write
 
 #: where its suites lie, in the folder of a report
@@ -98,8 +99,12 @@ def _one(value: object) -> object:
 def _next(remedy: Remedy, path: Path) -> Next:
     places = Counter(str(run.path.parent) for each in remedy.wanted for run in each.group.runs)
     results = places.most_common(1)[0][0]
-    command = shlex.join(["harness", "compare", str(path), "--results", results])
-    runs = f"{remedy.runs} {'run' if remedy.runs == 1 else 'runs'}"
+    seeds_alone = not any(each.changes for each in remedy.wanted)
+    # who looks again at the same claim keeps its error only by a rule
+    again = seeds_alone and all(len(each.group.by_seed) >= ENOUGH for each in remedy.wanted)
+    rule = ["--until-decided"] if again else []
+    command = shlex.join(["harness", "compare", str(path), "--results", results, *rule])
+    runs = f"{remedy.runs} {'run' if remedy.runs == 1 else 'runs'}{' to the next look' if again else ''}"
     return Next(remedy.why, command, f"{runs}, {_time(remedy.seconds)}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from harness.report.findings.line import Line
 from harness.report.findings.remedies import Remedy
 from harness.report.findings.verdicts import Verdict
 
@@ -14,7 +16,7 @@ class Claim:
 
     sentence: str
     verdict: Verdict
-    #: the statistic that decides, with its 95 % interval; empty where it could not be taken
+    #: the statistic that decides, with its interval; empty where it could not be taken
     interval_text: str
     #: the numbers behind it, or which runs are missing
     detail: str
@@ -25,3 +27,6 @@ class Claim:
     section: str = ""
     #: why it is undecided, and which runs would decide it
     remedy: Remedy | None = None
+    #: what it is measured on and, from that and a level, its verdict; None where runs are missing
+    line: Line | None = field(default=None, compare=False, repr=False)
+    test: Callable[[Line, float], Verdict] | None = field(default=None, compare=False, repr=False)

@@ -91,7 +91,9 @@ def _judged(entry: Entry, problem: str, line: Line, level: float) -> Claim:
         problem,
         line.conditions,
         entry.section,
-        *remedies[:1],
+        remedies[0] if remedies else None,
+        line,
+        lambda other, level: STATISTICS[entry.statistic](other, level, **entry.options)[0],
     )
 
 

@@ -37,7 +37,7 @@ class Looks:
         """Record it in ``folder``, before anybody has seen what the look shows."""
         document = {
             "schema": _SCHEMA,
-            "what": "runs that harness compare --until-decided has looked at; reports count no others of their settings",
+            "what": "what harness compare --until-decided has looked at; reports count no other runs of these settings",
             "looks": LOOKS,
             "level": LEVEL_OF_LOOKS,
             "runs": sorted(self.runs),

@@ -47,7 +47,8 @@ def ratio(above: Row, below: Row, level: float = LEVEL) -> tuple[Interval, Bound
     if not above.values or not below.values:
         return NOTHING, ""
     least = paired_ratio(above.least, below.values, generator(), level)
-    most = paired_ratio(above.values, below.least, generator(), level)
+    missed_any = above.values != above.least or below.values != below.least
+    most = paired_ratio(above.values, below.least, generator(), level) if missed_any else least
     missed = [math.isinf(row.middle) for row in (above, below)]
     value = math.nan if all(missed) else most.value if missed[1] else least.value
     word: Bound = "" if missed[0] == missed[1] else "at least" if missed[0] else "at most"

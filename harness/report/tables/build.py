@@ -38,7 +38,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
 
 
 def _claims(comparison: Comparison) -> Table:
-    columns = ["problem", "claim", "verdict", "95 % interval", "detail", "the theorem's conditions"]
+    columns = ["problem", "claim", "verdict", "interval", "detail", "the theorem's conditions"]
     rows: list[list[Cell]] = [
         [
             comparison.shown_problem(claim.problem),
@@ -51,7 +51,8 @@ def _claims(comparison: Comparison) -> Table:
         for claim in comparison.claims
     ]
     notes = [
-        "Held and refuted need five shared seeds and an interval that excludes no effect. Intervals: medians over "
+        "Held and refuted need five shared seeds and an interval that excludes no effect: one of 95 %, or of the "
+        "level that a warning names where runs are looked at repeatedly. Medians over "
         "seeds drawn together (percentile bootstrap, 2,000 resamples), those of ratios without misses at least as wide "
         "as Student's t of their logarithms."
     ]
