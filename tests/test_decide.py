@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,16 @@ from harness.decide import settings as deciding
 from harness.decide.power import chance, seeds_needed
 from harness.decide.settings import Settings
 from harness.errors import InputError
+from harness.grid.child import Place
+from harness.grid.pool import Job, Pool
+from harness.grid.workers import Workers
 from harness.report.compared import compared
 from harness.report.findings import trends
 from harness.report.findings.line import Line
 from harness.report.findings.looks import FILE, LEVEL_OF_LOOKS, Looks, looked_at
 from harness.report.findings.rows import Row
+from harness.report.next_runs import write_next_runs
 from harness.report.reading.runs import read_runs
-from harness.report.write import write_report
 
 LOOKS = (5, 8)
 BASE = {"benchmark": "quadratic", "iterations": 100, "stationarity_every": 5, "threads": 1}
@@ -121,10 +125,10 @@ def test_looks_go_on_to_the_last_and_the_level_stays_that_of_all(suite, tmp_path
     record = json.loads((tmp_path / "runs" / FILE).read_text())
     assert record["level"] == LEVEL_OF_LOOKS
     assert sorted(record["runs"]) == sorted(path.name for path in (tmp_path / "runs").iterdir() if path.is_dir())
-    document = write_report([tmp_path / "runs"], tmp_path / "report")
-    assert any("99 % intervals" in line for line in document["warnings"])
+    shown = compared([tmp_path / "runs"]).comparison
+    assert any("99 % intervals" in line for line in shown.warnings)
     intervals = {claim.sentence: claim.interval_text for claim in found.claims}
-    assert {c["sentence"]: c["interval"] for c in document["claims"] if c["sentence"] in intervals} == intervals
+    assert {c.sentence: c.interval_text for c in shown.claims if c.sentence in intervals} == intervals
 
 
 def test_a_verdict_that_95_percent_alone_gives_is_not_given(suite, tmp_path, do):
@@ -168,6 +172,25 @@ def test_the_budget_is_not_begun_to_be_spent_on_a_look_that_does_not_fit(suite, 
     assert "more than is left" in found.why
 
 
+@pytest.mark.slow
+def test_the_end_of_the_budget_stops_what_is_running_and_no_look_is_recorded(suite, tmp_path):
+    document = yaml.safe_load(Path(suite).read_text())
+    document["base"] |= {"iterations": 10**6, "stationarity_every": 0, "checkpoint_every": 1000}
+    Path(suite).write_text(yaml.safe_dump(document))
+    found = until.until_decided(suite, results=tmp_path / "runs", budget=30, workers=1)
+    assert found.ended == "budget"
+    assert not found.claims
+    assert not (tmp_path / "runs" / FILE).exists()
+    assert {entry.state for entry in found.entries} <= {"new", "unfinished"}
+
+
+def test_after_its_end_a_pool_begins_nothing(suite, tmp_path):
+    [entry] = Settings(suite, tmp_path / "runs").entries(0, 1)
+    pool = Pool([Job(entry.asked, entry.directory)], Workers([Place(threads=1)]))
+    assert list(pool.events(until=time.monotonic())) == []
+    assert not entry.directory.exists()
+
+
 def test_settings_that_were_not_looked_at_keep_all_their_runs(suite, tmp_path, do):
     do.effect = 4.0
     until.until_decided(suite, results=tmp_path / "runs")
@@ -196,6 +219,18 @@ def test_no_seeds_are_spent_on_what_even_the_last_look_would_not_decide(suite, t
     assert found.ended == "nothing more"
     assert len(do.calls) == 1
     assert "that no more seeds decide" in found.why
+
+
+@pytest.mark.parametrize(("seeds", "rule"), [(3, False), (5, True)])
+def test_a_report_tells_who_would_look_again_to_do_so_by_the_rule(tmp_path, seeds, rule):
+    for seed in range(seeds):
+        for steps in (1, 10):
+            rate = 0.2 * math.exp(np.random.default_rng([seed, steps]).normal(0, 0.3))
+            write_run(tmp_path / "runs", geometry="nonconvex", inner_steps=steps, seed=seed, rate=rate)
+    claims = compared([tmp_path / "runs"]).comparison.claims
+    next_runs, _ = write_next_runs([claim for claim in claims if claim.line is not None], tmp_path)
+    assert next_runs.by_claim
+    assert {each.command.endswith(" --until-decided") for each in next_runs.by_claim.values()} == {rule}
 
 
 def test_the_next_look_goes_where_it_decides_most_an_hour():

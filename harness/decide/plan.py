@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,15 @@ def plan_of(
     most = len(places(settings.entries(0, 1), workers))
     seconds = settings.seconds()
     rows, upto = [], dict.fromkeys(settings.numbers, 0)
-    for claim in compared([settings.results], mix=mix).comparison.claims:
-        of = settings.of_claim(claim)
-        if of is None:
-            continue
+    claims = [(claim, settings.of_claim(claim)) for claim in compared([settings.results], mix=mix).comparison.claims]
+    problems = {claim.problem for claim, of in claims if of is not None}
+    for claim, of in claims:
+        if of is None and (claim.line is not None or claim.problem not in problems):
+            continue  # about other runs in the same folder
         say(claim.sentence)
-        row = _row(claim, lambda n, of=tuple(of): _missing(settings, dict.fromkeys(of, n), seconds)[0] / most)  # type: ignore[misc]
-        rows.append(row)
+        rows.append(row := _row(claim, partial(_price, settings=settings, of=of or [], seconds=seconds, workers=most)))
         if row.look is not None:
-            upto |= {setting: max(upto[setting], row.look) for setting in of}
+            upto |= {setting: max(upto[setting], row.look) for setting in of or []}
     rows.sort(key=lambda row: (row.verdict == "undecided", row.seeds is None, math.isnan(row.seconds), row.seconds))
     total, runs = _missing(settings, upto, seconds)
     return Plan(settings.suite, rows, total / most, runs)
@@ -137,9 +138,14 @@ def _row(claim: Claim, price: Callable[[int], float]) -> Row:
         return Row(claim, verdict, shared, seeds, look, {}, why, math.nan if seeds is None else price(look or seeds))
     if claim.verdict != "undecided" or claim.remedy is None:
         return Row(claim, claim.verdict, shared, None, None, {}, "", 0.0)
-    wanted = claim.remedy.wanted
-    changes = dict(wanted[0].changes) if wanted else {}
+    several = {wanted.changes for wanted in claim.remedy.wanted}
+    changes = dict(several.pop()) if len(several) == 1 else {}
     return Row(claim, "undecided", shared, None, None, changes, claim.remedy.why, claim.remedy.seconds)
+
+
+def _price(seeds: int, *, settings: Settings, of: list[int], seconds: list[float], workers: int) -> float:
+    """Seconds until the settings ``of`` a claim have so many seeds."""
+    return _missing(settings, dict.fromkeys(of, seeds), seconds)[0] / workers
 
 
 def _missing(settings: Settings, seeds: dict[int, int], seconds: list[float]) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""Runs until every claim is decided: by a group-sequential rule, with looks fixed beforehand, where seeds decide most."""
+"""Runs until all claims are decided: a group-sequential rule, its looks fixed beforehand, seeds where they decide."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def until_decided(
             if any(entry.state in ("new", "unfinished") for entry in entries):
                 why = "the budget is spent; what was running has a checkpoint, and the same command goes on"
                 return Outcome("budget", why, claims, list(done.values()))
-            looks = looks.with_runs(entry.directory.name for entry in entries)
+            looks = (read_looks(results)[0] or looks).with_runs(entry.directory.name for entry in entries)
             looks.write(results)
 
 
