@@ -241,11 +241,13 @@ def test_the_next_look_goes_where_it_decides_most_an_hour():
     dear, cheap = one("dear", (0,), {10: 0.9, 20: 0.9}), one("cheap", (1,), {10: 0.5, 20: 0.6})
     price = {0: 10.0, 1: 1.0, 2: 1.0}
     cost = lambda step: sum(price[each] * (n - counts[each]) for each, n in step.items())  # noqa: E731
-    assert until._next([dear, cheap], counts, cost) == {1: 10}
-    assert until._next([dear, one("both", (0, 2), {10: 0.9, 20: 1.0})], counts, cost) == {0: 10, 2: 10}
+    assert until._next([dear, cheap], [dear, cheap], counts, cost) == {1: 10}
+    both = one("both", (0, 2), {10: 0.9, 20: 1.0})
+    assert until._next([dear, both], [dear, both], counts, cost) == {0: 10, 2: 10}
     late = one("late", (2,), {10: 0.0, 20: 1.0})
-    assert until._next([dear, late], counts, cost) == {2: 10}
-    assert until._next([], counts, cost) is None
+    assert until._next([dear, late], [dear, late], counts, cost) == {2: 10}
+    assert until._next([dear], [dear, cheap], counts, cost) == {0: 10}
+    assert until._next([], [dear], counts, cost) is None
 
 
 def test_a_plan_asks_for_more_seeds_the_smaller_the_effect(suite, tmp_path, do):

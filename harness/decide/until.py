@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +52,10 @@ class Open:
         """How likely it is decided by so many seeds, at least."""
         return max((likely for look, likely in self.chances.items() if look <= seeds), default=0.0)
 
+    def step(self, counts: Mapping[int, int]) -> Step:
+        """What its next look lacks."""
+        return {setting: min(self.chances) for setting in self.settings if counts[setting] < min(self.chances)}
+
 
 def until_decided(
     suite: str,
@@ -91,13 +96,15 @@ def until_decided(
                 open_ = _open(claims, settings, counts)
                 say(_told(claims, open_))
                 cost = partial(_cost, settings=settings, seconds=settings.seconds(), workers=crew.most or 1)
-                step = _next(open_, counts, cost)
+                left = end - time.monotonic()
+                step = _next([each for each in open_ if cost(each.step(counts)) <= left], open_, counts, cost)
+                if step is None and open_:
+                    least = min(cost(each.step(counts)) for each in open_)
+                    why = f"the shortest look takes about {least:.0f} s, more than is left of the budget"
+                    return Outcome("budget", why, claims, list(done.values()))
                 if step is None:
                     return Outcome(*_at_rest(claims), claims, list(done.values()))
-                if (takes := cost(step)) > end - time.monotonic():
-                    why = f"the next look takes about {takes:.0f} s, more than is left of the budget"
-                    return Outcome("budget", why, claims, list(done.values()))
-            entries = [entry for setting, seeds in step.items() for entry in settings.entries(setting, seeds)]
+            entries = _one_seed_of_all_first(settings, step)
             done |= {entry.directory: entry for entry in entries}
             do(entries, crew, retry=retry, mix=mix, until=end, watch=watch)
             if any(entry.state in ("new", "unfinished") for entry in entries):
@@ -127,21 +134,24 @@ def _open(claims: Iterable[Claim], settings: Settings, counts: Mapping[int, int]
     return found
 
 
-def _next(open_: Iterable[Open], counts: Mapping[int, int], cost: Callable[[Step], float]) -> Step | None:
-    """The first step towards the look that decides most claims for what it costs; None where nothing is open."""
-    open_ = list(open_)
+def _next(
+    these: Iterable[Open], all_: Iterable[Open], counts: Mapping[int, int], cost: Callable[[Step], float]
+) -> Step | None:
+    """Of the looks of ``these``, the one on the way to that which decides most of all claims for what it costs."""
     best, rate = None, 0.0
-    for each in open_:
+    for each in these:
         for seeds in each.chances:
             step = {setting: seeds for setting in each.settings if counts[setting] < seeds}
-            reached = {**counts, **{setting: max(counts[setting], seeds) for setting in step}}
-            gain = math.fsum(other.by(min(reached[setting] for setting in other.settings)) for other in open_)
+            reached = {**counts, **step}
+            gain = math.fsum(other.by(min(reached[setting] for setting in other.settings)) for other in all_)
             if best is None or gain / max(cost(step), 1e-9) > rate:
-                best, rate = each, gain / max(cost(step), 1e-9)
-    if best is None:
-        return None
-    seeds = min(best.chances)
-    return {setting: seeds for setting in best.settings if counts[setting] < seeds}
+                best, rate = each.step(counts), gain / max(cost(step), 1e-9)
+    return best
+
+
+def _one_seed_of_all_first(settings: Settings, step: Step) -> list[Entry]:
+    each = [settings.entries(setting, seeds) for setting, seeds in step.items()]
+    return [entry for seed in itertools.zip_longest(*each) for entry in seed if entry is not None]
 
 
 def _cost(step: Step, settings: Settings, seconds: list[float], workers: int) -> float:
