@@ -42,7 +42,8 @@ def compare_until(suite: str, json: bool, budget: str | None, **asked: Any) -> i
     if json:
         print_json(until_document(suite, found))
     failed = [entry for entry in found.entries if entry.state == "failed"]
-    show([*(outcome_lines(failed)[1:]), claims_table(found.claims), f"{found.why}."], to_stderr=json)
+    verdicts = [claims_table(found.claims)] if found.claims else []
+    show([*(outcome_lines(failed)[1:]), *verdicts, f"{found.why}."], to_stderr=json)
     following.after_until(asked["results"], found.ended)
     return 0 if all(entry.summary.get("status") in FINISHED for entry in failed) else 1
 
