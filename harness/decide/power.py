@@ -13,8 +13,9 @@ from scipy.stats import chi2, norm
 
 from harness.report.findings.claim import Claim
 from harness.report.findings.line import Line
-from harness.report.findings.looks import LEVEL_OF_LOOKS, LOOKS
+from harness.report.findings.looks import LEVEL_OF_LOOKS
 from harness.report.findings.rows import Row
+from harness.report.findings.statistics import ENOUGH
 from harness.report.findings.verdicts import Verdict
 
 Values = NDArray[np.float64]
@@ -28,6 +29,8 @@ SURE = 0.8
 FEWEST = 3
 #: a claim that takes more is as good as never decided
 MOST = 1000
+#: what takes more is reckoned from the power of so many
+_SIMULATED = 160
 _COARSE, _FINE, _CHANCES = 40, 100, 30
 
 
@@ -53,8 +56,8 @@ def seeds_needed(found: Evidence, sure: float = SURE, level: float = LEVEL_OF_LO
         random = np.random.default_rng(0)
         return _share(found, (seeds.drawn(n, random, wider) for _ in range(trials)), level)
 
-    few, many = 0, LOOKS[0]
-    while (reached := power(many, _COARSE)) < POWER and many < LOOKS[-1]:
+    few, many = 0, ENOUGH
+    while (reached := power(many, _COARSE)) < POWER and many < _SIMULATED:
         few, many = many, 2 * many
     if reached < POWER:
         return _beyond(many, power(many, _FINE), level)
@@ -80,9 +83,16 @@ def _share(found: Evidence, lines: Iterator[Line], level: float) -> float:
 
 def _between(few: int, many: int, power: Callable[[int], float]) -> int:
     """Where the power passes :data:`POWER`: its normal quantile is nearly a line in the root of n."""
-    low, high = norm.ppf(np.clip([power(few), power(many)], 0.01, 0.99))
-    share = float(np.clip((norm.ppf(POWER) - low) / max(high - low, 1e-9), 0, 1))
-    return min(max(math.ceil(((1 - share) * math.sqrt(few) + share * math.sqrt(many)) ** 2), few + 1), many)
+    ends = {few: power(few), many: power(many)}
+    for last in (False, True):
+        low, high = norm.ppf(np.clip([ends[few], ends[many]], 0.01, 0.99))
+        share = float(np.clip((norm.ppf(POWER) - low) / max(high - low, 1e-9), 0, 1))
+        middle = min(max(math.ceil(((1 - share) * math.sqrt(few) + share * math.sqrt(many)) ** 2), few + 1), many)
+        if last or middle == many:
+            break
+        ends[middle] = power(middle)
+        few, many = (few, middle) if ends[middle] >= POWER else (middle, many)
+    return middle
 
 
 def _beyond(most: int, power: float, level: float) -> int | None:
