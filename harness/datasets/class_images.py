@@ -128,11 +128,11 @@ def check_enough(known: Identity, where: str, ways: int, shots: int, queries: in
         )
 
 
-def overlaps(known: Mapping[str, Identity]) -> list[tuple[str, str]]:
-    """The classes that two splits share by name: the first of the splits, and one line."""
+def overlaps(known: Mapping[str, Identity], numbered: bool) -> list[tuple[str, str]]:
+    """The classes that two splits share by name, unless they are ``numbered``: the first split, and one line."""
     found = []
     for (first, one), (second, other) in itertools.combinations(known.items(), 2):
-        if not (_numbered(one.names) and _numbered(other.names)):
+        if not (numbered and _numbered(one.names) and _numbered(other.names)):
             shared = sorted(set(one.names) & set(other.names))
             found += [(first, f"class {name!r} is in both {first} and {second}") for name in shared]
     return found

@@ -12,12 +12,18 @@ from pathlib import Path
 
 from harness.datasets import warn_once
 from harness.errors import InputError
+from harness.problem.benchmark import SPLITS
 from harness.store.foreign import read_plain
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Pictures that are not read, so that a folder of them is not taken for one without pictures.
 _OTHER = (".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".heic", ".avif")
 _MOST_BYTES, _MOST_ROWS = 1 << 24, 60_000  # as many as miniImageNet has in all splits together
+#: what the tables of the splits are called
+SHORT = {"train": "train", "validation": "val", "test": "test"}
+_NAMES = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
+
+Files = dict[str, list[Path]]
 
 
 def is_picture(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
@@ -35,9 +41,42 @@ def pictures_in(folder: Path) -> list[Path]:
     return [folder / name for name in _look(folder)[0]]
 
 
-def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """The pictures in each folder in ``folder``, by its name; one without pictures is a class that has none."""
-    return {name: pictures_in(folder / name) for name in _look(folder)[1]}
+def class_folders(folder: Path, strays: bool = False) -> Files:
+    """The pictures in each folder in ``folder``, by its name; one without pictures is a class that has none.
+
+    Pictures that lie beside these folders are of no class: refused, unless the caller looks for ``strays`` itself.
+    """
+    pictures, folders = _look(folder)
+    if pictures and not strays:
+        raise InputError(f"{folder / pictures[0]} is of no class; allowed: a folder for each class")
+    return {name: pictures_in(folder / name) for name in folders}
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The folders of the splits in ``folder``: ``train``, ``val``, ``test``, in capitals too, with folders in them."""
+    there = {name.lower(): folder / name for name in _look(folder)[1]}
+    found = {split: [there[name] for name in _NAMES[split] if name in there] for split in SPLITS}
+    # Without folders in it, it is a class of that name.
+    return {split: paths[0] for split, paths in found.items() if paths and _look(paths[0])[1]}
+
+
+def images_of(folder: Path) -> Path:
+    """Where pictures lie that no split has a folder for: in ``images/``, or else in ``folder`` itself."""
+    return inside if (inside := folder / "images").is_dir() else folder
+
+
+def tables_in(folder: Path) -> dict[str, Path]:
+    """``train.csv``, ``val.csv`` and ``test.csv``, those that there are, by their splits."""
+    paths = {split: folder / f"{SHORT[split]}.csv" for split in SPLITS}
+    return {split: path for split, path in paths.items() if path.is_file()}
+
+
+def listed(folder: Path, split: str) -> Files | None:
+    """Classes by name and the files of each, as the table of ``split`` says or its folder; None: it has neither."""
+    if (table := tables_in(folder).get(split)) is not None:
+        return read_table(table, images_of(folder))
+    inside = split_folders(folder).get(split)
+    return None if inside is None else class_folders(inside)
 
 
 def _look(folder: Path) -> tuple[list[str], list[str]]:
@@ -54,7 +93,7 @@ def _look(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(pictures), sorted(folders)
 
 
-def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
+def read_table(table: Path, images: Path) -> Files:
     """Classes by name and the pictures of each: columns ``filename`` and ``label`` of a CSV, among others.
 
     A picture lies in ``images`` or in the folder of its class there; where it has another of :data:`SUFFIXES` than the
@@ -79,7 +118,7 @@ def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
         raise InputError(f"{table} names no images; columns: filename,label")
     if rows > len(labels):
         warn_once(f"{table} names {rows - len(labels)} images again; each is counted once")
-    files: dict[str, list[Path]] = {}
+    files: Files = {}
     for name in sorted(labels):
         files.setdefault(labels[name], []).append(images / name)
     return {label: files[label] for label in sorted(files)}

@@ -43,7 +43,7 @@ class ImageBenchmark(Benchmark):
     """
 
     #: channels, height, width
-    shape: ClassVar[tuple[int, int, int]]
+    shape: tuple[int, int, int]
     #: pixels of what :meth:`load_split` gives: ``uint8`` from 0 to 255, or ``float32`` from 0 to 1
     dtype: ClassVar[str] = "uint8"
     #: order of the dimensions of an image there
@@ -52,6 +52,8 @@ class ImageBenchmark(Benchmark):
     classes: Mapping[str, int] = {}
     #: whether the images are made here, so that nothing has to be put on the disk first
     embedded: ClassVar[bool] = False
+    #: whether classes called by numbers from 0 in each split are not the same classes
+    numbered: ClassVar[bool] = True
     Options = ImageOptions
     #: None: what was decoded before is used. A list: all is decoded anew, with a line for what was something else
     renew: list[str] | None = None
@@ -106,7 +108,7 @@ class ImageBenchmark(Benchmark):
         splits = {split: fresh._fitted(split) for split in SPLITS}
         known = {split: data.identity for split, data in splits.items()}
         groups = duplicates.identical(splits)
-        faults = [*(fresh.renew or ()), *(fault for _, fault in overlaps(known))]
+        faults = [*(fresh.renew or ()), *(fault for _, fault in overlaps(known, self.numbered))]
         for split in SPLITS:
             faults += against_published(self, split, known[split])
         return faults + self.content_faults(known) + duplicates.same_classes(groups, known), groups
@@ -131,7 +133,7 @@ class ImageBenchmark(Benchmark):
         known = self.identities()
         for split in SPLITS:
             check_enough(known[split], f"benchmark {self.name}: its {split} split", ways, shots, queries)
-        for first, fault in overlaps(known):
+        for first, fault in overlaps(known, self.numbered):
             if first == "train":
                 raise InputError(f"benchmark {self.name}: {fault}; allowed: held-out classes that nothing trains on")
             warn_once(f"benchmark {self.name}: {fault}")
@@ -222,9 +224,7 @@ class ImageBenchmark(Benchmark):
 
     def _recalled(self, record: str | None) -> dict[str, Identity] | None:
         """What :meth:`_looked_at` remembered of these very files."""
-        if self.renew is not None or record is None:
-            return None
-        return identities_of(recall(self.root, record), SPLITS)
+        return identities_of(recall(self.root, record), SPLITS) if record and self.renew is None else None
 
     def _record(self) -> str | None:
         """Where it is written what the splits hold: a name for files, options and reader."""
