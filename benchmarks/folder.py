@@ -67,7 +67,7 @@ class Folder(PictureFiles):
             return listed(folder, split) or {}
         if (train := listed(folder, "train")) is None:
             train = class_folders(images_of(folder))
-        names = self.options.split(train, made)[split]
+        names = self.options.split_of(train, made)[split]
         return {name: paths for name, paths in train.items() if name in names}
 
     def _made(self) -> list[str]:

@@ -37,11 +37,11 @@ def block_of_tasks(
     slot = torch.arange(ways * (1 + examples))
     bits = random_bits(seed, split, task[:, None], slot).numpy()
     sizes = np.array(counts)
-    chosen = _distinct(bits[:, :ways], np.full(BLOCK, len(sizes)))
-    return chosen, _distinct(bits[:, ways:].reshape(BLOCK, ways, examples), sizes[chosen])
+    chosen = distinct(bits[:, :ways], np.full(BLOCK, len(sizes)))
+    return chosen, distinct(bits[:, ways:].reshape(BLOCK, ways, examples), sizes[chosen])
 
 
-def _distinct(bits: np.ndarray, population: np.ndarray) -> np.ndarray:
+def distinct(bits: np.ndarray, population: np.ndarray) -> np.ndarray:
     """``k`` different numbers below ``population`` from int64 ``[..., k]`` random bits, in random order.
 
     Floyd's algorithm (Bentley and Floyd 1987): ``k`` draws, however large the population, where ranking

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 from harness.datasets import warn_once
+from harness.datasets.tables import csv_text
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS
-from harness.store.foreign import read_plain
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Pictures that are not read, so that a folder of them is not taken for one without pictures.
@@ -21,7 +19,8 @@ _OTHER = (".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".he
 _MOST_BYTES, _MOST_ROWS = 1 << 24, 60_000  # as many as miniImageNet has in all splits together
 #: what the tables of the splits are called
 SHORT = {"train": "train", "validation": "val", "test": "test"}
-_NAMES = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
+#: what people call the splits
+SPLIT_NAMES = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
 
 Files = dict[str, list[Path]]
 
@@ -55,7 +54,7 @@ def class_folders(folder: Path, strays: bool = False) -> Files:
 def split_folders(folder: Path) -> dict[str, Path]:
     """The folders of the splits in ``folder``: ``train``, ``val``, ``test``, in capitals too, with folders in them."""
     there = {name.lower(): folder / name for name in _look(folder)[1]}
-    found = {split: [there[name] for name in _NAMES[split] if name in there] for split in SPLITS}
+    found = {split: [there[name] for name in SPLIT_NAMES[split] if name in there] for split in SPLITS}
     # Without folders in it, it is a class of that name.
     return {split: paths[0] for split, paths in found.items() if paths and _look(paths[0])[1]}
 
@@ -138,10 +137,7 @@ def _otherwise(there: Mapping[str, Collection[str]], folders: Iterable[str], fil
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     """Line, file and label of each row, without the spaces around them."""
     try:
-        content = read_plain(table, _MOST_BYTES)
-        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = io.StringIO(content.decode("utf-16" if wide else "utf-8-sig"), newline="")
-        reader = csv.DictReader(text, skipinitialspace=True)
+        reader = csv.DictReader(csv_text(table, _MOST_BYTES), skipinitialspace=True)
         reader.fieldnames = columns = [name.strip().lower() for name in reader.fieldnames or ()]
         if missing := [name for name in ("filename", "label") if name not in columns]:
             raise ValueError(f"it has no column {missing[0]!r}")

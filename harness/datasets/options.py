@@ -21,7 +21,7 @@ class HeldOut(BaseModel):
     test: float = Field(0.2, gt=0, lt=0.5, description="share that tests, where the data have no such split")
     split_seed: int = Field(0, ge=0, description="seed of the split, where the data have none")
 
-    def split(self, names: Iterable[str], made: Iterable[str] = ("validation", "test")) -> dict[str, list[str]]:
+    def split_of(self, names: Iterable[str], made: Iterable[str] = ("validation", "test")) -> dict[str, list[str]]:
         """``names`` in the splits ``made`` and the rest in train, each by name; by hashes of their own."""
         left = sorted(names, key=lambda name: hashlib.sha256(f"{self.split_seed} {name}".encode()).digest())
         total, found = len(left), {}
