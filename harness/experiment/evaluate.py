@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.engines.chunks import TaskChunks
     from harness.engines.native import Native
     from harness.problem.benchmark import Benchmark
+    from harness.problem.tasks import TaskBatch
     from harness.settings.config import RunConfig
 
 
@@ -39,7 +40,11 @@ def evaluate(
 
     def outcomes(first: int, stop: int) -> Tensor:
         """Loss, accuracy and other metrics, before and after, of each task: ``[2 (2 + metrics), stop - first]``."""
-        oracle = engine.oracle(w, phi, draw(benchmark, config, split, first, stop - first, w.device, w.dtype))
+        batch = draw(benchmark, config, split, first, stop - first, w.device, w.dtype)
+        return batch.in_order([measured(group) for group in batch.groups])
+
+    def measured(batch: TaskBatch) -> Tensor:
+        oracle = engine.oracle(w, phi, batch)
         before = oracle.evaluate(oracle.initial().detach())
         with blamed(engine.problem.algorithm):
             adapted = engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)

@@ -99,7 +99,7 @@ def set_up(resolved: Resolved) -> Setup:
     batch = draw(benchmark, config, "train", 0, min(CHECKED_TASKS, config.meta_batch), device, dtype)
     with blame("benchmark", resolved.origins):
         other_tasks = _stream(benchmark, config, batch)
-    route = assemble(resolved, factory, batch)
+    route = assemble(resolved, factory, batch.groups[0])
     try:
         return _set_up(resolved, factory, route, first_tasks, other_tasks)
     except BaseException:
@@ -193,7 +193,7 @@ def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str
 
     Raises :class:`InputError` where the same call gives other tasks each time.
     """
-    tasks, device = together.tasks, together.support_x.device
+    tasks, device = together.tasks, together.groups[0].support_x.device
     again = draw(benchmark, config, "train", 0, tasks, device, DTYPES[config.dtype])
     if not _same(again, together):
         raise InputError(
@@ -210,13 +210,19 @@ def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str
 
 
 def _same(one: TaskBatch, other: TaskBatch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
+    if [part.shape for part in _tensors(one)] != [part.shape for part in _tensors(other)]:
+        return False
+    return all(map(torch.equal, _tensors(one), _tensors(other)))
+
+
+def _tensors(batch: TaskBatch) -> list[Tensor]:
+    return [part for group in batch.groups for part in vars(group).values()]
 
 
 def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:
     """See :func:`not_the_gradient`; on a few tasks, in float64, where differences mean something."""
     algorithm, tasks = evaluator.problem.algorithm, min(CHECKED_TASKS, config.meta_batch)
-    batch = draw(benchmark, config, "train", 0, tasks, w.device, torch.float64)
+    batch = draw(benchmark, config, "train", 0, tasks, w.device, torch.float64).groups[0]
 
     def oracle_at(w: Tensor, phi: Tensor) -> Oracle:
         return evaluator.oracle(w, phi, batch)

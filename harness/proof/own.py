@@ -108,8 +108,9 @@ def _look(
     run, factory = complete(run)
     config, algorithm = run.config, run.algorithm
     tasks = min(config.meta_batch, TASKS)
-    batch = draw(run.benchmark, config, "train", 0, tasks, torch.device(config.device), torch.float32)
-    first = batch.chunk(0, min(CHECKED_TASKS, tasks))
+    drawn = draw(run.benchmark, config, "train", 0, tasks, torch.device(config.device), torch.float32)
+    batch = drawn.groups[0]  # of one size, where sizes differ
+    first = batch.chunk(0, min(CHECKED_TASKS, batch.tasks))
     route = assemble(run, factory, first)
     try:
         views.append(_view(run, route))

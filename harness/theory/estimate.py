@@ -124,7 +124,8 @@ def _prepared(resolved: Resolved) -> tuple[Setup, TaskBatch]:
     if not setup.problem.network.n_w:
         raise InputError(f"adapt {setup.config.adapt!r} adapts nothing; allowed: at least one parameter in w")
     tasks = setup.config.meta_batch
-    return setup, draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
+    drawn = draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
+    return setup, drawn.groups[0]  # of one size, where sizes differ
 
 
 def _floor(resolved: Resolved, setup: Setup, batch: TaskBatch, generator: torch.Generator) -> float | None:

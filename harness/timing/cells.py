@@ -66,7 +66,7 @@ class Cell:
     def chunked(self) -> Iterator[TaskBatch]:
         """The tasks as they are evaluated together, one chunk after the other."""
         for first in range(0, self.batch.tasks, self.chunks.size):
-            yield self.batch.chunk(first, first + self.chunks.size)
+            yield from self.batch.chunk(first, first + self.chunks.size).groups
 
 
 def names(config: TimeConfig) -> list[Name]:
@@ -126,7 +126,7 @@ def make_cell(
     seen = {} if seen is None else seen
     resolved, factory = complete(resolved)
     resolved.engine.require()
-    route = assemble(resolved, factory, batch.chunk(0, CHECKED_TASKS), seen.get(about(name)))
+    route = assemble(resolved, factory, batch.chunk(0, CHECKED_TASKS).groups[0], seen.get(about(name)))
     seen[about(name)] = route.seen
     chunks = TaskChunks(task_chunk, batch.tasks, route.engine.tasks_at_once(batch.tasks, device))
     return Cell(name, route.engine, *route.problem.network.initial(), batch, chunks, resolved, route.seen)

@@ -103,7 +103,7 @@ def _session(
     if refused and not cells:
         raise refused[0]
     left_out: list[str] = []
-    best, reached = _rounds(config, cells, device, batch.support_x.dtype, say)
+    best, reached = _rounds(config, cells, device, batch.groups[0].support_x.dtype, say)
     for row, cell in cells:
         if row["status"] == "ok":
             say(f"FLOPs and memory: {label(cell.name)}")
