@@ -95,7 +95,8 @@ def set_up(resolved: Resolved) -> Setup:
     resolved, factory = complete(resolved)
     benchmark, config = resolved.benchmark, resolved.config
     device, dtype = torch.device(config.device), DTYPES[config.dtype]
-    first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
+    shapes = (config, config.held_out, config.held_out)
+    first_tasks = [draw(benchmark, *which, 0, 1, device, dtype) for which in zip(shapes, SPLITS, strict=True)]
     batch = draw(benchmark, config, "train", 0, min(CHECKED_TASKS, config.meta_batch), device, dtype)
     with blame("benchmark", resolved.origins):
         other_tasks = _stream(benchmark, config, batch)
@@ -156,6 +157,7 @@ def assemble(resolved: Resolved, factory: ModelFactory, batch: TaskBatch, seen: 
         else:
             route = seen.route(problem, resolved.engine)
         _check_joint(resolved, route.problem.network)
+        _check_steps(resolved, problem)
     except BaseException:
         give_back(module)
         raise
@@ -171,6 +173,20 @@ def _check_joint(resolved: Resolved, network: Network) -> None:
             f"{where}: joint statistics need a shared body that encodes support and query together, and "
             f"{config.algo} with adapt {config.adapt!r} adapts from the first layer on; allowed: separate"
         )
+
+
+def _check_steps(resolved: Resolved, problem: Problem) -> None:
+    """Raise :class:`InputError` where held-out tasks have another N than an algorithm has parameters of its own for."""
+    config, slots = resolved.config, problem.network.w_slots
+    steps = config.held_out.inner_steps
+    if steps == config.inner_steps:
+        return
+    with blamed(problem.algorithm):
+        both = problem.inner, dataclasses.replace(problem.inner, inner_steps=steps)
+        own = [problem.algorithm.parameters(slots, inner) for inner in both]
+    if len({tuple((name, part.shape) for name, part in sorted(each.items())) for each in own}) > 1:
+        where = origin("eval_inner_steps", resolved.origins)
+        raise InputError(f"{where}: {steps}, where {config.algo} has parameters for each step; allowed: unset")
 
 
 def pick_device(name: str) -> torch.device:
@@ -210,13 +226,8 @@ def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str
 
 
 def _same(one: TaskBatch, other: TaskBatch) -> bool:
-    if [part.shape for part in _tensors(one)] != [part.shape for part in _tensors(other)]:
-        return False
-    return all(map(torch.equal, _tensors(one), _tensors(other)))
-
-
-def _tensors(batch: TaskBatch) -> list[Tensor]:
-    return [part for group in batch.groups for part in vars(group).values()]
+    parts = [[part for group in batch.groups for part in vars(group).values()] for batch in (one, other)]
+    return len(parts[0]) == len(parts[1]) and all(map(torch.equal, *parts))
 
 
 def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:
