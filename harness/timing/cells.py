@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,6 +95,7 @@ def resolved_of(
     config: TimeConfig,
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
+    loss: Callable[..., Any] | None = None,
     origins: Mapping[str, str] | None = None,
 ) -> Resolved:
     """The cell called ``name`` as a run has it, with the benchmark's defaults where ``config`` sets nothing.
@@ -103,7 +105,7 @@ def resolved_of(
     given = given_for(registry.algorithms().get(name.algorithm), config) | {"benchmark": config.benchmark}
     given |= {"geometry": name.geometry, "inner_steps": name.inner_steps}
     given |= {"engine": name.engine, "strategy": name.strategy}
-    return resolve(validate(given, origins), model=model, benchmark=benchmark, origins=origins, check=False)
+    return resolve(validate(given, origins), model=model, benchmark=benchmark, loss=loss, origins=origins, check=False)
 
 
 def about(name: Name) -> Name:
