@@ -139,7 +139,8 @@ def fixed_tasks(resolved: Resolved, device: torch.device) -> tuple[TaskBatch, st
     config, benchmark = resolved.config, resolved.benchmark
     dtype = DTYPES[config.dtype]
     missing = getattr(benchmark, "missing", lambda: None)()
-    if missing is None:
+    told_where = any(getattr(benchmark.options, place) for place in benchmark.places)
+    if missing is None or told_where:  # and wrongly, which is no reason for other tasks
         benchmark.check(config.ways, config.shots, config.queries)
         batch = draw(benchmark, config, "train", 0, config.meta_batch, device, dtype)
         return batch, f"tasks of {benchmark.name}"
