@@ -160,3 +160,16 @@ def test_without_a_path_it_is_said_how_to_give_one(capsys):
     assert main(["run", *TINY, "--benchmark=folder", "--results=runs"]) == 2
     assert "--benchmark-options '{path: FOLDER}'" in capsys.readouterr().err
     assert "is no folder" in refused(of("nowhere").check, 2, 1, 1)
+
+
+def test_data_verify_looks_for_identical_pictures_in_a_path(tmp_path, capsys):
+    put(tmp_path / "a")
+    assert main(["data", "verify", "folder", "--path", "a", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["duplicates"]["groups"] == []
+    one = next((tmp_path / "a").glob("*/0.PNG"))
+    shutil.copy(one, one.with_name("again.png"))
+    assert main(["data", "verify", "folder", "--path", "a", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["duplicates"]["within_class"] == 1
+    assert main(["data", "verify", "folder"]) == main(["data", "verify", "table", "--path", "nowhere.csv"]) == 2
+    assert main(["data", "prepare", "table"]) == main(["data", "verify", "fc100", "--path", "a"]) == 2
+    assert "unknown option of fc100 'path'" in capsys.readouterr().err
