@@ -21,6 +21,7 @@ from harness.experiment.setup import set_up
 from harness.problem.oracle import Counts
 from harness.settings import registry
 from harness.settings.resolve import resolve
+from harness.testing import check_benchmark
 
 #: support and query examples of each task of a batch; some are alike
 SIZES = [(4, 5), (7, 2), (4, 5), (1, 9), (7, 2), (4, 3), (4, 5)]
@@ -153,6 +154,16 @@ def test_time_verify_and_theory_take_them():
     found = harness.verify(["anil"], ["native"], config=RunConfig(), model=net, benchmark=Unequal())
     assert found["ok"]
     assert harness.estimate(RunConfig(), model=net, benchmark=Unequal())["theorems"]
+
+
+@pytest.mark.slow
+def test_advice_takes_them():
+    assert harness.estimate(RunConfig(), model=net, benchmark=Unequal(), advice=True)["advice"]
+
+
+def test_they_keep_a_benchmarks_promises(monkeypatch):
+    monkeypatch.setattr(Unequal, "__module__", "__main__")  # which may import torch
+    check_benchmark(Unequal())
 
 
 def test_tasks_keep_their_order_through_parts_and_types():

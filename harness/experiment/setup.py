@@ -211,23 +211,18 @@ def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str
     """
     tasks, device = together.tasks, together.groups[0].support_x.device
     again = draw(benchmark, config, "train", 0, tasks, device, DTYPES[config.dtype])
-    if not _same(again, together):
+    if not again.same(together):
         raise InputError(
             f"benchmark {benchmark.name!r}: the first tasks of 'train' are others each time they are drawn; "
             f"allowed: a stream that is a function of seed, split and task"
         )
     alone = draw(benchmark, config, "train", tasks - 1, 1, device, DTYPES[config.dtype])
-    if _same(alone, together.chunk(tasks - 1, tasks)):
+    if alone.same(together.chunk(tasks - 1, tasks)):
         return None
     return (
         f"task {tasks - 1} of {benchmark.name!r} is another one when it is drawn alone: "
         f"which tasks are seen depends on --meta-batch and --task-chunk"
     )
-
-
-def _same(one: TaskBatch, other: TaskBatch) -> bool:
-    parts = [[part for group in batch.groups for part in vars(group).values()] for batch in (one, other)]
-    return len(parts[0]) == len(parts[1]) and all(map(torch.equal, *parts))
 
 
 def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:

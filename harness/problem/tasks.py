@@ -67,6 +67,11 @@ class TaskBatch:
         rows = slice(start, stop)
         return TaskBatch(self.support_x[rows], self.support_y[rows], self.query_x[rows], self.query_y[rows])
 
+    def same(self, other: TaskBatch) -> bool:
+        """Whether ``other`` holds the same numbers."""
+        parts = [[part for group in batch.groups for part in vars(group).values()] for batch in (self, other)]
+        return len(parts[0]) == len(parts[1]) and all(map(torch.equal, *parts))
+
     def with_groups(self, groups: Sequence[TaskBatch]) -> TaskBatch:
         """The same with others for its :attr:`groups`."""
         return groups[0]
