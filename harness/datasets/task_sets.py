@@ -71,10 +71,10 @@ class TaskSet:
         place, seed = (0, bits) if self.size is None else ((bits >> 1) % self.size,) * 2
         if self.size is not None and place not in self._asked:
             # What a set decides about a task when it is first asked takes random numbers that it does not take again.
-            with blamed(f"{self.where}, task {number}"), _seeded(seed):
+            with blamed(f"{self.where}, task {number}"), seeded(seed):
                 self.tasks[place]
             self._asked.add(place)
-        with blamed(f"{self.where}, task {number}"), _seeded(seed):
+        with blamed(f"{self.where}, task {number}"), seeded(seed):
             item = self.tasks[place]
             if isinstance(item, Mapping):
                 names = next((pair for pair in _PAIRS if pair[0] in item and pair[1] in item), None)
@@ -120,7 +120,7 @@ def _targets(y: Tensor) -> Tensor:
 
 
 @contextmanager
-def _seeded(number: int) -> Iterator[None]:
+def seeded(number: int) -> Iterator[None]:
     """Inside, random numbers of Python, NumPy and torch on the CPU begin at ``number``; afterwards where they were."""
     import numpy as np
     import torch
