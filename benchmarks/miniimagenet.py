@@ -6,28 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.datasets.class_images import ClassImages, Identity
-from harness.datasets.folders import class_folders, hidden, is_picture, pictures_in, read_table
-from harness.datasets.images import ImageBenchmark
+from harness.datasets.folders import (
+    SHORT,
+    Files,
+    class_folders,
+    images_of,
+    is_picture,
+    listed,
+    pictures_in,
+    split_folders,
+    tables_in,
+)
 from harness.datasets.pickles import read_pickle, whole_numbers
-from harness.datasets.pictures import read_picture
+from harness.datasets.picture_files import PictureFiles
 from harness.datasets.splits import published
-from harness.datasets.store import stamp, stored
 from harness.errors import InputError
 from harness.problem.benchmark import SPLITS
 
-SHORT = {"train": "train", "validation": "val", "test": "test"}
 _ID = len("n01532829")
 
-Files = dict[str, list[Path]]
 
-
-class MiniImageNet(ImageBenchmark):
+class MiniImageNet(PictureFiles):
     """64 / 16 / 20 classes, 600 colour images each, resized to 84 x 84 by Lanczos with antialiasing.
 
     Reads, in ``miniimagenet/`` or the data directory itself, ``mini-imagenet-cache-{train,val,test}.pkl``, or else
     ``images/`` with ``train.csv``, ``val.csv`` and ``test.csv`` beside it (without them the WordNet id that begins each
     file's name, or is its folder's, tells the class), or else ``train/``, ``val/`` and ``test/``, a folder a class.
-    Pictures are JPEG or PNG. miniImageNet may not be redistributed, so there is no download.
+    In ``miniimagenet/`` pictures need no ``images/``. It may not be redistributed, so there is no download.
     """
 
     name = "miniimagenet"
@@ -39,10 +44,12 @@ class MiniImageNet(ImageBenchmark):
         """See :meth:`ImageBenchmark.sources`."""
         if (pickles := self._pickles()) is not None:
             return list(pickles.values())
-        if (folder := self._images()) is None:
-            return None
-        tables = [table for split in SPLITS if (table := folder / f"{SHORT[split]}.csv").is_file()]
-        return tables + [path for split in SPLITS for paths in self._files(split).values() for path in paths]
+        return super().sources() if self._images() is not None else None
+
+    def tables(self) -> list[Path]:
+        """See :meth:`PictureFiles.tables`."""
+        folder = self._images()
+        return [] if folder is None else [*tables_in(folder).values()]
 
     def images_per_class(self, split: str) -> int:
         """See :meth:`ImageBenchmark.images_per_class`."""
@@ -60,7 +67,7 @@ class MiniImageNet(ImageBenchmark):
         others = {
             (split, label, path.name[:_ID])
             for split in SPLITS
-            for label, paths in self._files(split).items()
+            for label, paths in self.files(split).items()
             for path in paths
             if path.name[:_ID] in ids and path.name[:_ID] != label
         }
@@ -80,12 +87,7 @@ class MiniImageNet(ImageBenchmark):
         """See :meth:`ImageBenchmark.load_split`."""
         if (pickles := self._pickles()) is not None:
             return _read_pickle(pickles[split])
-        files = self._files(split)
-        every = [path for paths in files.values() for path in paths]
-        if (mark := stamp(every, *((label, len(paths)) for label, paths in files.items()))) is None:
-            absent = [path for path in every if not path.is_file()]
-            raise InputError(f"{(absent or every)[0]} is not there, and the {split} split of miniimagenet names it")
-        return stored(self.root, f"miniimagenet-84/{split}-{mark}.bin", lambda: _decode(files), self.renew)
+        return super().load_split(split)
 
     def _folders(self) -> tuple[Path, ...]:
         return (self.root / "miniimagenet", self.root / "mini-imagenet", self.root)
@@ -101,8 +103,8 @@ class MiniImageNet(ImageBenchmark):
         """The folder in which ``images/``, or ``train/`` with a folder a class, lies."""
         return next((folder for folder in self._folders() if _holds(folder, named=folder != self.root)), None)
 
-    def _files(self, split: str) -> Files:
-        """Classes by name and the files of each."""
+    def files(self, split: str) -> Files:
+        """See :meth:`PictureFiles.files`."""
         if (folder := self._images()) is None:
             raise InputError(self.missing() or "miniimagenet is missing")
         return _listed(folder, split)
@@ -113,33 +115,25 @@ def _holds(folder: Path, named: bool) -> bool:
     inside = folder / "images"
     if any(is_picture(path.name) or path.is_dir() for path in inside.glob("n*")):
         return True
-    if inside.is_dir() and any((folder / f"{short}.csv").is_file() for short in SHORT.values()):
+    if (named or inside.is_dir()) and tables_in(folder):
         return True
-    return any(path.is_dir() and not hidden(path.name) for path in (folder / "train").glob("*" if named else "n*"))
+    if (train := split_folders(folder).get("train")) is not None:
+        return named or any(path.is_dir() for path in train.glob("n*"))
+    return named and any(is_picture(path.name) or path.is_dir() for path in folder.glob("n*"))
 
 
 def _listed(folder: Path, split: str) -> Files:
     """Classes by name and the files of each: as the CSV lists them, as their ids say, or by folder of the split."""
-    images, table = folder / "images", folder / f"{SHORT[split]}.csv"
-    if table.is_file():
-        return read_table(table, images)
-    if not images.is_dir():
-        return class_folders(next((f for f in (folder / SHORT[split], folder / split) if f.is_dir()), folder / split))
+    by_split = not (folder / "images").is_dir() and "train" in split_folders(folder)
+    if by_split or split in tables_in(folder):
+        return listed(folder, split) or {}
+    images = images_of(folder)
     files: Files = {label: [] for label in sorted(published("miniimagenet")[split])}
-    for label, paths in class_folders(images).items():
+    for label, paths in class_folders(images, strays=True).items():
         files.get(label, []).extend(paths)
     for path in pictures_in(images):
         files.get(path.name[:_ID], []).append(path)
     return {label: paths for label, paths in files.items() if paths}
-
-
-def _decode(files: dict[str, list[Path]]) -> ClassImages:
-    import numpy as np
-
-    images = np.empty((sum(map(len, files.values())), 3, 84, 84), np.uint8)
-    for number, path in enumerate(path for paths in files.values() for path in paths):
-        images[number] = read_picture(path, str(path), "RGB", 84)
-    return ClassImages(images, tuple(map(len, files.values())), tuple(files))
 
 
 def _read_pickle(path: Path) -> ClassImages:

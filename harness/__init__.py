@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.datasets.class_images import ClassImages
     from harness.datasets.images import ImageBenchmark
+    from harness.datasets.tasks_of import tasks_of
     from harness.errors import HarnessError, InputError, NotSupported
     from harness.experiment.run import run
     from harness.problem.algorithm import Algorithm, Geometry
@@ -42,6 +43,7 @@ _HOMES = {
     "load_parameters": "harness.store.directory",
     "results": "harness.report.reading.frame",
     "run": "harness.experiment.run",
+    "tasks_of": "harness.datasets.tasks_of",
     "time_meta_gradients": "harness.timing.session",
     "verify": "harness.proof",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "load_parameters",
     "results",
     "run",
+    "tasks_of",
     "time_meta_gradients",
     "verify",
 ]

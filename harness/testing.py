@@ -53,19 +53,19 @@ def check_benchmark(
     who = f"benchmark {benchmark.name!r}"
     for split in SPLITS:
         together = drawn(split)
-        assert _same(together, drawn(split)), f"{who}: the tasks of {split!r} are others each time"
+        assert together.same(drawn(split)), f"{who}: the tasks of {split!r} are others each time"
         for start, stop in ((0, 1), (1, 4), (3, 4)):
-            same = _same(together.chunk(start, stop), drawn(split, start, stop - start))
+            same = together.chunk(start, stop).same(drawn(split, start, stop - start))
             assert same, f"{who}: tasks {start} to {stop} of {split!r} are others when they are drawn apart"
-        assert not _same(together.chunk(0, 1), together.chunk(1, 2)), f"{who}: all tasks of {split!r} are one"
+        assert not together.chunk(0, 1).same(together.chunk(1, 2)), f"{who}: all tasks of {split!r} are one"
         other = drawn(split, seed=seed + 1)
-        assert not _same(together, other), f"{who}: the seed does not change the tasks of {split!r}"
+        assert not together.same(other), f"{who}: the seed does not change the tasks of {split!r}"
         if benchmark.loss == "cross_entropy":
             for name in ("support_y", "query_y"):
-                labels = getattr(together, name)
+                labels = torch.cat([getattr(group, name).flatten() for group in together.groups])
                 assert len(labels.unique()) == ways, f"{who}: {name} of {split!r} has not all of {ways} classes"
-    assert not _same(drawn("train"), drawn("test")), f"{who}: train and test have the same tasks"
-    exact, rounded = drawn(), drawn(dtype=torch.float32)
+    assert not drawn("train").same(drawn("test")), f"{who}: train and test have the same tasks"
+    exact, rounded = drawn().groups[0], drawn(dtype=torch.float32).groups[0]
     if exact.support_x.is_floating_point():
         difference = (exact.support_x - rounded.support_x).abs().max()
         assert difference <= 1e-5 * exact.support_x.abs().max(), f"{who}: float32 and float64 are other tasks"
@@ -151,12 +151,6 @@ def _all_right(report: dict[str, Any], who: str) -> None:
         where = f"{row['algorithm']} {row['geometry']} on {row['problem']}, {row['engine']} {row['strategy']}"
         error, tolerance = row["relative_error"], row["tolerance"]
         raise AssertionError(f"{who}: {where} is {error:.2g} off from {row['witness']}, allowed: {tolerance:.2g}")
-
-
-def _same(one: TaskBatch, other: TaskBatch) -> bool:
-    import torch
-
-    return all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
 
 
 def _imports_no_torch(kind: type) -> None:

@@ -18,7 +18,7 @@ from benchmarks.quadratic import Quadratic, QuadraticOptions
 from benchmarks.sinusoid import Sinusoid
 from harness.datasets import held
 from harness.datasets.class_images import ClassImages
-from harness.datasets.drawing import _distinct, _moved
+from harness.datasets.drawing import _moved, distinct
 from harness.datasets.images import ImageBenchmark
 from harness.datasets.store import stored
 from harness.errors import InputError
@@ -116,14 +116,14 @@ def test_images_of_one_split_never_appear_in_another():
 def test_distinct_draws_every_arrangement_equally_often():
     n = 30_000
     bits = random_bits(3, torch.arange(n)[:, None], torch.arange(3)).numpy()
-    cells = np.bincount(_distinct(bits, np.full(n, 5)) @ [25, 5, 1], minlength=125)
+    cells = np.bincount(distinct(bits, np.full(n, 5)) @ [25, 5, 1], minlength=125)
     assert (cells > 0).sum() == 60
     assert ((cells[cells > 0] - n / 60) ** 2 / (n / 60)).sum() < 99.6  # chi-squared, 59 degrees, p = 0.0008
 
 
 def test_distinct_can_draw_everybody():
     bits = random_bits(0, torch.arange(20)[:, None], torch.arange(9)).numpy()
-    assert (np.sort(_distinct(bits, np.full(20, 9)), axis=1) == np.arange(9)).all()
+    assert (np.sort(distinct(bits, np.full(20, 9)), axis=1) == np.arange(9)).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

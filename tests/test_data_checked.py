@@ -300,7 +300,7 @@ def test_nothing_is_decoded_where_no_file_has_changed(tmp_path, monkeypatch):
     def never(*arguments):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("benchmarks.miniimagenet.read_picture", never)
+    monkeypatch.setattr("harness.datasets.picture_files.read_picture", never)
     benchmark = MiniImageNet(root=tmp_path)
     benchmark.check(2, 1, 1)
     assert benchmark.version == version

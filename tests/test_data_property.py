@@ -24,6 +24,7 @@ from PIL import Image
 
 from benchmarks.cifar_fs import CIFARFS
 from benchmarks.fc100 import FC100
+from benchmarks.folder import Folder
 from benchmarks.miniimagenet import MiniImageNet
 from benchmarks.omniglot import Omniglot
 from harness.datasets.splits import published
@@ -156,14 +157,15 @@ def encoded(rng, made, encode):
 # ---------------------------------------------------------------- layouts
 
 
-def table(rng, root):
+def table(rng, root, make=MiniImageNet):
     """miniImageNet with tables: any class names, pictures in images/ or in the folder of their class."""
     names = rng.sample(WORDS, len(WORDS))
-    made = Made(MiniImageNet, classes_of(rng, {split: names[5 * k : 5 * k + 5] for k, split in enumerate(SPLITS)}))
+    made = Made(make, classes_of(rng, {split: names[5 * k : 5 * k + 5] for k, split in enumerate(SPLITS)}))
     if rng.random() < 0.3:
         add_strays(rng, made)
     content = encoded(rng, made, colour)
-    folder = root / rng.choice(["miniimagenet", "mini-imagenet", "."])
+    folder = root / rng.choice(["miniimagenet", "mini-imagenet", "."] if make is MiniImageNet else ["mine"])
+    images = folder / ("images" if folder.name == "" or rng.random() < 0.7 else "")
     files = iter(rng.sample(range(10_000), 1000))
     for split in SPLITS:
         rows = []
@@ -173,7 +175,7 @@ def table(rng, root):
                 data = content(number, member)
                 file = rng.choice(["n{}", "x {}", "ü{}", "a,b{}", "a.b{}", "IMG_({})"]).format(next(files))
                 end = suffix(rng, data)
-                write(folder / "images" / inside / (file + end), data)
+                write(images / inside / (file + end), data)
                 said = file + (end if rng.random() < 0.8 else ".jpg")
                 rows.append((f"{inside}/{said}" if inside and rng.random() < 0.5 else said, name))
                 if rng.random() < 0.1:
@@ -187,20 +189,21 @@ def table(rng, root):
         if quoting == csv.QUOTE_ALL and rng.random() < 0.5:
             lines = lines.replace('","', '", "')
         write(folder / f"{SHORT[split]}.csv", lines.encode(rng.choice(["utf-8", "utf-8-sig", "utf-16"])))
-    clutter(rng, folder / "images")
+    clutter(rng, images)
     clutter(rng, folder)
     return made
 
 
-def folders(rng, root):
+def folders(rng, root, make=MiniImageNet):
     """miniImageNet as train/CLASS/*, val/CLASS/* and test/CLASS/*."""
     names = rng.sample(WORDS, len(WORDS))
-    made = Made(MiniImageNet, classes_of(rng, {split: names[5 * k : 5 * k + 5] for k, split in enumerate(SPLITS)}))
+    made = Made(make, classes_of(rng, {split: names[5 * k : 5 * k + 5] for k, split in enumerate(SPLITS)}))
     if rng.random() < 0.3:
         add_strays(rng, made)
     content = encoded(rng, made, colour)
     for split in SPLITS:
-        above = root / "miniimagenet" / (rng.choice(["val", "validation"]) if split == "validation" else split)
+        above = root / ("miniimagenet" if make is MiniImageNet else "mine")
+        above /= rng.choice(["val", "validation", "Val"]) if split == "validation" else split
         for name in made.splits[split]:
             for place, (number, member) in enumerate(pictures(made, split, name)):
                 data = content(number, member)
@@ -215,13 +218,53 @@ def identifiers(rng, root):
     """miniImageNet without tables: WordNet ids begin the files' names or are folders."""
     made = Made(MiniImageNet, classes_of(rng, {split: published("miniimagenet")[split] for split in SPLITS}))
     content = encoded(rng, made, colour)
+    images = root / "miniimagenet" / rng.choice(["images", ""])
     for split in SPLITS:
         for name in made.splits[split]:
             for place, (number, member) in enumerate(pictures(made, split, name)):
                 data = content(number, member)
                 inside = rng.choice(["", name])
-                write(root / "miniimagenet" / "images" / inside / f"{name}{place:08d}{suffix(rng, data)}", data)
-    clutter(rng, root / "miniimagenet" / "images")
+                write(images / inside / f"{name}{place:08d}{suffix(rng, data)}", data)
+    clutter(rng, images)
+    return made
+
+
+def own_table(rng, root):
+    """Own pictures and tables that name them."""
+    return own(rng, root, table(rng, root, Folder))
+
+
+def own_split_folders(rng, root):
+    """Own pictures in train/CLASS/*, val/CLASS/* and test/CLASS/*."""
+    return own(rng, root, folders(rng, root, Folder))
+
+
+def own(rng, root, made):
+    made.options |= {"path": str(root / "mine"), "size": rng.choice([84, 40])}
+    return made
+
+
+def own_classes(rng, root):
+    """Own pictures in a folder a class, of which some are held out: which, the reader says, and that they are all."""
+    names = rng.sample(WORDS, len(WORDS))
+    splits = classes_of(rng, {split: names[5 * k : 5 * k + 5] for k, split in enumerate(SPLITS)})
+    made = Made(Folder, {"train": {name: part for split in SPLITS for name, part in splits[split].items()}})
+    content = encoded(rng, made, colour)
+    above = root / "mine" / rng.choice(["", "images", "train"])
+    for name in made.splits["train"]:
+        for place, (number, member) in enumerate(pictures(made, "train", name)):
+            data = content(number, member)
+            write(above / name / f"{place}{suffix(rng, data)}", data)
+        clutter(rng, above / name)
+    clutter(rng, above)
+    shares = {"validation": rng.choice([0.2, 0.35]), "test": rng.choice([0.2, 0.35])}
+    made = own(rng, root, made)
+    made.options |= {**shares, "split_seed": rng.randrange(3)}
+    benchmark = Folder(Folder.Options(**made.options), root=root)
+    held, every = {split: benchmark.load_split(split).names for split in SPLITS}, [*made.splits["train"]]
+    assert {split: len(held[split]) for split in shares} == {s: round(p * len(every)) for s, p in shares.items()}
+    assert sorted(name for split in SPLITS for name in held[split]) == sorted(every)
+    made.splits = {split: {name: made.splits["train"][name] for name in held[split]} for split in SPLITS}
     return made
 
 
@@ -397,7 +440,18 @@ def try_one(seed, layout, root):
     return "drawn"
 
 
-LAYOUTS = (table, folders, identifiers, mini_pickles, fc100_pickles, cifar_folder, omniglot_drawings)
+LAYOUTS = (
+    table,
+    folders,
+    identifiers,
+    own_table,
+    own_split_folders,
+    own_classes,
+    mini_pickles,
+    fc100_pickles,
+    cifar_folder,
+    omniglot_drawings,
+)
 
 
 def try_many(seeds, layout, root: Path):

@@ -109,6 +109,6 @@ def test_unknown_name_suggests_the_near_one():
 
 def test_the_projects_own_plugins_come_through_entry_points():
     assert {"maml", "fomaml", "anil"} <= set(algorithms().names())
-    expected = {"glyphs", "omniglot", "fc100", "cifar_fs", "miniimagenet", "sinusoid", "quadratic"}
+    expected = {"glyphs", "omniglot", "fc100", "cifar_fs", "folder", "miniimagenet", "sinusoid", "quadratic", "table"}
     assert expected <= set(benchmarks().names())
     assert {"native", "higher", "learn2learn", "torchopt"} <= set(engines().names())

@@ -82,12 +82,12 @@ def prepare(name: str, *, json: Json = False) -> int:
 
 
 @data.command(name="verify")
-def verify_data(name: str, *, json: Json = False) -> int:
-    """Read all data of one benchmark and compare counts and class splits with the published ones."""
+def verify_data(name: str, *, path: str | None = None, json: Json = False) -> int:
+    """Read all data of one benchmark, or those in path, and compare counts and class splits with the published ones."""
     from harness.cli.data import verify as check_data
 
     with _blamed(name):
-        report = check_data(name)
+        report = check_data(name, path)
     return _show(report, json) or (0 if report["ok"] else 1)
 
 

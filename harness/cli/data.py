@@ -6,9 +6,11 @@ from typing import Any
 
 from harness.datasets.duplicates import summary
 from harness.datasets.images import ImageBenchmark
+from harness.errors import MissingData
 from harness.problem.benchmark import Benchmark, data_root
 from harness.settings.listing import missing
 from harness.settings.registry import benchmarks
+from harness.settings.resolve import options_of
 
 
 def status() -> list[dict[str, Any]]:
@@ -19,14 +21,14 @@ def status() -> list[dict[str, Any]]:
     rows = []
     for name in benchmarks().names():
         kind = benchmarks().get(name)
-        image = issubclass(kind, ImageBenchmark)
-        problem = missing(kind) if image else None
+        reads = hasattr(kind, "missing")
+        problem = missing(kind) if reads else None
         rows.append(
             {
                 "benchmark": name,
-                "needs_data": issubclass(kind, ImageBenchmark) and not kind.embedded,
+                "needs_data": reads and not getattr(kind, "embedded", False),
                 "present": problem is None,
-                "where": str(data_root()) if image else None,
+                "where": str(data_root()) if reads else None,
                 "what_to_do": problem or "",
             }
         )
@@ -41,24 +43,34 @@ def prepare(name: str) -> dict[str, Any]:
     """
     benchmark = _named(name)
     if not isinstance(benchmark, ImageBenchmark):
+        _refuse_missing(benchmark)
         return {"benchmark": name, "where": None, "note": "tasks are drawn from a formula; there is nothing to prepare"}
     there = benchmark.missing() is None
     where = benchmark.prepare()
     return {"benchmark": name, "where": where, "note": "was there already" if there else "fetched"}
 
 
-def verify(name: str) -> dict[str, Any]:
+def verify(name: str, path: str | None = None) -> dict[str, Any]:
     """Decode all data of benchmark ``name`` anew and compare them, class by class, with what is published.
+
+    ``path`` is where they are, of a benchmark with such an option.
 
     ``benchmark``, ``ok``, ``faults``, and ``duplicates`` with the number of groups of identical pictures
     ``within_class``, ``across_classes`` of a split and ``across_splits``, and all of these ``groups``. Duplicates
     are no fault, as published data have them. Raises :class:`InputError` for an unknown name or for data that are
     missing or cannot be read.
     """
-    benchmark = _named(name)
+    benchmark = _named(name, path)
+    _refuse_missing(benchmark)
     faults, groups = benchmark.examine() if isinstance(benchmark, ImageBenchmark) else ([], [])
     return {"benchmark": name, "ok": not faults, "faults": faults, "duplicates": summary(groups)}
 
 
-def _named(name: str) -> Benchmark:
-    return benchmarks().get(name)()
+def _named(name: str, path: str | None = None) -> Benchmark:
+    kind = benchmarks().get(name)
+    return kind() if path is None else kind(options_of(kind, {"path": path}, "--path"))
+
+
+def _refuse_missing(benchmark: Benchmark) -> None:
+    if problem := getattr(benchmark, "missing", lambda: None)():
+        raise MissingData(problem)

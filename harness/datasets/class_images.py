@@ -114,7 +114,7 @@ def _check_classes(data: ClassImages, where: str) -> None:
         seen.add(name)
 
 
-def check_enough(known: Identity, where: str, ways: int, shots: int, queries: int) -> None:
+def check_enough(known: Identity, where: str, ways: int, shots: int, queries: int, things: str = "images") -> None:
     """Raise :class:`InputError` unless tasks of such a size can be drawn of what is there."""
     if ways > (there := len(known.counts)):
         allowed = f"2 to {there}" if there > 1 else "splits of at least 2"
@@ -123,16 +123,16 @@ def check_enough(known: Identity, where: str, ways: int, shots: int, queries: in
     if shots + queries > least:
         name = known.names[known.counts.index(least)]
         raise InputError(
-            f"shots {shots} + queries {queries} for {where} has {least} images of class {name!r}, "
+            f"shots {shots} + queries {queries} for {where} has {least} {things} of class {name!r}, "
             f"allowed: at most {least} together"
         )
 
 
-def overlaps(known: Mapping[str, Identity]) -> list[tuple[str, str]]:
-    """The classes that two splits share by name: the first of the splits, and one line."""
+def overlaps(known: Mapping[str, Identity], numbered: bool) -> list[tuple[str, str]]:
+    """The classes that two splits share by name, unless they are ``numbered``: the first split, and one line."""
     found = []
     for (first, one), (second, other) in itertools.combinations(known.items(), 2):
-        if not (_numbered(one.names) and _numbered(other.names)):
+        if not (numbered and _numbered(one.names) and _numbered(other.names)):
             shared = sorted(set(one.names) & set(other.names))
             found += [(first, f"class {name!r} is in both {first} and {second}") for name in shared]
     return found

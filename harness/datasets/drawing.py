@@ -5,9 +5,16 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from harness.problem.benchmark import SPLITS
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import torch
+
+    from harness.problem.benchmark import TaskShape
+    from harness.problem.tasks import TaskBatch
 
 
 #: changes with the way in which :meth:`ImageBenchmark.draw` turns random numbers into tasks
@@ -16,6 +23,39 @@ DRAWING = 1
 
 # Tasks whose numbers are drawn together.
 BLOCK = 64
+
+
+def tasks_by_class(
+    split: str,
+    first: int,
+    tasks: int,
+    shape: TaskShape,
+    counts: tuple[int, ...],
+    take: Callable[[torch.Tensor], torch.Tensor],
+) -> TaskBatch:
+    """Tasks of ``split``, whose examples lie class after class, ``counts`` of each; ``take`` gives those of rows."""
+    import numpy as np
+    import torch
+
+    from harness.problem.tasks import TaskBatch
+
+    ways, shots, queries = shape.ways, shape.shots, shape.queries
+    blocks = range(first // BLOCK, (first + tasks - 1) // BLOCK + 1)
+    stream = (shape.seed, SPLITS.index(split), ways, shots + queries, counts)
+    drawn = [block_of_tasks(block, *stream) for block in blocks]
+    begin = first - blocks[0] * BLOCK
+    chosen, picked = (np.concatenate(parts)[begin : begin + tasks] for parts in zip(*drawn, strict=True))
+    index = picked + (np.cumsum(counts) - counts)[chosen][:, :, None]
+
+    rows = np.concatenate([index[:, :, :shots].ravel(), index[:, :, shots:].ravel()])
+    support_x, query_x = take(torch.from_numpy(rows)).tensor_split([tasks * ways * shots])
+    labels = torch.arange(ways, device=support_x.device)
+    return TaskBatch(
+        support_x.unflatten(0, (tasks, ways * shots)),
+        labels.repeat_interleave(shots).expand(tasks, -1),
+        query_x.unflatten(0, (tasks, ways * queries)),
+        labels.repeat_interleave(queries).expand(tasks, -1),
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -37,11 +77,11 @@ def block_of_tasks(
     slot = torch.arange(ways * (1 + examples))
     bits = random_bits(seed, split, task[:, None], slot).numpy()
     sizes = np.array(counts)
-    chosen = _distinct(bits[:, :ways], np.full(BLOCK, len(sizes)))
-    return chosen, _distinct(bits[:, ways:].reshape(BLOCK, ways, examples), sizes[chosen])
+    chosen = distinct(bits[:, :ways], np.full(BLOCK, len(sizes)))
+    return chosen, distinct(bits[:, ways:].reshape(BLOCK, ways, examples), sizes[chosen])
 
 
-def _distinct(bits: np.ndarray, population: np.ndarray) -> np.ndarray:
+def distinct(bits: np.ndarray, population: np.ndarray) -> np.ndarray:
     """``k`` different numbers below ``population`` from int64 ``[..., k]`` random bits, in random order.
 
     Floyd's algorithm (Bentley and Floyd 1987): ``k`` draws, however large the population, where ranking

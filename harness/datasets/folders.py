@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 from harness.datasets import warn_once
+from harness.datasets.tables import csv_text
 from harness.errors import InputError
-from harness.store.foreign import read_plain
+from harness.problem.benchmark import SPLITS
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Pictures that are not read, so that a folder of them is not taken for one without pictures.
 _OTHER = (".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".heic", ".avif")
 _MOST_BYTES, _MOST_ROWS = 1 << 24, 60_000  # as many as miniImageNet has in all splits together
+#: what the tables of the splits are called
+SHORT = {"train": "train", "validation": "val", "test": "test"}
+#: what people call the splits
+SPLIT_NAMES = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
+
+Files = dict[str, list[Path]]
 
 
 def is_picture(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
@@ -35,9 +40,42 @@ def pictures_in(folder: Path) -> list[Path]:
     return [folder / name for name in _look(folder)[0]]
 
 
-def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """The pictures in each folder in ``folder``, by its name; one without pictures is a class that has none."""
-    return {name: pictures_in(folder / name) for name in _look(folder)[1]}
+def class_folders(folder: Path, strays: bool = False) -> Files:
+    """The pictures in each folder in ``folder``, by its name; one without pictures is a class that has none.
+
+    Pictures that lie beside these folders are of no class: refused, unless the caller looks for ``strays`` itself.
+    """
+    pictures, folders = _look(folder)
+    if pictures and not strays:
+        raise InputError(f"{folder / pictures[0]} is of no class; allowed: a folder for each class")
+    return {name: pictures_in(folder / name) for name in folders}
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The folders of the splits in ``folder``: ``train``, ``val``, ``test``, in capitals too, with folders in them."""
+    there = {name.lower(): folder / name for name in _look(folder)[1]}
+    found = {split: [there[name] for name in SPLIT_NAMES[split] if name in there] for split in SPLITS}
+    # Without folders in it, it is a class of that name.
+    return {split: paths[0] for split, paths in found.items() if paths and _look(paths[0])[1]}
+
+
+def images_of(folder: Path) -> Path:
+    """Where pictures lie that no split has a folder for: in ``images/``, or else in ``folder`` itself."""
+    return inside if (inside := folder / "images").is_dir() else folder
+
+
+def tables_in(folder: Path) -> dict[str, Path]:
+    """``train.csv``, ``val.csv`` and ``test.csv``, those that there are, by their splits."""
+    paths = {split: folder / f"{SHORT[split]}.csv" for split in SPLITS}
+    return {split: path for split, path in paths.items() if path.is_file()}
+
+
+def listed(folder: Path, split: str) -> Files | None:
+    """Classes by name and the files of each, as the table of ``split`` says or its folder; None: it has neither."""
+    if (table := tables_in(folder).get(split)) is not None:
+        return read_table(table, images_of(folder))
+    inside = split_folders(folder).get(split)
+    return None if inside is None else class_folders(inside)
 
 
 def _look(folder: Path) -> tuple[list[str], list[str]]:
@@ -54,7 +92,7 @@ def _look(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(pictures), sorted(folders)
 
 
-def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
+def read_table(table: Path, images: Path) -> Files:
     """Classes by name and the pictures of each: columns ``filename`` and ``label`` of a CSV, among others.
 
     A picture lies in ``images`` or in the folder of its class there; where it has another of :data:`SUFFIXES` than the
@@ -79,7 +117,7 @@ def read_table(table: Path, images: Path) -> dict[str, list[Path]]:
         raise InputError(f"{table} names no images; columns: filename,label")
     if rows > len(labels):
         warn_once(f"{table} names {rows - len(labels)} images again; each is counted once")
-    files: dict[str, list[Path]] = {}
+    files: Files = {}
     for name in sorted(labels):
         files.setdefault(labels[name], []).append(images / name)
     return {label: files[label] for label in sorted(files)}
@@ -99,10 +137,7 @@ def _otherwise(there: Mapping[str, Collection[str]], folders: Iterable[str], fil
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     """Line, file and label of each row, without the spaces around them."""
     try:
-        content = read_plain(table, _MOST_BYTES)
-        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = io.StringIO(content.decode("utf-16" if wide else "utf-8-sig"), newline="")
-        reader = csv.DictReader(text, skipinitialspace=True)
+        reader = csv.DictReader(csv_text(table, _MOST_BYTES), skipinitialspace=True)
         reader.fieldnames = columns = [name.strip().lower() for name in reader.fieldnames or ()]
         if missing := [name for name in ("filename", "label") if name not in columns]:
             raise ValueError(f"it has no column {missing[0]!r}")

@@ -22,14 +22,13 @@ from harness.datasets.class_images import (
     overlaps,
     same_content,
 )
-from harness.datasets.drawing import BLOCK, DRAWING, block_of_tasks, scaled
+from harness.datasets.drawing import DRAWING, scaled, tasks_by_class
 from harness.datasets.options import ImageOptions
 from harness.datasets.store import recall, remember, stamp
 from harness.errors import HarnessError, InputError, MissingData
 from harness.problem.benchmark import SPLITS, Benchmark, TaskShape
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from harness.problem.tasks import TaskBatch
@@ -43,7 +42,7 @@ class ImageBenchmark(Benchmark):
     """
 
     #: channels, height, width
-    shape: ClassVar[tuple[int, int, int]]
+    shape: tuple[int, int, int]
     #: pixels of what :meth:`load_split` gives: ``uint8`` from 0 to 255, or ``float32`` from 0 to 1
     dtype: ClassVar[str] = "uint8"
     #: order of the dimensions of an image there
@@ -52,6 +51,8 @@ class ImageBenchmark(Benchmark):
     classes: Mapping[str, int] = {}
     #: whether the images are made here, so that nothing has to be put on the disk first
     embedded: ClassVar[bool] = False
+    #: whether classes called by numbers from 0 in each split are not the same classes
+    numbered: ClassVar[bool] = True
     Options = ImageOptions
     #: None: what was decoded before is used. A list: all is decoded anew, with a line for what was something else
     renew: list[str] | None = None
@@ -106,7 +107,7 @@ class ImageBenchmark(Benchmark):
         splits = {split: fresh._fitted(split) for split in SPLITS}
         known = {split: data.identity for split, data in splits.items()}
         groups = duplicates.identical(splits)
-        faults = [*(fresh.renew or ()), *(fault for _, fault in overlaps(known))]
+        faults = [*(fresh.renew or ()), *(fault for _, fault in overlaps(known, self.numbered))]
         for split in SPLITS:
             faults += against_published(self, split, known[split])
         return faults + self.content_faults(known) + duplicates.same_classes(groups, known), groups
@@ -131,7 +132,7 @@ class ImageBenchmark(Benchmark):
         known = self.identities()
         for split in SPLITS:
             check_enough(known[split], f"benchmark {self.name}: its {split} split", ways, shots, queries)
-        for first, fault in overlaps(known):
+        for first, fault in overlaps(known, self.numbered):
             if first == "train":
                 raise InputError(f"benchmark {self.name}: {fault}; allowed: held-out classes that nothing trains on")
             warn_once(f"benchmark {self.name}: {fault}")
@@ -142,44 +143,22 @@ class ImageBenchmark(Benchmark):
         self, split: str, first: int, tasks: int, shape: TaskShape, device: torch.device, dtype: torch.dtype
     ) -> TaskBatch:
         """See :meth:`Benchmark.draw`; images are scaled to [0, 1]."""
-        import numpy as np
+        images, counts = self._on(device, split)
+        ways, each = shape.ways, shape.shots + shape.queries
+        if len(counts) < ways or min(counts) < each:  # a caller that has not checked
+            where = f"benchmark {self.name}: its {split} split"
+            check_enough(self.identities()[split], where, ways, shape.shots, shape.queries)
+        return tasks_by_class(split, first, tasks, shape, counts, lambda rows: scaled(images, rows, dtype))
+
+    def _on(self, device: torch.device, split: str) -> tuple[torch.Tensor, tuple[int, ...]]:
+        """The images of the split on ``device``, and the sizes of its classes."""
         import torch
 
-        from harness.problem.tasks import TaskBatch
-
-        images, counts, starts = self._on(device, split)
-        ways, shots, queries = shape.ways, shape.shots, shape.queries
-        if len(counts) < ways or min(counts) < shots + queries:  # a caller that has not checked
-            check_enough(self.identities()[split], f"benchmark {self.name}: its {split} split", ways, shots, queries)
-        blocks = range(first // BLOCK, (first + tasks - 1) // BLOCK + 1)
-        stream = (shape.seed, SPLITS.index(split), ways, shots + queries, counts)
-        drawn = [block_of_tasks(block, *stream) for block in blocks]
-        begin = first - blocks[0] * BLOCK
-        chosen, picked = (np.concatenate(parts)[begin : begin + tasks] for parts in zip(*drawn, strict=True))
-        index = picked + starts[chosen][:, :, None]
-
-        rows = np.concatenate([index[:, :, :shots].ravel(), index[:, :, shots:].ravel()])
-        support_x, query_x = scaled(images, torch.from_numpy(rows), dtype).tensor_split([tasks * ways * shots])
-        labels = torch.arange(ways, device=device)
-        return TaskBatch(
-            support_x.view(tasks, ways * shots, *self.shape),
-            labels.repeat_interleave(shots).expand(tasks, -1),
-            query_x.view(tasks, ways * queries, *self.shape),
-            labels.repeat_interleave(queries).expand(tasks, -1),
-        )
-
-    def _on(self, device: torch.device, split: str) -> tuple[torch.Tensor, tuple[int, ...], np.ndarray]:
-        """The images of the split on ``device``, and the sizes of its classes and the row where each starts."""
-        import numpy as np
-        import torch
-
-        cache: dict[tuple[str, str], tuple[torch.Tensor, tuple[int, ...], np.ndarray]]
-        cache = self._memory.setdefault("tensors", {})
+        cache: dict[tuple[str, str], tuple[torch.Tensor, tuple[int, ...]]] = self._memory.setdefault("tensors", {})
         key = (str(device), split)
         if key not in cache:
             data = self._take(split)
-            counts = np.array(data.counts, np.int64)
-            cache[key] = (torch.from_numpy(data.images).to(device), data.counts, counts.cumsum() - counts)
+            cache[key] = torch.from_numpy(data.images).to(device), data.counts
         return cache[key]
 
     @functools.cached_property
@@ -222,9 +201,7 @@ class ImageBenchmark(Benchmark):
 
     def _recalled(self, record: str | None) -> dict[str, Identity] | None:
         """What :meth:`_looked_at` remembered of these very files."""
-        if self.renew is not None or record is None:
-            return None
-        return identities_of(recall(self.root, record), SPLITS)
+        return identities_of(recall(self.root, record), SPLITS) if record and self.renew is None else None
 
     def _record(self) -> str | None:
         """Where it is written what the splits hold: a name for files, options and reader."""

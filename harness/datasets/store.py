@@ -27,8 +27,8 @@ log = logging.getLogger("harness")
 #: changes with what a file of kept images looks like
 FORMAT = 2
 _MAGIC = f"class images {FORMAT}\n".encode()
-# miniImageNet's training images are 0.8 GB.
-_MOST_BYTES, _MOST_HEADER = 1 << 31, 1 << 20
+# miniImageNet's training images are 0.8 GB, tieredImageNet's 9.5 GB.
+_MOST_BYTES, _MOST_HEADER = 1 << 35, 1 << 20
 # No file system that data lie on counts time in longer steps, but for whole seconds on old ones.
 _TICK = 0.05
 

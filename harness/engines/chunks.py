@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -70,24 +70,13 @@ class TaskChunks:
         def evaluate(first: int, stop: int) -> tuple[MetaGradient, Outcome]:
             some = batch if stop - first == batch.tasks else batch.chunk(first, stop)
             before = counts.gradient_entries if counts is not None else 0
-            gradient, outcome = engine.meta_gradient(w, phi, some, counts, clock)
+            found = [(group.tasks, engine.meta_gradient(w, phi, group, counts, clock)) for group in some.groups]
+            gradient, outcome = found[0][1] if len(found) == 1 else mean_of(found, some)
             if counts is not None and counts.gradient_entries == before and gradient.moves:
                 counts.lose(f"engine {engine.name!r} moved the parameters and counted no gradient")
             return gradient, outcome
 
-        parts = self.over(batch.tasks, evaluate, lambda: _undone(counts, clock))
-        tasks, (gradient, outcome) = next(parts)
-        if tasks == batch.tasks:
-            return gradient, outcome
-        # Summed up one by one: together the gradients of all chunks could be more than what is to be saved.
-        of_w, of_phi = gradient.w * tasks, gradient.phi * tasks
-        outcomes = [outcome]
-        for tasks, (gradient, outcome) in parts:
-            of_w.add_(gradient.w, alpha=tasks)
-            of_phi.add_(gradient.phi, alpha=tasks)
-            outcomes.append(outcome)
-        together = Outcome(torch.cat([one.loss for one in outcomes]), torch.cat([one.accuracy for one in outcomes]))
-        return MetaGradient(of_w / batch.tasks, of_phi / batch.tasks), together
+        return mean_of(self.over(batch.tasks, evaluate, lambda: _undone(counts, clock)), None)
 
     def _tried(
         self, evaluate: Callable[[], T], tasks: int, attempt: Callable[[], AbstractContextManager[None]]
@@ -110,6 +99,27 @@ class TaskChunks:
         self.size = (tasks + 1) // 2
         log.warning("out of memory with %d tasks at once, going on with %d (%s)", tasks, self.size, message)
         return None
+
+
+def mean_of(
+    parts: Iterable[tuple[int, tuple[MetaGradient, Outcome]]], of: TaskBatch | None
+) -> tuple[MetaGradient, Outcome]:
+    """The mean over all tasks of ``parts``, and what came of each, in the order of the parts or of the tasks ``of``."""
+    parts = iter(parts)
+    total, (gradient, outcome) = next(parts)
+    outcomes, sums = [outcome], None
+    # Summed up one by one: together the gradients of all chunks could be more than what is to be saved.
+    for tasks, (other, outcome) in parts:
+        sums = sums or (gradient.w * total, gradient.phi * total)
+        for mean, part in zip(sums, (other.w, other.phi), strict=True):
+            mean.add_(part, alpha=tasks)
+        total += tasks
+        outcomes.append(outcome)
+    if sums is None:
+        return gradient, outcome
+    ordered = of.in_order if of is not None else torch.cat
+    together = Outcome(ordered([one.loss for one in outcomes]), ordered([one.accuracy for one in outcomes]))
+    return MetaGradient(sums[0] / total, sums[1] / total), together
 
 
 @contextmanager

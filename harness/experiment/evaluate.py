@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.engines.chunks import TaskChunks
     from harness.engines.native import Native
     from harness.problem.benchmark import Benchmark
+    from harness.problem.tasks import TaskBatch
     from harness.settings.config import RunConfig
 
 
@@ -33,16 +34,23 @@ def evaluate(
 ) -> dict[str, Any]:
     """Adapt to ``config.eval_tasks`` tasks of ``split`` and measure on their query sets.
 
-    In ``chunks`` of about a meta-batch, so that memory stays below that of training. Always by the native oracle,
-    whatever engine trained. Numbers that are not finite are None. Of several ``ranks`` each adapts to its share.
+    Their size and N are those of ``config.held_out``. In ``chunks`` of about a meta-batch, so that memory stays below
+    that of training. Always by the native oracle, whatever engine trained. Numbers that are not finite are None. Of
+    several ``ranks`` each adapts to its share.
     """
+
+    shape = config.held_out
 
     def outcomes(first: int, stop: int) -> Tensor:
         """Loss, accuracy and other metrics, before and after, of each task: ``[2 (2 + metrics), stop - first]``."""
-        oracle = engine.oracle(w, phi, draw(benchmark, config, split, first, stop - first, w.device, w.dtype))
+        batch = draw(benchmark, shape, split, first, stop - first, w.device, w.dtype)
+        return batch.in_order([measured(group) for group in batch.groups])
+
+    def measured(batch: TaskBatch) -> Tensor:
+        oracle = engine.oracle(w, phi, batch)
         before = oracle.evaluate(oracle.initial().detach())
         with blamed(engine.problem.algorithm):
-            adapted = engine.problem.algorithm.adapt(oracle, config.inner_steps, config.inner_lr)
+            adapted = engine.problem.algorithm.adapt(oracle, shape.inner_steps, shape.inner_lr)
         after = oracle.evaluate(adapted.detach())
         names[:] = after.metrics
         rows = [row for one in (before, after) for row in (one.loss, one.accuracy, *one.metrics.values())]

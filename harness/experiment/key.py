@@ -54,6 +54,8 @@ def run_key(resolved: Resolved, factory: ModelFactory, fingerprint: str = "") ->
     """
     config = {name: value for name, value in resolved.config.model_dump().items() if name not in _NOT_HASHED}
     config["device"] = config["device"].partition(":")[0]
+    options, places = config["benchmark_options"], resolved.benchmark.places
+    config["benchmark_options"] = {name: value for name, value in options.items() if name not in places}
     document = {
         "config": config,
         "benchmark_version": resolved.benchmark.version,

@@ -95,11 +95,12 @@ def set_up(resolved: Resolved) -> Setup:
     resolved, factory = complete(resolved)
     benchmark, config = resolved.benchmark, resolved.config
     device, dtype = torch.device(config.device), DTYPES[config.dtype]
-    first_tasks = [draw(benchmark, config, split, 0, 1, device, dtype) for split in SPLITS]
+    shapes = (config, config.held_out, config.held_out)
+    first_tasks = [draw(benchmark, *which, 0, 1, device, dtype) for which in zip(shapes, SPLITS, strict=True)]
     batch = draw(benchmark, config, "train", 0, min(CHECKED_TASKS, config.meta_batch), device, dtype)
     with blame("benchmark", resolved.origins):
         other_tasks = _stream(benchmark, config, batch)
-    route = assemble(resolved, factory, batch)
+    route = assemble(resolved, factory, batch.groups[0])
     try:
         return _set_up(resolved, factory, route, first_tasks, other_tasks)
     except BaseException:
@@ -156,6 +157,7 @@ def assemble(resolved: Resolved, factory: ModelFactory, batch: TaskBatch, seen: 
         else:
             route = seen.route(problem, resolved.engine)
         _check_joint(resolved, route.problem.network)
+        _check_steps(resolved, problem)
     except BaseException:
         give_back(module)
         raise
@@ -171,6 +173,20 @@ def _check_joint(resolved: Resolved, network: Network) -> None:
             f"{where}: joint statistics need a shared body that encodes support and query together, and "
             f"{config.algo} with adapt {config.adapt!r} adapts from the first layer on; allowed: separate"
         )
+
+
+def _check_steps(resolved: Resolved, problem: Problem) -> None:
+    """Raise :class:`InputError` where held-out tasks have another N than an algorithm has parameters of its own for."""
+    config, slots = resolved.config, problem.network.w_slots
+    steps = config.held_out.inner_steps
+    if steps == config.inner_steps:
+        return
+    with blamed(problem.algorithm):
+        both = problem.inner, dataclasses.replace(problem.inner, inner_steps=steps)
+        own = [problem.algorithm.parameters(slots, inner) for inner in both]
+    if len({tuple((name, part.shape) for name, part in sorted(each.items())) for each in own}) > 1:
+        where = origin("eval_inner_steps", resolved.origins)
+        raise InputError(f"{where}: {steps}, where {config.algo} has parameters for each step; allowed: unset")
 
 
 def pick_device(name: str) -> torch.device:
@@ -193,15 +209,15 @@ def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str
 
     Raises :class:`InputError` where the same call gives other tasks each time.
     """
-    tasks, device = together.tasks, together.support_x.device
+    tasks, device = together.tasks, together.groups[0].support_x.device
     again = draw(benchmark, config, "train", 0, tasks, device, DTYPES[config.dtype])
-    if not _same(again, together):
+    if not again.same(together):
         raise InputError(
             f"benchmark {benchmark.name!r}: the first tasks of 'train' are others each time they are drawn; "
             f"allowed: a stream that is a function of seed, split and task"
         )
     alone = draw(benchmark, config, "train", tasks - 1, 1, device, DTYPES[config.dtype])
-    if _same(alone, together.chunk(tasks - 1, tasks)):
+    if alone.same(together.chunk(tasks - 1, tasks)):
         return None
     return (
         f"task {tasks - 1} of {benchmark.name!r} is another one when it is drawn alone: "
@@ -209,14 +225,10 @@ def _stream(benchmark: Benchmark, config: RunConfig, together: TaskBatch) -> str
     )
 
 
-def _same(one: TaskBatch, other: TaskBatch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
-
-
 def _not_the_gradient(config: RunConfig, evaluator: Native, benchmark: Benchmark, w: Tensor, phi: Tensor) -> str | None:
     """See :func:`not_the_gradient`; on a few tasks, in float64, where differences mean something."""
     algorithm, tasks = evaluator.problem.algorithm, min(CHECKED_TASKS, config.meta_batch)
-    batch = draw(benchmark, config, "train", 0, tasks, w.device, torch.float64)
+    batch = draw(benchmark, config, "train", 0, tasks, w.device, torch.float64).groups[0]
 
     def oracle_at(w: Tensor, phi: Tensor) -> Oracle:
         return evaluator.oracle(w, phi, batch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness.engines.chunks import TaskChunks
+from harness.engines.chunks import TaskChunks, mean_of
 from harness.engines.native import Native
 from harness.experiment.evaluate import finite
 from harness.experiment.ranks import ALONE, Alone
@@ -117,11 +117,14 @@ class Stationarity:
         def evaluate(first: int, stop: int) -> tuple[MetaGradient, Outcome, list[Tensor]]:
             number = _FIRST_FIXED_TASK + start + first
             batch = draw(self.benchmark, self.config, "train", number, stop - first, w.device, w.dtype)
-            oracle = self.engine.oracle(w, phi, batch)
-            largest = self._largest_eigenvalues(oracle) if start + first < self.config.meta_batch else []
-            gradient = rule(oracle, self.config.inner_steps, self.config.inner_lr)
-            assert oracle.outcome is not None  # every rule ends with an outer gradient
-            return gradient, oracle.outcome, largest
+            found, largest = [], list[Tensor]()
+            for group in batch.groups:
+                oracle = self.engine.oracle(w, phi, group)
+                largest += self._largest_eigenvalues(oracle) if start + first < self.config.meta_batch else []
+                gradient = rule(oracle, self.config.inner_steps, self.config.inner_lr)
+                assert oracle.outcome is not None  # every rule ends with an outer gradient
+                found.append((group.tasks, (gradient, oracle.outcome)))
+            return *mean_of(found, batch), largest
 
         return self.chunks.over(self.sizes[group], evaluate)
 

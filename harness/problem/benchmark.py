@@ -72,6 +72,8 @@ class Benchmark(ABC):
     #: configuration fields whose default differs for this benchmark
     defaults: ClassVar[Mapping[str, Any]] = {}
     Options: ClassVar[type[BaseModel]] = NoOptions
+    #: options that say where the data lie, whose content :attr:`version` knows: no part of a run's key
+    places: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: Any = None, root: Path | None = None) -> None:
         self.options: Any = options if options is not None else self.Options()

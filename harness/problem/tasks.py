@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     from harness.settings.config import ProblemConfig
 
 
+#: what :meth:`TaskBatch.of` takes for one task
+Task = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
 @dataclass(frozen=True)
 class TaskBatch:
-    """B tasks drawn together, all tensors on one device.
+    """B tasks drawn together, all tensors on one device; of unequal sizes see :meth:`of`.
 
     ``support_x`` has shape ``[B, S, *input]`` and ``query_x`` ``[B, Q, *input]``; labels are
     ``[B, S]`` and ``[B, Q]`` class indices, ``[B, S, out]`` and ``[B, Q, out]`` targets, or what a person's own
@@ -38,10 +43,38 @@ class TaskBatch:
         """B, the number of tasks."""
         return self.support_x.shape[0]
 
+    @staticmethod
+    def of(tasks: Sequence[Task]) -> TaskBatch:
+        """Tasks of any sizes, of each (``support_x`` ``[S, *input]``, ``support_y``, ``query_x``, ``query_y``).
+
+        S, and Q of the query set, may differ from task to task; every task counts alike. Raises :class:`InputError`.
+        """
+        from harness.problem.ragged import grouped
+
+        return grouped(tasks)
+
+    @property
+    def groups(self) -> tuple[TaskBatch, ...]:
+        """These tasks in batches of equal sizes, which is what engines and oracles take."""
+        return (self,)
+
+    def in_order(self, parts: Sequence[Tensor]) -> Tensor:
+        """What each of :attr:`groups` gave for its tasks, ``[..., its tasks]``, as ``[..., B]`` in the tasks' order."""
+        return parts[0]
+
     def chunk(self, start: int, stop: int) -> TaskBatch:
         """Tasks ``start`` to ``stop`` as views."""
         rows = slice(start, stop)
         return TaskBatch(self.support_x[rows], self.support_y[rows], self.query_x[rows], self.query_y[rows])
+
+    def same(self, other: TaskBatch) -> bool:
+        """Whether ``other`` holds the same numbers."""
+        parts = [[part for group in batch.groups for part in vars(group).values()] for batch in (self, other)]
+        return len(parts[0]) == len(parts[1]) and all(map(torch.equal, *parts))
+
+    def with_groups(self, groups: Sequence[TaskBatch]) -> TaskBatch:
+        """The same with others for its :attr:`groups`."""
+        return groups[0]
 
     def double(self) -> TaskBatch:
         """The same tasks in float64, exactly."""
@@ -90,6 +123,12 @@ def checked(
 
     if not isinstance(batch, TaskBatch):
         raise refuse("gives", f"a {type(batch).__name__}", "a harness.TaskBatch")
+    if len(groups := batch.groups) > 1:
+        if batch.tasks != tasks:
+            raise refuse("gives", f"{batch.tasks} tasks", str(tasks))
+        return batch.with_groups(
+            [checked(group, who, shape, outputs, loss, group.tasks, dtype, device, values) for group in groups]
+        )
     made: dict[str, Tensor] = {}
     for name in (part.name for part in fields(TaskBatch)):
         part = getattr(batch, name)

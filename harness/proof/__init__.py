@@ -24,6 +24,7 @@ def verify(
     config: RunConfig | ProofConfig | None = None,
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
+    loss: Callable[..., Any] | None = None,
     origins: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Compare every algorithm, geometry, engine and strategy with its witnesses on small problems in float64.
@@ -42,8 +43,8 @@ def verify(
     and in float32 the ``peer`` that set the tolerance (else None); and under ``"skipped"`` what has no implementation,
     no data, or claims no exact derivative, with the reason.
 
-    With ``config``, ``model`` or ``benchmark`` (as :func:`harness.run` takes them; ``config`` says nothing of the
-    algorithm) these are looked at instead, on the first training tasks at initialisation: in float64 against
+    With ``config``, ``model``, ``benchmark`` or ``loss`` (as :func:`harness.run` takes them; ``config`` says nothing
+    of the algorithm) these are looked at instead, on the first training tasks at initialisation: in float64 against
     ``own_forward`` and ``autograd`` at N = 1 and the configuration's N and alpha, and how far float32 is off there.
     ``views`` then says for every algorithm and geometry how the model is seen: names of the parameters in ``w`` and
     ``phi``, ``frozen`` and ``tied`` ones, ``buffers``, ``body`` (None: nothing is computed once a task) and ``head``,
@@ -55,10 +56,11 @@ def verify(
     """
     from harness.proof.table import rows_of
 
-    if config is not None or model is not None or benchmark is not None:
+    objects = {"model": model, "benchmark": benchmark, "loss": loss}
+    if config is not None or any(thing is not None for thing in objects.values()):
         from harness.proof.config import ProofConfig
         from harness.proof.own import own_rows
 
         config = config or ProofConfig(seed=seed)
-        return own_rows(config, algorithms, engines, progress or (lambda line: None), model, benchmark, origins)
+        return own_rows(config, algorithms, engines, progress or (lambda line: None), objects, origins)
     return rows_of(algorithms, engines, seed, progress)

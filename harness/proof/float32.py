@@ -77,12 +77,11 @@ def cut(benchmark: str, seed: int, filters: int = FILTERS, tasks: int = TASKS) -
     inner = Inner(source.loss, STEPS, config.inner_lr)
 
     def training(iteration: int) -> TaskBatch:
-        return draw(source, config, "train", META_BATCH * iteration, META_BATCH, CPU, torch.float64)
+        return draw(source, config, "train", META_BATCH * iteration, META_BATCH, CPU, torch.float64).groups[0]
 
     points = {"initial": module, "trained": _trained(module, inner, training)}
-    return Cut(
-        benchmark, source.loss, config.inner_lr, points, draw(source, config, "test", 0, tasks, CPU, torch.float32)
-    )
+    batch = draw(source, config, "test", 0, tasks, CPU, torch.float32).groups[0]
+    return Cut(benchmark, source.loss, config.inner_lr, points, batch)
 
 
 def _trained(module: nn.Module, inner: Inner, batch: Callable[[int], TaskBatch]) -> nn.Module:

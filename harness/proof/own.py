@@ -16,11 +16,9 @@ from harness.errors import AlgorithmFailed, InputError, NotSupported
 from harness.experiment.setup import CHECKED_TASKS, assemble, complete
 from harness.problem.adapt import names_of
 from harness.problem.algorithm import Algorithm
-from harness.problem.benchmark import Benchmark
 from harness.problem.chain import children_of
 from harness.problem.cuts import Headless
 from harness.problem.models import give_back
-from harness.problem.nets import ModelFactory
 from harness.problem.partition import Network, partitioned
 from harness.problem.tasks import TaskBatch, draw
 from harness.proof.config import ProofConfig
@@ -47,8 +45,7 @@ def own_rows(
     algorithms: Sequence[str | type[Algorithm]] | None,
     engines: Sequence[str | type[Engine]] | None,
     progress: Callable[[str], None],
-    model: ModelFactory | None,
-    benchmark: Benchmark | None,
+    objects: Mapping[str, Any],
     origins: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """See :func:`harness.proof.verify`; ``views`` beside its rows says how each partition sees the model."""
@@ -69,7 +66,7 @@ def own_rows(
             given = given_for(kind, config) | {"geometry": geometry, "dtype": "float32"}
             if "inner_steps" in config.model_fields_set:
                 given["inner_steps"] = config.inner_steps
-            run = resolve(validate(given, origins), model=model, benchmark=benchmark, origins=origins)
+            run = resolve(validate(given, origins), **objects, origins=origins)
             progress(f"{kind.name} {geometry} on {run.benchmark.name}")
             try:
                 with run.blamed():
@@ -108,8 +105,9 @@ def _look(
     run, factory = complete(run)
     config, algorithm = run.config, run.algorithm
     tasks = min(config.meta_batch, TASKS)
-    batch = draw(run.benchmark, config, "train", 0, tasks, torch.device(config.device), torch.float32)
-    first = batch.chunk(0, min(CHECKED_TASKS, tasks))
+    drawn = draw(run.benchmark, config, "train", 0, tasks, torch.device(config.device), torch.float32)
+    batch = drawn.groups[0]  # of one size, where sizes differ
+    first = batch.chunk(0, min(CHECKED_TASKS, batch.tasks))
     route = assemble(run, factory, first)
     try:
         views.append(_view(run, route))

@@ -118,6 +118,12 @@ class RunConfig(WorkConfig):
     eval_every: int = Field(
         default=0, ge=0, le=MOST_ITERATIONS, description="meta-iterations between validations; 0: only test at the end"
     )
+    eval_ways: int | None = Field(
+        default=None, ge=1, le=MOST, description="classes in a held-out task, no more than in training; unset: ways"
+    )
+    eval_shots: int | None = Field(default=None, ge=1, le=MOST, description="support examples there; unset: shots")
+    eval_queries: int | None = Field(default=None, ge=1, le=MOST, description="query examples there; unset: queries")
+    eval_inner_steps: int | None = Field(default=None, ge=0, le=MOST, description="N there; unset: inner_steps")
     stationarity_every: int = Field(
         default=0,
         ge=0,
@@ -133,6 +139,14 @@ class RunConfig(WorkConfig):
     label: str | None = Field(
         default=None, min_length=1, max_length=40, description="what reports call this setting, such as tuned"
     )
+
+    @property
+    def held_out(self) -> RunConfig:
+        """The same with the size of held-out tasks and the N that adapts to them in place of those of training."""
+        names = ("ways", "shots", "queries", "inner_steps")
+        return self.model_copy(
+            update={name: given for name in names if (given := getattr(self, f"eval_{name}")) is not None}
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -129,9 +129,13 @@ def resolve(
         values["model_options"] = {**own_options, **values["model_options"]}
     filled = validate(values, origins)
     _refuse_giant(filled)
+    if (ways := filled.held_out.ways) > filled.ways:
+        where = origin("eval_ways", origins)
+        raise InputError(f"{where}: {ways} for a model with outputs for {filled.ways} classes; allowed: at most those")
     with blame("ways", origins), blamed(f"benchmark {benchmark.name!r}"):
         if check:
-            benchmark.check(filled.ways, filled.shots, filled.queries)
+            for shape in (filled, filled.held_out):
+                benchmark.check(shape.ways, shape.shots, shape.queries)
         if strange(benchmark_type):
             str(benchmark.version)  # of our own it may take long, and raises nothing
     with blamed(f"algorithm {algorithm_type.name!r}"):

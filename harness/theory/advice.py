@@ -118,7 +118,9 @@ def _of_geometry(asked: Callable[[dict[str, Any]], Resolved], changes: dict[str,
 
 
 def _tasks(resolved: Resolved, setup: Setup) -> TaskBatch:
-    return draw(resolved.benchmark, setup.config, "train", 0, setup.config.meta_batch, setup.device, setup.w.dtype)
+    tasks = setup.config.meta_batch
+    drawn = draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
+    return drawn.groups[0]  # of one size, where sizes differ
 
 
 def _theorem(resolved: Resolved, setup: Setup, oracle: Oracle, seconds: Mapping[int, float]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -38,6 +38,7 @@ def estimate(
     advice: bool = False,
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
+    loss: Callable[..., Any] | None = None,
     origins: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Constants at the initialisation on the first B = ``config.meta_batch`` training tasks, and what follows.
@@ -47,15 +48,16 @@ def estimate(
     lower bounds around them. ``L_all`` is the L of all parameters, MAML's, and ``kappa_L`` that times kappa = alpha.
     ``steps`` sets the theorem's step sizes beside the configuration's. With ``smooth``, the smoothness of L_meta for
     every N, its decay and the proposition's bound, which takes hundreds of meta-gradients each; with ``advice``, what
-    :mod:`harness.theory.advice` proposes. ``model`` and
-    ``benchmark`` are objects in place of those that ``config`` names, as :func:`harness.run` takes them.
+    :mod:`harness.theory.advice` proposes. ``model``, ``benchmark`` and ``loss`` are objects in place of those that
+    ``config`` names, as :func:`harness.run` takes them.
 
     Returns a document for JSON, None standing for what is not finite. Raises :class:`InputError`.
     """
-    resolved = _resolved(config, model, benchmark, origins)
+    resolved = _resolved(config, model, benchmark, loss, origins)
 
     def asked(changes: dict[str, Any]) -> Resolved:
-        return resolve(config.model_copy(update=changes), model=model, benchmark=benchmark, origins=origins)
+        asked_for = config.model_copy(update=changes)
+        return resolve(asked_for, model=model, benchmark=benchmark, loss=loss, origins=origins)
 
     with resolved.blamed():
         document = _estimate(resolved, smooth)
@@ -112,11 +114,12 @@ def _resolved(
     config: RunConfig,
     model: ModelFactory | None,
     benchmark: Benchmark | None,
+    loss: Callable[..., Any] | None,
     origins: Mapping[str, str] | None = None,
 ) -> Resolved:
     if "dtype" not in config.model_fields_set:
         config = config.model_copy(update={"dtype": "float64"})
-    return resolve(config, model=model, benchmark=benchmark, origins=origins)
+    return resolve(config, model=model, benchmark=benchmark, loss=loss, origins=origins)
 
 
 def _prepared(resolved: Resolved) -> tuple[Setup, TaskBatch]:
@@ -124,7 +127,8 @@ def _prepared(resolved: Resolved) -> tuple[Setup, TaskBatch]:
     if not setup.problem.network.n_w:
         raise InputError(f"adapt {setup.config.adapt!r} adapts nothing; allowed: at least one parameter in w")
     tasks = setup.config.meta_batch
-    return setup, draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
+    drawn = draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
+    return setup, drawn.groups[0]  # of one size, where sizes differ
 
 
 def _floor(resolved: Resolved, setup: Setup, batch: TaskBatch, generator: torch.Generator) -> float | None:
@@ -179,7 +183,8 @@ def _maml(resolved: Resolved, config: RunConfig, generator: torch.Generator) -> 
         "norm_statistics": "separate",
     }
     benchmark = resolved.benchmark if "benchmark" in resolved.objects else None
-    setup, batch = _prepared(_resolved(config.model_copy(update=changes), resolved.factory, benchmark))
+    loss = resolved.loss.function if "loss" in resolved.objects else None
+    setup, batch = _prepared(_resolved(config.model_copy(update=changes), resolved.factory, benchmark, loss))
     seen = []
     for task in range(batch.tasks):
         oracle = setup.evaluator.oracle(setup.w, setup.phi, batch.chunk(task, task + 1))

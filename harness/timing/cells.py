@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ class Cell:
     def chunked(self) -> Iterator[TaskBatch]:
         """The tasks as they are evaluated together, one chunk after the other."""
         for first in range(0, self.batch.tasks, self.chunks.size):
-            yield self.batch.chunk(first, first + self.chunks.size)
+            yield from self.batch.chunk(first, first + self.chunks.size).groups
 
 
 def names(config: TimeConfig) -> list[Name]:
@@ -94,6 +95,7 @@ def resolved_of(
     config: TimeConfig,
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
+    loss: Callable[..., Any] | None = None,
     origins: Mapping[str, str] | None = None,
 ) -> Resolved:
     """The cell called ``name`` as a run has it, with the benchmark's defaults where ``config`` sets nothing.
@@ -103,7 +105,7 @@ def resolved_of(
     given = given_for(registry.algorithms().get(name.algorithm), config) | {"benchmark": config.benchmark}
     given |= {"geometry": name.geometry, "inner_steps": name.inner_steps}
     given |= {"engine": name.engine, "strategy": name.strategy}
-    return resolve(validate(given, origins), model=model, benchmark=benchmark, origins=origins, check=False)
+    return resolve(validate(given, origins), model=model, benchmark=benchmark, loss=loss, origins=origins, check=False)
 
 
 def about(name: Name) -> Name:
@@ -126,7 +128,7 @@ def make_cell(
     seen = {} if seen is None else seen
     resolved, factory = complete(resolved)
     resolved.engine.require()
-    route = assemble(resolved, factory, batch.chunk(0, CHECKED_TASKS), seen.get(about(name)))
+    route = assemble(resolved, factory, batch.chunk(0, CHECKED_TASKS).groups[0], seen.get(about(name)))
     seen[about(name)] = route.seen
     chunks = TaskChunks(task_chunk, batch.tasks, route.engine.tasks_at_once(batch.tasks, device))
     return Cell(name, route.engine, *route.problem.network.initial(), batch, chunks, resolved, route.seen)
@@ -137,7 +139,8 @@ def fixed_tasks(resolved: Resolved, device: torch.device) -> tuple[TaskBatch, st
     config, benchmark = resolved.config, resolved.benchmark
     dtype = DTYPES[config.dtype]
     missing = getattr(benchmark, "missing", lambda: None)()
-    if missing is None:
+    told_where = any(getattr(benchmark.options, place) for place in benchmark.places)
+    if missing is None or told_where:  # and wrongly, which is no reason for other tasks
         benchmark.check(config.ways, config.shots, config.queries)
         batch = draw(benchmark, config, "train", 0, config.meta_batch, device, dtype)
         return batch, f"tasks of {benchmark.name}"

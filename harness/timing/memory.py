@@ -6,7 +6,7 @@ import dataclasses
 import multiprocessing
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -48,6 +48,7 @@ def peak_of_cell(cell: Cell, device: torch.device) -> int:
         resolved.config.model_copy(update={"strategy": cell.engine.strategy}),
         resolved.factory,
         resolved.benchmark if "benchmark" in resolved.objects else None,
+        resolved.loss.function if "loss" in resolved.objects else None,
         cell.chunks.size,
         torch.get_num_threads(),
         cell.seen,
@@ -59,7 +60,7 @@ def peak_of_cell(cell: Cell, device: torch.device) -> int:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         for end in (receiving, sending):
             end.close()
-        raise NotSupported(f"{reason(error)}; allowed: models and tasks of a module, which can be imported") from None
+        raise NotSupported(f"{reason(error)}; allowed: what an importable module has") from None
     sending.close()
     try:
         peak = receiving.recv()
@@ -90,6 +91,7 @@ class Asked:
     config: RunConfig
     factory: ModelFactory | None
     benchmark: Benchmark | None
+    loss: Callable[..., Any] | None
     task_chunk: int
     threads: int
     seen: Seen
@@ -97,7 +99,7 @@ class Asked:
     def resolved(self, **changes: Any) -> Resolved:
         """The cell as a run has it."""
         config = self.config.model_copy(update=changes)
-        return resolve(config, model=self.factory, benchmark=self.benchmark, check=False)
+        return resolve(config, model=self.factory, benchmark=self.benchmark, loss=self.loss, check=False)
 
 
 @contextmanager

@@ -46,6 +46,7 @@ def time_meta_gradients(
     *,
     model: ModelFactory | None = None,
     benchmark: Benchmark | None = None,
+    loss: Callable[..., Any] | None = None,
     origins: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Time every algorithm x N x engine of ``config`` in interleaved rounds.
@@ -63,13 +64,13 @@ def time_meta_gradients(
     ``peak_memory_bytes`` (of a meta-gradient, above its parameters and tasks), ``flops``, ``share_of_ceiling``
     (None where no convolution fitted), ``task_chunk`` (tasks evaluated at once) and ``ratio_to`` (this engine's
     time over each other engine's).
-    ``model`` and ``benchmark`` are objects in place of those that ``config`` names, as :func:`harness.run` takes them;
-    ``origins`` says where keys of ``config`` were given. A partition that a model does not have is "not_supported" in
-    its row. Raises InputError for names that are not there, and where no cell is left.
+    ``model``, ``benchmark`` and ``loss`` are objects in place of those that ``config`` names, as :func:`harness.run`
+    takes them; ``origins`` says where keys of ``config`` were given. A partition that a model does not have is
+    "not_supported" in its row. Raises InputError for names that are not there, and where no cell is left.
     """
     cell_names = names(config)
     check_algo_options([registry.algorithms().get(name.algorithm) for name in cell_names], config, origins)
-    cells = [(name, resolved_of(name, config, model, benchmark, origins)) for name in cell_names]
+    cells = [(name, resolved_of(name, config, model, benchmark, loss, origins)) for name in cell_names]
     _, first = cells[0]
     device = pick_device(config.device)
     check_tf32(config.tf32, device, "tf32")
@@ -103,7 +104,7 @@ def _session(
     if refused and not cells:
         raise refused[0]
     left_out: list[str] = []
-    best, reached = _rounds(config, cells, device, batch.support_x.dtype, say)
+    best, reached = _rounds(config, cells, device, batch.groups[0].support_x.dtype, say)
     for row, cell in cells:
         if row["status"] == "ok":
             say(f"FLOPs and memory: {label(cell.name)}")
