@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -231,14 +232,15 @@ def test_every_table_has_its_files(grid, tmp_path):
         "tables.tex",
         "tables.json",
         *(f"{name}.csv" for name in grid),
+        *(f"{name}.parquet" for name in grid if find_spec("pyarrow")),
     }
     for path in written:
-        assert path.read_text(encoding="utf-8")
+        assert path.suffix == ".parquet" or path.read_text(encoding="utf-8")
     first = list(csv.reader((tmp_path / "new" / "folder" / "table2.csv").open(encoding="utf-8")))
     assert set(first[0]) - set(grid["table2"].columns) == {
         *("K(ε), 95 % low", "K(ε), 95 % high", "gradient (s)", "second order (s)", "outer update (s)"),
         *("accuracy (0 to 1)", "accuracy, 95 % low (0 to 1)", "accuracy, 95 % high (0 to 1)"),
-        *("accuracy at K (0 to 1)",),
+        *("accuracy at K (0 to 1)", "peak (MiB)"),
     }
     assert len(first) == len(grid["table2"].rows) + 1
 
@@ -252,6 +254,27 @@ def test_every_number_in_a_file_for_programs_is_one(grid):
             if "low" in name.split() or "high" in name.split():
                 assert all(cell == "" or math.isfinite(float(cell)) for cell in cells), name
             assert not {"inf", "∞", "nan", "one seed"} & set(cells), name
+
+
+def test_parquet_has_the_numbers_of_the_csv_file_as_numbers(grid, tmp_path):
+    pyarrow, pandas = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    odd = table("odd", "odd", ["count", "K", "mixed"], [[2**70, 1, "x"], [1, math.inf, 2], [None, 2.5, None]], [])
+    write_tables([*grid.values(), odd], tmp_path)
+    for name in grid:
+        binary, text = pandas.read_parquet(tmp_path / f"{name}.parquet"), pandas.read_csv(tmp_path / f"{name}.csv")
+        assert list(binary.columns) == list(text.columns)
+        for column in text.select_dtypes("number"):
+            if text[column].notna().any():
+                assert pandas.api.types.is_numeric_dtype(binary[column]), column
+                assert binary[column].astype(float).equals(text[column].astype(float)), column
+    found = pyarrow.parquet.read_table(tmp_path / "odd.parquet").to_pydict()
+    assert found == {
+        "count": [2.0**70, 1.0, None],
+        "K": [1.0, None, 2.5],
+        "K, why empty": [None, "infinite", None],
+        "mixed": ["x", "2", None],
+    }
+    assert str(pyarrow.parquet.read_schema(tmp_path / "table2.parquet").field("N").type) == "int64"
 
 
 def test_both_ends_of_an_interval_are_the_intervals_own(tmp_path):

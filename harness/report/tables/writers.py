@@ -1,8 +1,9 @@
-"""Tables as Markdown for people, and as CSV and JSON in which a number is a number; LaTeX has its own file."""
+"""Tables as Markdown for people, and as CSV, JSON and Parquet in which a number is a number; LaTeX has its own file."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import math
@@ -15,6 +16,8 @@ from harness.report.tables.cells import Cell, Ends, Table, shown
 from harness.report.tables.latex import to_latex
 from harness.store.files import write
 
+#: how heads end that name a unit, and the unit
+_UNITS = {", s": "s", " s": "s", " MiB": "MiB"}
 _MARKUP = re.compile(r"([\\`*_\[\]|~$#!])")
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -83,20 +86,49 @@ def _unit(name: str, cells: Sequence[Cell]) -> str:
     """``gradient (s)``, ``accuracy (0 to 1)``; other heads have their units, or count."""
     if "accuracy" in name and not any(isinstance(cell, str) for cell in cells):
         return f"{name} (0 to 1)"
-    return f"{name.removesuffix(', s')} (s)" if name.endswith(", s") else name
+    for end, unit in _UNITS.items():
+        if name.endswith(end):
+            return f"{name.removesuffix(end)} ({unit})"
+    return name
+
+
+def to_parquet(table: Table) -> bytes:
+    """One table as a Parquet file, see :func:`numeric`: integers, floating-point numbers and text; needs pyarrow."""
+    import pyarrow
+    import pyarrow.parquet
+
+    made = numeric(table)
+    columns = {
+        name: pyarrow.array(_of_one_type([row[index] for row in made.rows])) for index, name in enumerate(made.columns)
+    }
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), out)
+    return out.getvalue()
+
+
+def _of_one_type(cells: Sequence[Cell]) -> list[Cell]:
+    """All text where one is, else all floating-point where one is or an integer has more than 64 bits."""
+    known = [cell for cell in cells if cell is not None]
+    if any(isinstance(cell, str) for cell in known):
+        return [None if cell is None else str(cell) for cell in cells]
+    if all(isinstance(cell, int) and abs(cell) < 2**63 for cell in known):
+        return list(cells)
+    return [None if cell is None else float(cell) for cell in cells]
 
 
 def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
-    """``tables.md``, ``tables.tex``, ``tables.json`` and a CSV file for each table, in ``folder``."""
+    """``tables.md``, ``tables.tex``, ``tables.json``, and a CSV file (with pyarrow a Parquet file too) for each table."""
     contents = {
-        "tables.md": to_markdown(tables),
-        "tables.tex": to_latex(tables),
-        "tables.json": to_json(tables),
-        **{f"{table.name}.csv": to_csv(table) for table in tables},
+        "tables.md": to_markdown(tables).encode(),
+        "tables.tex": to_latex(tables).encode(),
+        "tables.json": to_json(tables).encode(),
+        **{f"{table.name}.csv": to_csv(table).encode() for table in tables},
     }
+    if importlib.util.find_spec("pyarrow") is not None:
+        contents |= {f"{table.name}.parquet": to_parquet(table) for table in tables}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        write(folder / name, content.encode())
+        write(folder / name, content)
     return [folder / name for name in contents]
 
 
