@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.problem.benchmark import Benchmark, RegressionBenchmark, TaskShape
     from harness.problem.tasks import TaskBatch
     from harness.proof import verify
+    from harness.report.inline import report
     from harness.report.reading.frame import results
     from harness.settings.config import RunConfig
     from harness.store.directory import load_parameters
@@ -64,6 +65,7 @@ __all__ = [
     "TimeConfig",
     "estimate",
     "load_parameters",
+    "report",
     "results",
     "run",
     "tasks_of",
@@ -72,7 +74,13 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
+    if name == "report":  # a room that can be called, see there
+        return importlib.import_module("harness.report")
     if name not in _HOMES:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

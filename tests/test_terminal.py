@@ -25,7 +25,7 @@ from harness.cli.terminal import following
 from harness.cli.terminal.console import console, table
 from harness.cli.terminal.encoding import spelt
 from harness.cli.terminal.grid import GridView
-from harness.cli.terminal.run import _interval
+from harness.experiment.in_words import interval
 from harness.report.charts import charts_of
 from harness.report.figures import FORMATS, write_figures
 from harness.report.findings.comparison import compare_runs
@@ -273,7 +273,7 @@ def test_few_seeds_are_said_to_carry_no_claim_with_the_price_of_enough(monkeypat
     ],
 )
 def test_a_loss_and_its_interval_have_equally_many_decimals(mean, half, text):
-    assert _interval(mean, half) == text
+    assert interval(mean, half) == text
 
 
 def test_several_seeds_are_run_one_after_the_other_and_summed_up(tmp_path, capsys):

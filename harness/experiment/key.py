@@ -35,7 +35,10 @@ BOOKKEEPING = frozenset(
         *("", "cli", "errors", "settings", "store", "strangers"),
         *(
             f"experiment.{name}"
-            for name in ("byvalue", "interrupts", "key", "packages", "progress", "sources", "trackers", "trees")
+            for name in (
+                *("byvalue", "in_words", "interrupts", "key", "notebook", "packages", "progress", "sources"),
+                *("trackers", "trees"),
+            )
         ),
         *("datasets.downloads", "measure.checkout", "measure.environment", "measure.nvml"),
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.errors import CodeFailed, HarnessError, InputError, OutOfMemory
+from harness.experiment.notebook import NotebookProgress, Result, in_notebook
 from harness.experiment.once import once
 from harness.experiment.progress import Progress, Silent
 from harness.experiment.ranks import Alone, ranks
@@ -54,7 +55,7 @@ def run(
     log_to: Iterable[str] = (),
     origins: Mapping[str, str] | None = None,
     trial: bool = False,
-) -> dict[str, Any]:
+) -> Result:
     """Train, evaluate on held-out tasks, and write a run directory under ``results``.
 
     Where torchrun has started several processes, each has to ask for the same run: they do it together, and each gets
@@ -71,7 +72,7 @@ def run(
         benchmark: a benchmark object, instead of ``config.benchmark``.
         algorithm: an algorithm class, instead of ``config.algo``.
         loss: ``(prediction, target, **loss_options)`` -> one number a task, instead of ``config.loss``.
-        progress: is told about every iteration; nobody is, by default.
+        progress: is told about every iteration; by default a bar in a notebook, and nobody elsewhere.
         log_to: names of :data:`harness.experiment.trackers.TRACKERS` that are told too, by their own libraries.
         origins: where keys of ``config`` were given, for error messages.
         trial: a study chooses among such runs: test tasks are left alone, and no report counts it as a result.
@@ -79,6 +80,7 @@ def run(
     Returns:
         The content of ``summary.json``; seconds, bytes and counts of entries. Its ``status`` is
         ``completed``, ``diverged``, ``out_of_memory``, ``interrupted`` or, where ``progress`` ended it, ``stopped``.
+        In a notebook it shows itself as a table and the curve of the training loss.
 
     Raises:
         InputError: the request cannot be met; nothing has been changed.
@@ -109,11 +111,12 @@ def run(
             return _run(resolved, setup, directory, resume, trial, progress, group)
 
         if group.rank:
-            return follow(group, lambda: train(Nowhere(), False, Silent()))
+            return Result(follow(group, lambda: train(Nowhere(), False, Silent())))
 
         def lead(directory: RunDirectory, resume: bool) -> dict[str, Any]:
             group.first(None)  # who follows waits for this
-            told = Tracked(trackers, directory.path, progress or Silent())
+            watched = progress or (NotebookProgress() if in_notebook() else Silent())
+            told = Tracked(trackers, directory.path, watched)
             summary = None
             try:
                 summary = train(directory, resume, told)
@@ -122,8 +125,7 @@ def run(
             return summary
 
         directory = RunDirectory(Path(results) / f"{resolved.directory}-{setup.key_after(setup.config.iterations)}")
-        summary: dict[str, Any] = group.first(once(directory, setup, resume, fresh, replaces, trial, lead))
-        return summary
+        return Result(group.first(once(directory, setup, resume, fresh, replaces, trial, lead)))
 
 
 def _run(

@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.cli.terminal.console import table as fitted
 from harness.cli.terminal.fitted import Fitted
 from harness.cli.terminal.live import LiveView
-from harness.cli.terminal.progress import clock
+from harness.experiment.in_words import clock
 from harness.grid.compare import Entry, estimate
 from harness.store.records import FAILED
 from harness.strangers.named import brief

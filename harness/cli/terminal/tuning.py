@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.terminal.live import LiveView
-from harness.cli.terminal.progress import clock
+from harness.experiment.in_words import clock
 
 _SHOWN = 15
 

@@ -117,7 +117,7 @@ def _of_one_type(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
-    """``tables.md``, ``tables.tex``, ``tables.json``, and a CSV file (with pyarrow a Parquet file too) for each table."""
+    """``tables.md``, ``tables.tex``, ``tables.json``, and for each table a CSV file; with pyarrow a Parquet file."""
     contents = {
         "tables.md": to_markdown(tables).encode(),
         "tables.tex": to_latex(tables).encode(),
