@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -205,3 +206,35 @@ def test_help_shows_every_option_with_its_default(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for text in ("--inner-steps", "N, steps of the inner loop", "[default: 5]", "--outer-lr-phi", "--set", "--resume"):
         assert text in shown
+
+
+def test_help_groups_options_and_shows_their_kinds_and_choices(capsys):
+    """Every setting of a run is in a group with others of its kind; nothing but --json and files is in the last one."""
+    main(["run", "--help"])
+    shown = capsys.readouterr().out
+    titles = re.findall(r"^╭─ (.+?) ─+╮$", shown, re.MULTILINE)
+    assert titles[:4] == ["Method", "Tasks", "Model and loss", "Outer loop"]
+    assert titles[-2:] == ["This command", "Files and output"]
+    assert re.findall(r"^│ (--\S+)", shown, re.MULTILINE)[:3] == ["--algo", "--geometry", "--inner-steps"]
+    own = shown[shown.index("─ This command ─") : shown.index("─ Files and output ─")]
+    assert re.findall(r"^│ --([\w-]+)", own, re.MULTILINE) == ["resume", "fresh"]
+    flat = " ".join(shown.replace("│", " ").split())
+    assert "--inner-lr FLOAT alpha, step size of the inner loop (> 0) [default: 0.4 (glyphs)]" in flat
+    assert "--outer-optimizer CHOICE optimizer of the outer loop (adam, sgd)" in flat
+    assert "--model-options MAPPING options of the model, as {filters: 32} [default: {filters: 32} (glyphs)]" in flat
+    assert "--tf32 BOOL" in flat
+    assert "--benchmark TEXT" in flat
+
+
+def test_help_of_theory_has_no_settings_of_training(capsys):
+    main(["theory", "--help"])
+    shown = capsys.readouterr().out
+    assert "--inner-lr" in shown
+    assert not {"--checkpoint-every", "--label", "--iterations"} & set(shown.split())
+
+
+@pytest.mark.parametrize("words", ["--inner-lr five", "--tf32 yes", "--outer-optimizer adamw", "--task-chunk half"])
+def test_a_setting_of_the_wrong_kind_is_one_line_that_says_what_is_allowed(words, capsys):
+    assert main(["run", *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {words.split()[0]}: .* is not allowed; allowed: .*\n", error)

@@ -455,3 +455,32 @@ def test_help_needs_neither_torch_nor_optuna():
     assert "--objective" in shown
     assert "'harness.cli.many'" in shown
     assert not {"'torch'", "'optuna'"} & set(shown.replace("[", "").replace("]", "").split(", "))
+
+
+def test_seeds_are_a_study_each_with_settings_of_their_own_name(tmp_path, monkeypatch, capsys):
+    """Of one algorithm there are several tuned settings then, which the suite tells apart."""
+    asked = []
+
+    def work(self):
+        asked.append(self._request["study"])
+
+    def found(study, made, folder, *rest):
+        (folder).mkdir(parents=True)
+        for name in ("default", "best"):
+            (folder / f"{name}.yaml").write_text("benchmark: sinusoid\n" + f"inner_lr: 0.0{1 + made.base['seed']}\n")
+        best = {"number": 0, "params": {}, "values": [1.0]}
+        return {"study": made.name, "algo": "anil", "geometry": "convex", "seed": made.base["seed"], "best": best} | {
+            "outcomes": {}, "trials": 1, "seconds": 1, "default": None, "test": None, "objective": "loss",
+            "importances": {}, "best_yaml": "", "plots": "",
+        }  # fmt: skip
+
+    monkeypatch.setattr("harness.tune.tuning.Crew.work", work)
+    monkeypatch.setattr("harness.tune.tuning.result_of", found)
+    flags = ["--benchmark", "sinusoid", "--trials", "1", "--seeds", "0,3", "--out", str(tmp_path)]
+    assert main(["tune", "--algo", "anil:convex", *flags]) == 0
+    assert main(["tune", "--algo", "anil:convex", *flags, "--study", "mine"]) == 0
+    assert asked == ["anil-convex_sinusoid_1w10s_s0", "anil-convex_sinusoid_1w10s_s3", "mine-s0", "mine-s3"]
+    labels = [run.config.label for run in plan_suite(str(tmp_path / "tuned.yaml"), seeds=[7]).runs]
+    assert labels == ["default", "tuned s0", "default", "tuned s3"]
+    assert main(["tune", *flags, "--seed", "1"]) == 2
+    assert "--seeds with --seed" in capsys.readouterr().err

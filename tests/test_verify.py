@@ -11,6 +11,7 @@ from harness.errors import InputError
 from harness.problem.objective import accuracy, task_loss
 from harness.problem.oracle import MetaGradient, Outcome
 from harness.proof import verify
+from harness.settings.config import RunConfig
 from harness.settings.registry import algorithms
 
 
@@ -107,3 +108,13 @@ def test_unknown_names_are_refused():
         verify(algorithms=["mamml"])
     with pytest.raises(InputError, match="engine"):
         verify(engines=["nativ"])
+
+
+def test_one_geometry_is_verified_by_the_name_that_every_command_takes():
+    rows = verify(["anil:convex"], ["native"])["rows"]
+    assert {(row["algorithm"], row["geometry"]) for row in rows} == {("anil", "convex")}
+    config = RunConfig(benchmark="sinusoid", inner_steps=1, meta_batch=2)
+    (view,) = verify(["anil:nonconvex"], ["native"], config=config)["views"]
+    assert (view["algorithm"], view["geometry"]) == ("anil", "nonconvex")
+    with pytest.raises(InputError, match="unknown geometry 'round': allowed: convex, nonconvex"):
+        verify(["anil:round"])

@@ -33,7 +33,10 @@ app = App(
 data = App(name="data", help="Data sets: what is there, fetch it, check it.", default_parameter=_WORDS)
 app.command(data)
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="print one JSON document on stdout")]
+Json = Annotated[
+    bool, Parameter(name="--json", negative=(), show_default=False, help="print one JSON document on stdout")
+]
+Name = Annotated[str, Parameter(help="a benchmark of harness list")]
 
 
 # Loaded when called: their options come from schemas that --help of the others can do without.
@@ -72,7 +75,7 @@ def status(*, json: Json = False) -> int:
 
 
 @data.command
-def prepare(name: str, *, json: Json = False) -> int:
+def prepare(name: Name, /, *, json: Json = False) -> int:
     """Download, unpack or render the data of one benchmark."""
     from harness.cli.data import prepare as prepare_data
 
@@ -82,7 +85,7 @@ def prepare(name: str, *, json: Json = False) -> int:
 
 
 @data.command(name="verify")
-def verify_data(name: str, *, path: str | None = None, json: Json = False) -> int:
+def verify_data(name: Name, /, *, path: str | None = None, json: Json = False) -> int:
     """Read all data of one benchmark, or those in path, and compare counts and class splits with the published ones."""
     from harness.cli.data import verify as check_data
 

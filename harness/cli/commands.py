@@ -16,6 +16,12 @@ from harness.settings.config import RunConfig
 from harness.store.records import FINISHED, Status
 from harness.timing.config import TimeConfig
 
+#: settings of a run of which the theory says nothing
+_OF_TRAINING = (
+    *("iterations", "outer_schedule", "eval_tasks", "eval_every", "stationarity_every", "stationarity_tasks"),
+    *("checkpoint_every", "label"),
+)
+
 
 @with_options(RunConfig)
 def run(
@@ -23,9 +29,11 @@ def run(
     config: Config = None,
     set_: Set = (),
     results: Results = Path("results/runs"),
-    resume: Annotated[bool, Parameter(name="--resume", negative=(), help="go on from the last checkpoint")] = False,
+    resume: Annotated[
+        bool, Parameter(name="--resume", negative=(), show_default=False, help="go on from the last checkpoint")
+    ] = False,
     fresh: Annotated[
-        bool, Parameter(name="--fresh", negative=(), help="delete an earlier run of the same key")
+        bool, Parameter(name="--fresh", negative=(), show_default=False, help="delete an earlier run of the same key")
     ] = False,
     seeds: Seeds = None,
     log: Log = (),
@@ -110,7 +118,9 @@ def time(
 @with_options(ProofConfig)
 def verify(
     *,
-    algo: Annotated[Names, Parameter(help="algorithms to verify, commas between; all by default")] = (),
+    algo: Annotated[
+        Names, Parameter(help="algorithms to verify, NAME or NAME:GEOMETRY, commas between; all by default")
+    ] = (),
     engine: Annotated[
         Names, Parameter(help="engines to verify, commas between; all that are installed by default")
     ] = (),
@@ -149,13 +159,19 @@ def _listed(names: tuple[str, ...]) -> list[str] | None:
     return [name.strip() for part in names for name in part.split(",")] or None
 
 
-@with_options(RunConfig, dtype="float64")
+@with_options(RunConfig, unused=_OF_TRAINING, dtype="float64")
 def theory(
     *,
     config: Config = None,
     set_: Set = (),
     smoothness: Annotated[
-        bool, Parameter(name="--smoothness", negative=(), help="also measure how smooth L_meta is, for every N (slow)")
+        bool,
+        Parameter(
+            name="--smoothness",
+            negative=(),
+            show_default=False,
+            help="also measure how smooth L_meta is, for every N (slow)",
+        ),
     ] = False,
     advise: Annotated[
         bool, Parameter(name="--advise", negative=(), help="also propose geometry, N and step sizes (a minute or two)")

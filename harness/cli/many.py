@@ -22,11 +22,17 @@ Workers = Annotated[
         help="processes at a time; unset: one a GPU, or as cores allow",
     ),
 ]
-Mix = Annotated[bool, Parameter(name="--mix", negative=(), help="reuse runs made on another GPU or with another torch")]
+Mix = Annotated[
+    bool,
+    Parameter(
+        name="--mix", negative=(), show_default=False, help="reuse runs made on another GPU or with another torch"
+    ),
+]
 
 
 def compare(
-    suite: str,
+    suite: Annotated[str, Parameter(help="a name of harness list, or a YAML file")],
+    /,
     *,
     set_: Set = (),
     seeds: Seeds = None,
@@ -34,11 +40,20 @@ def compare(
     workers: Workers = None,
     scheduler: Scheduler = None,
     retry: Annotated[
-        bool, Parameter(name="--retry", negative=(), help="repeat runs that diverged, ran out of memory or crashed")
+        bool,
+        Parameter(
+            name="--retry",
+            negative=(),
+            show_default=False,
+            help="repeat runs that diverged, ran out of memory or crashed",
+        ),
     ] = False,
     mix: Mix = False,
     dry_run: Annotated[
-        bool, Parameter(name="--dry-run", negative=(), help="only list the runs, and what they would take")
+        bool,
+        Parameter(
+            name="--dry-run", negative=(), show_default=False, help="only list the runs, and what they would take"
+        ),
     ] = False,
     until_decided: Annotated[
         bool,
@@ -150,21 +165,34 @@ def tune(
     out: Annotated[Path, Parameter(name="--out", help="folder of the journal and of what the studies find")] = Path(
         "results/tune"
     ),
+    seeds: Seeds = None,
     scheduler: Scheduler = None,
     json: Json = False,
     **flags: Any,
 ) -> int:
-    """Search the settings of each algorithm with Optuna: equal budgets, same seeds; the same command goes on."""
+    """Search the settings of each algorithm with Optuna: equal budgets, same seeds; the same command goes on.
+
+    With --seeds, one study of each algorithm for each: how far the search's own luck goes.
+    """
     from harness.settings.layers import gather_as
+    from harness.settings.seeds import one_each
 
     settings, origins = gather_as(TuneConfig, config, flags, set_)
+    each = [one.seed for one in one_each(settings, seeds, origins)]
     from harness.cli.terminal.console import console, print_json, show
     from harness.cli.terminal.tuning import TuneView, tune_lines
     from harness.tune.tuning import tune as run_studies
 
     with TuneView(console(to_stderr=True)).shown() as watch:
         results = run_studies(
-            settings, out=out, space=space, set_space=set_space, origins=origins, scheduler=scheduler, watch=watch
+            settings,
+            seeds=each,
+            out=out,
+            space=space,
+            set_space=set_space,
+            origins=origins,
+            scheduler=scheduler,
+            watch=watch,
         )
     if json:
         print_json(results)
@@ -174,7 +202,11 @@ def tune(
 
 
 def report(
-    runs: Annotated[tuple[Path, ...], Parameter(help="run directories, or folders of them")] = (Path("results/runs"),),
+    runs: Annotated[
+        tuple[Path, ...],
+        Parameter(negative=(), show_default=False, help="run directories, or folders of them; results/runs by default"),
+    ] = (Path("results/runs"),),
+    /,
     *,
     out: Annotated[Path, Parameter(name="--out", help="folder for the report")] = Path("report"),
     epsilon: Numbers = (),
@@ -184,7 +216,10 @@ def report(
         Path | None, Parameter(name="--against", help="other results, to say which differences are beyond noise")
     ] = None,
     mix: Annotated[
-        bool, Parameter(name="--mix", negative=(), help="let runs of different machines share a timing table")
+        bool,
+        Parameter(
+            name="--mix", negative=(), show_default=False, help="let runs of different machines share a timing table"
+        ),
     ] = False,
     width: Annotated[
         str, Parameter(name="--width", help="of the figures: neurips, icml, icml-wide, ieee, ieee-wide, or inches")

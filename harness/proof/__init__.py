@@ -35,8 +35,8 @@ def verify(
     central differences of L_D(adapt(w, phi), phi), where it claims to be exact with an inner loop of its own.
     In float32 (:mod:`harness.proof.float32`) on a few tasks of every benchmark whose data are there, initial and
     trained: the median over tasks of the error against the witness in float64 may be twice the best peer's.
-    ``algorithms`` and ``engines`` default to all that are registered and installed; either may also
-    be given as a class.
+    ``algorithms`` (``anil`` or ``anil:convex``) and ``engines`` default to all registered and installed; either may be
+    given as a class.
 
     Returns ``{"ok": bool, "rows": [...]}`` with one row a comparison: ``algorithm``, ``geometry``,
     ``engine``, ``strategy``, ``problem``, ``witness``, ``relative_error``, ``tolerance``, ``ok``, ``dtype``,

@@ -21,6 +21,7 @@ from harness.problem.cuts import Headless
 from harness.problem.models import give_back
 from harness.problem.partition import Network, partitioned
 from harness.problem.tasks import TaskBatch, draw
+from harness.proof.chosen import chosen
 from harness.proof.config import ProofConfig
 from harness.proof.float32 import TASKS, Cut, compared, installed_peers
 from harness.proof.problems import SmallProblem
@@ -28,7 +29,6 @@ from harness.proof.table import compared as in_float64
 from harness.proof.table import engines_of
 from harness.proof.witnesses import plain
 from harness.settings.config import RunConfig, validate
-from harness.settings.registry import algorithms as registered
 from harness.settings.resolve import Resolved, check_algo_options, given_for, resolve
 from harness.strangers.blame import blamed
 from harness.strangers.values import origin
@@ -54,7 +54,7 @@ def own_rows(
             f"{origin('norm_statistics', origins)}: the module's own forward, which is the witness, knows no joint "
             f"statistics; allowed: separate"
         )
-    kinds = [registered().get(item) if isinstance(item, str) else item for item in algorithms or registered().names()]
+    kinds = chosen(algorithms)
     check_algo_options(kinds, config, origins)
     skipped: list[dict[str, str]] = []
     installed = list(engines_of(engines, skipped))

@@ -20,10 +20,10 @@ from harness.problem.meta_loss import disagreement, error_of
 from harness.problem.oracle import Inner, MetaGradient, Slot
 from harness.problem.own_forward import own_forward
 from harness.problem.partition import Network, partitioned
+from harness.proof.chosen import chosen
 from harness.proof.float32 import float32_rows
 from harness.proof.problems import SmallProblem, small_problems
 from harness.proof.witnesses import by_closed_form, by_finite_differences, by_plain_oracle, plain
-from harness.settings.registry import algorithms as registered_algorithms
 from harness.settings.registry import engines as registered_engines
 
 TOLERANCE = {
@@ -43,15 +43,14 @@ def rows_of(
     progress: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     """See :func:`harness.proof.verify`."""
-    known = registered_algorithms()
-    chosen = [known.get(item) if isinstance(item, str) else item for item in algorithms or known.names()]
+    kinds = chosen(algorithms)
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     problems = small_problems(seed)
     installed = list(engines_of(engines, skipped))
     progress = progress or (lambda line: None)
     for engine in installed:
-        for algorithm in chosen:
+        for algorithm in kinds:
             for geometry in algorithm.geometries:
                 for problem in problems:
                     progress(f"{engine.name} {algorithm.name} {geometry} on {problem.name}")
@@ -60,11 +59,11 @@ def rows_of(
                         rows += compared(engine, made, geometry, problem, seed)
                     except (NotSupported, AlgorithmFailed) as error:
                         skipped.append(_skipped(engine.name, made, problem, str(error)))
-    rows += float32_rows(chosen, installed, seed, skipped, progress)
+    rows += float32_rows(kinds, installed, seed, skipped, progress)
     if not rows:
         reasons = "; ".join(dict.fromkeys(entry["reason"] for entry in skipped))
         raise InputError(f"nothing to verify: {reasons}")
-    for algorithm in chosen:
+    for algorithm in kinds:
         for geometry in algorithm.geometries if algorithm.derivative != "exact" else ():
             skipped += _unclaimed(algorithm(geometry), problems)
     return {"ok": all(row["ok"] for row in rows), "rows": rows, "skipped": skipped}

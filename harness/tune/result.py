@@ -43,6 +43,7 @@ def result_of(
         "study": plan.name,
         "algo": plan.base["algo"],
         "geometry": plan.base["geometry"],
+        "seed": plan.base["seed"],
         "objective": str(plan.objective),
         "sampler": study.user_attrs["sampler"],
         "pruner": study.user_attrs["pruner"],
@@ -81,9 +82,11 @@ def write_suite(out: Path, results: Iterable[dict[str, Any]]) -> Path | None:
     if not found:
         return None
     grid: list[dict[str, Any]] = []
+    tuned = Counter((result["algo"], result["geometry"]) for result in found)
     for result in found:
         default, best = (f"{result['study']}/{name}.yaml" for name in ("default", "best"))
-        grid += [{"config": default, "label": "default"}, {"config": best, "label": "tuned"}]
+        label = "tuned" if tuned[result["algo"], result["geometry"]] == 1 else f"tuned s{result['seed']}"
+        grid += [{"config": default, "label": "default"}, {"config": best, "label": label}]
     document = {"title": "default and tuned settings under equal budgets", "seeds": [_FRESH + n for n in range(5)]}
     path = out / "tuned.yaml"
     write(path, dumped({**document, "grid": grid}))

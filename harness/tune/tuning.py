@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ Watch = Callable[[StudyPlan, dict[str, Any]], None]
 def tune(
     config: TuneConfig,
     *,
+    seeds: Sequence[int] = (),
     out: str | Path = Path("results/tune"),
     space: Path | None = None,
     set_space: Iterable[str] = (),
@@ -35,6 +36,7 @@ def tune(
 
     Args:
         config: settings of the trials, and how to search.
+        seeds: do all of it once with each of them; with that of ``config`` by default.
         out: folder of the journal, and of a folder for every study.
         space: YAML file with parameters to narrow, widen or fix.
         set_space: the same as ``NAME=VALUE``, ``NAME=LOW..HIGH`` or ``NAME=A,B,C``.
@@ -47,7 +49,8 @@ def tune(
         KeyboardInterrupt: stopped by the user; the same command goes on.
     """
     out = Path(out) if scheduler is None else Path(out).absolute()
-    plans = plan(config, origins or {}, wishes(space, set_space))
+    asked = wishes(space, set_space)
+    plans = [study for each in _one_each(config, seeds) for study in plan(each, origins or {}, asked)]
     places = shares(str(pick_device(config.device)), config.threads or 0, config.workers)
     for study in plans:
         check_sampler(study)
@@ -84,3 +87,11 @@ def tune(
             results.append(result_of(loaded, made, folder(out, made), config.trials, config.test_seeds, workers, tell))
     write_suite(out, results)
     return results
+
+
+def _one_each(config: TuneConfig, seeds: Sequence[int]) -> list[TuneConfig]:
+    """``config`` with each of ``seeds``; a name of the study's own with it too, where there are several."""
+    if len(seeds) < 2:
+        return [config.model_copy(update={"seed": seed}) for seed in seeds] or [config]
+    named = [{"study": f"{config.study}-s{seed}"} if config.study else {} for seed in seeds]
+    return [config.model_copy(update={"seed": seed, **name}) for seed, name in zip(seeds, named, strict=True)]
