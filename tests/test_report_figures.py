@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 import harness
 from harness.errors import InputError
 from harness.report import figures
-from harness.report.charts import charts_of
+from harness.report.charts import charts_of, on_paper
 from harness.report.charts.accuracy import front
 from harness.report.charts.curves import POINTS, average, trailing_mean
 from harness.report.figures import draw, write_figures
@@ -229,6 +229,7 @@ def test_several_problems_have_a_file_each_and_regression_has_no_accuracy_figure
         write_run(tmp_path / "runs", benchmark=benchmark, accuracy=accuracy)
     written = write_figures(report_data.compare(tmp_path / "runs", []), tmp_path / "out")
     assert [path.stem for path in written] == [
+        "figure1",
         "figure1-fc100",
         "resources-fc100",
         "accuracy-cost-fc100",
@@ -398,3 +399,43 @@ def test_a_style_that_is_none_is_refused(tmp_path, style, reason):
     write_run(tmp_path)
     with pytest.raises(InputError, match=reason):
         write_report([tmp_path], tmp_path / "out", style=style)
+
+
+@pytest.fixture(scope="module")
+def two_problems(tmp_path_factory):
+    """Two benchmarks whose N differ: 1 and 10 in both, 5 in the first alone."""
+    folder = tmp_path_factory.mktemp("two")
+    report_data.write_grid(folder, steps=(1, 5, 10), methods=ANIL[:1], benchmark="fc100")
+    report_data.write_grid(folder, steps=(1, 10), methods=ANIL[:1], benchmark="miniimagenet")
+    return report_data.compare(folder)
+
+
+def test_figure_1_of_two_data_sets_is_the_papers_a_column_each_iterations_left_and_time_right(two_problems):
+    chart = on_paper(two_problems)[0]
+    assert (chart.family, chart.problem) == ("figure1", "")
+    left, right = chart.panels[:2]
+    assert [panel.title for panel in chart.panels] == ["fc100", "", "miniimagenet", ""]
+    assert [panel.x_label for panel in chart.panels] == ["meta-iterations", "running time (s)"] * 2
+    assert left.y_limits == right.y_limits  # a pair shares its axis, two data sets do not have to
+    assert left.y_log == right.y_log
+    styles = [{line.name: line.style for line in panel.lines} for panel in chart.panels]
+    assert styles[0] == styles[1] == {"N = 1": 0, "N = 5": 1, "N = 10": 2}
+    assert styles[2] == styles[3] == {"N = 1": 0, "N = 10": 2}  # one N has one colour
+    alone = {chart.problem: chart for chart in charts_of(two_problems) if chart.family == "figure1"}
+    assert len(alone) == 2
+    assert not any(panel.title for chart in alone.values() for panel in chart.panels)
+
+
+def test_the_papers_figure_stands_in_a_row_at_a_text_width_and_in_pairs_in_a_column(two_problems, tmp_path, only_svg):
+    chart = on_paper(two_problems)[0]
+    for width, rows in ((397.48 / 72.27, 1), (234.88 / 72.27, 2)):
+        with matplotlib.rc_context(SETTINGS):
+            figure = draw(chart, width)
+        assert len({round(axes.get_position().y0, 2) for axes in figure.axes}) == rows
+        left, right = figure.axes[:2]
+        assert (left.get_ylabel(), right.get_ylabel()) == ("training loss", "")
+        assert left.get_ylim() == right.get_ylim()
+    written = {path.name for path in write_figures(two_problems, tmp_path)}
+    assert {"figure1.svg", "figure1-fc100.svg", "figure1-miniimagenet.svg"} <= written
+    captions = (tmp_path / "captions.txt").read_text()
+    assert captions.startswith("figure1: Figure 1: ANIL convex, a pair of panels for each problem.")

@@ -180,7 +180,7 @@ def test_a_folder_of_any_name_is_a_folder(tmp_path, monkeypatch, capsys, name):
 
 
 def test_figures_do_not_depend_on_a_persons_settings_of_matplotlib(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.report.figures.charts_of", lambda comparison: charts_of(comparison)[:1])
+    monkeypatch.setattr("harness.report.figures.on_paper", lambda comparison: charts_of(comparison)[:1])
     monkeypatch.setattr("harness.report.figures.FORMATS", {"svg": FORMATS["svg"]})
     for seed in (0, 1):
         write_run(tmp_path / "runs", seed=seed)

@@ -56,6 +56,10 @@ class Panel:
     from_zero: bool = False
     #: where the x axis has its ticks; empty: as the one who draws sees fit
     ticks: tuple[float, ...] = ()
+    #: lines of the panel beside it, which its y axis has to hold too
+    beside: tuple[Line, ...] = ()
+    #: what stands above it, where the panels of a chart are of several problems
+    title: str = ""
 
     @property
     def x_limits(self) -> tuple[float, float]:
@@ -67,8 +71,9 @@ class Panel:
     @property
     def y_limits(self) -> tuple[float, float]:
         """The y axis such that everything measured, its bars included, lies within; fits may leave it."""
-        values = [self._finite(part) for line in self.lines if line.kind != "fit" for part in (line.y, line.low)]
-        tops = [self._finite(line.high) for line in self.lines if line.kind != "fit"]
+        measured = [line for line in (*self.lines, *self.beside) if line.kind != "fit"]
+        values = [self._finite(part) for line in measured for part in (line.y, line.low)]
+        tops = [self._finite(line.high) for line in measured]
         found = np.concatenate([*values, *tops, np.empty(0)])
         if not len(found):
             return (0.1, 10.0) if self.y_log else (0.0, 1.0)

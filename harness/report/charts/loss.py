@@ -19,6 +19,8 @@ from harness.report.findings.statistics import ENOUGH
 from harness.store.records import Status
 
 _CLOCKS = (("iteration", "meta-iterations", "meta-iterations"), ("seconds", "running time", "running time (s)"))
+#: the paper's figures, and the methods in them
+_FIGURES = {"figure1": "anil convex", "figure2": "anil nonconvex"}
 #: the smoothing window is this share of the longest run
 _SHARE = 20
 
@@ -36,15 +38,49 @@ def loss_charts(comparison: Comparison, problem: str) -> list[Chart]:
     """Figure 1 (convex), figure 2 (nonconvex), and one chart of methods for each N that several share."""
     groups = [result.group for result in comparison.of(problem)]
     charts = []
-    for family, method in (("figure1", "anil convex"), ("figure2", "anil nonconvex")):
-        own = [group for group in groups if group.method == method]
+    for family, method in _FIGURES.items():
+        styles = {name: index for index, name in enumerate(_settings(comparison, method))}
         members = [
-            _Member(group, index, f"N = {group.inner_steps}{view.extras(group)}{_stopped(group)}")
-            for index, group in enumerate(own)
+            _Member(group, styles[_setting(group)], _setting(group) + _stopped(group))
+            for group in groups
+            if group.method == method
         ]
         if members:
             charts.append(_chart(family, f"Figure {family[-1]}: {method_name(method)}", problem, members))
     return charts + _method_charts(groups, problem)
+
+
+def side_by_side(charts: Sequence[Chart]) -> list[Chart]:
+    """Figures 1 and 2 as the paper has them: a pair of panels for each problem, iterations left and time right.
+
+    Of those of ``charts`` that several problems have.
+    """
+    found = []
+    for family in _FIGURES:
+        own = [chart for chart in charts if chart.family == family]
+        if len(own) < 2:
+            continue
+        names = [chart.problem for chart in own]
+        panels = [
+            replace(panel, title=name if at == 0 else "")
+            for name, chart in zip(names, own, strict=True)
+            for at, panel in enumerate(chart.panels)
+        ]
+        said = [f"{name}: {chart.statistic}" for name, chart in zip(names, own, strict=True)]
+        same = len({chart.statistic for chart in own}) == 1
+        statistic = own[0].statistic if same else " ".join(said)
+        found.append(replace(own[0], problem="", statistic=statistic, panels=tuple(panels)))
+    return found
+
+
+def _settings(comparison: Comparison, method: str) -> list[str]:
+    """Every setting of a method, by N: one has the same colour whatever the problem."""
+    groups = [result.group for result in comparison.results if result.group.method == method]
+    return list(dict.fromkeys(_setting(group) for group in sorted(groups, key=lambda group: group.inner_steps)))
+
+
+def _setting(group: Group) -> str:
+    return f"N = {group.inner_steps}{view.extras(group)}"
 
 
 def _method_charts(groups: list[Group], problem: str) -> list[Chart]:
@@ -78,7 +114,10 @@ def _chart(family: str, title: str, problem: str, members: Sequence[_Member]) ->
     panels = []
     for clock, quantity, label in _CLOCKS:
         lines = tuple(line for member in members for line in _lines(member, clock, window))
-        panels.append(Panel(quantity, label, "training loss", lines, y_log=wide(line.y for line in lines)))
+        panels.append(Panel(quantity, label, "training loss", lines))
+    every = tuple(line for panel in panels for line in panel.lines)
+    logarithmic = wide(line.y for line in every)
+    panels = [replace(panel, y_log=logarithmic, beside=every) for panel in panels]
     return Chart(family, title, problem, _statistic([member.group for member in members], window), tuple(panels))
 
 

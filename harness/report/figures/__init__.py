@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from harness.report.charts import Chart, charts_of
+from harness.report.charts import Chart, on_paper
 from harness.report.figures.draw import draw
 from harness.report.figures.look import SETTINGS
 from harness.report.figures.width import WIDTHS
@@ -35,12 +35,12 @@ def write_figures(
     """Write every chart of ``comparison`` into ``folder`` (made if need be), ``width`` inches wide; returns the files.
 
     Files are called ``FAMILY[-PROBLEM][-VARIANT].{pdf,png,svg}``: ``figure1.pdf``, or
-    ``figure1-fc100.pdf`` where there are several problems. What each shows, and what its lines mean, is in
-    ``captions.txt``. ``style``: settings of matplotlib, over ours.
+    ``figure1-fc100.pdf`` where there are several problems, and ``figure1.pdf`` with all of them side by side. What
+    each shows, and what its lines mean, is in ``captions.txt``. ``style``: settings of matplotlib, over ours.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    charts = [chart for chart in charts_of(comparison) if chart.on_paper]
-    several = len({chart.problem for chart in charts}) > 1
+    charts = on_paper(comparison)
+    several = len(comparison.problems) > 1
     written: list[Path] = []
     captions: list[str] = []
     stems: set[str] = set()
@@ -62,7 +62,8 @@ def write_figures(
 def _caption(stem: str, chart: Chart) -> str:
     """A paragraph about one figure, its file's name before it."""
     variant = "" if not chart.variant or chart.variant in chart.title else f", {chart.variant}"
-    return one_line(f"{stem}: {chart.title}{variant} ({chart.problem}). {chart.statistic}") + "\n"
+    where = f" ({chart.problem})" if chart.problem else ", a pair of panels for each problem"
+    return one_line(f"{stem}: {chart.title}{variant}{where}. {chart.statistic}") + "\n"
 
 
 def _write(figure: Figure, folder: Path, stem: str) -> list[Path]:

@@ -22,6 +22,8 @@ from harness.report.figures.width import WIDTHS
 
 # inches: a panel that is narrower than that has no neighbour; a row of the legend; its handles and gaps
 _NARROW, _ROW, _HANDLE = 2.0, 0.165, 0.5
+# inches: the least that a panel of a row of pairs takes, and how high it is at least
+_LEAST, _LOW = 1.3, 1.45
 # letters of the legend's font in an inch, times its points
 _LETTERS = 17.0 * 8
 _DODGE = 4.5  # points between lines that share their x
@@ -29,7 +31,7 @@ _DODGE = 4.5  # points between lines that share their x
 
 def draw(chart: Chart, width: float = WIDTHS["neurips"]) -> Figure:
     """The figure of ``chart``, ``width`` inches wide; its title and what its lines mean belong in a caption."""
-    beside = min(len(chart.panels), max(1, int(width / _NARROW)), 2)
+    beside = _beside(chart, width)
     rows = math.ceil(len(chart.panels) / beside)
     handles = _handles(chart)
     size = letters()
@@ -37,11 +39,15 @@ def draw(chart: Chart, width: float = WIDTHS["neurips"]) -> Figure:
     names = ["\n".join(textwrap.wrap(plain(name), room)) for name in handles]
     columns = _legend_columns(names, width, size)
     below = _ROW * size / 8 * sum(max(name.count("\n") + 1 for name in row) for row in _rows(names, columns)) + 0.1
-    height = rows * min(2.4, 0.72 * width / beside) + below
+    height = rows * min(2.4, max(_LOW, 0.72 * width / beside)) + below
     figure = Figure(figsize=(width, height), layout=_layout(below / height))
     FigureCanvasAgg(figure)
-    for panel, axes in zip(chart.panels, figure.subplots(rows, beside, squeeze=False).flat, strict=True):
-        _draw_panel(axes, panel)
+    for at, (panel, axes) in enumerate(
+        zip(chart.panels, figure.subplots(rows, beside, squeeze=False).flat, strict=True)
+    ):
+        _draw_panel(axes, panel, 3 if beside > 2 else 5)
+        if at % beside and panel.beside and not panel.title:
+            axes.set_ylabel("")  # its left neighbour has the same axis
     figure.legend(
         list(handles.values()),
         names,
@@ -63,6 +69,14 @@ def draw(chart: Chart, width: float = WIDTHS["neurips"]) -> Figure:
         thin_ticks(axes, figure.canvas.get_renderer())  # type: ignore[attr-defined]
         _label_points(axes, panel)
     return figure
+
+
+def _beside(chart: Chart, width: float) -> int:
+    """How many panels stand in a row: two where there is room; of several problems all pairs, or else a pair."""
+    panels = len(chart.panels)
+    if any(panel.title for panel in chart.panels):
+        return next((beside for beside in (panels, 2) if width / beside >= _LEAST), 1)
+    return min(panels, max(1, int(width / _NARROW)), 2)
 
 
 def _layout(bottom: float) -> ConstrainedLayoutEngine:
@@ -93,9 +107,10 @@ def _rows(names: list[str], columns: int) -> list[list[str]]:
     return [names[row::rows] for row in range(rows)]
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def _draw_panel(axes: Axes, panel: Panel, most_ticks: int) -> None:
     axes.set_xlabel(plain(panel.x_label))
     axes.set_ylabel(plain(panel.y_label))
+    axes.set_title(plain(panel.title), loc="left", fontsize=letters())
     axes.set_xscale("log" if panel.x_log else "linear")
     axes.set_yscale("log" if panel.y_log else "linear")
     axes.set_ylim(*panel.y_limits)
@@ -103,7 +118,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.set_xlim(*panel.x_limits)
     for line in panel.lines:
         _draw_line(axes, panel, line)
-    set_ticks(axes.xaxis, panel.x_log, None, False)
+    set_ticks(axes.xaxis, panel.x_log, None, False, most_ticks)
     if panel.ticks:
         axes.xaxis.set_major_locator(FixedLocator(panel.ticks))
         axes.xaxis.set_minor_locator(NullLocator())

@@ -26,11 +26,11 @@ def number(value: float) -> str:
     return f"$10^{{{power}}}$" if factor == "1" else rf"${factor}\times10^{{{power}}}$"
 
 
-def set_ticks(axis: Axis, log: bool, limits: tuple[float, float] | None, percent: bool) -> None:
-    """Few round numbers; on a logarithmic axis powers of ten, and on less than two decades 1, 2 and 5 between."""
+def set_ticks(axis: Axis, log: bool, limits: tuple[float, float] | None, percent: bool, most: int = 5) -> None:
+    """At most so many round numbers; on a logarithmic axis powers of ten, and on less than two decades 1, 2 and 5 between."""
     axis.set_major_formatter((lambda value, _: f"{100 * value:g} %") if percent else (lambda value, _: number(value)))
     if not log:
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(most))
         return
     low, high = axis.get_view_interval() if limits is None else limits
     if math.log10(high / low) < 2:
