@@ -59,7 +59,7 @@ def test_what_was_edited_is_no_result_to_be_used_again(run, tmp_path, name):
     assert [entry.state for entry in grid(str(path), results)] == ["cached"]
     edit(folder / name)
     for more in ({}, {"resume": True}):
-        with pytest.raises(InputError, match=rf"{folder}: {name} changed after the run ended; allowed: --fresh"):
+        with pytest.raises(InputError, match=rf"{folder}: {name} changed after the run ended; add --fresh"):
             harness.run(config, results=results, **more)
     [entry] = grid(str(path), results)
     assert (entry.directory, entry.state) == (folder, "failed")

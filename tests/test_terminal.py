@@ -314,9 +314,9 @@ def test_seeds_that_are_none_are_one_line(tmp_path, monkeypatch, capsys, text):
 
 def test_a_seed_is_given_once(tmp_path, capsys):
     assert main([*RUN, "--seed", "1", "--seeds", "0..4", "--results", str(tmp_path)]) == 2
-    assert "--seeds with --seed: allowed: one of them" in capsys.readouterr().err
+    assert "--seeds with --seed: give one of them" in capsys.readouterr().err
     assert main(["compare", "quick", "--set", "seed=1", "--seeds", "0..4", "--dry-run"]) == 2
-    assert "--seeds with --set seed: allowed: one of them" in capsys.readouterr().err
+    assert "--seeds with --set seed: give one of them" in capsys.readouterr().err
 
 
 LONG = "/home/someone/experiments/results/runs/anil-nonconvex_miniimagenet_5w5s_N10_s0-0123456789abcdef"

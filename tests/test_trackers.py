@@ -154,7 +154,7 @@ def test_every_scalar_is_finite_and_named(tmp_path, monkeypatch):
     ("name", "reason"),
     [
         ("tensorbord", "unknown tracker 'tensorbord': did you mean 'tensorboard'"),
-        ("aim", r"not installed; allowed: pip install aim"),
+        ("aim", r"not installed; try pip install aim"),
     ],
 )
 def test_a_tracker_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys, name, reason):

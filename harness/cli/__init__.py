@@ -63,6 +63,7 @@ def list_(*, json: Json = False) -> int:
         print_json(document)
         return 0
     show(listing_tables(document))
+    following.after_list(any(benchmark["missing"] for benchmark in document["benchmarks"]))
     return 0
 
 

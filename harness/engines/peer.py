@@ -35,7 +35,7 @@ class PeerEngine(Engine):
         if algorithm.derivative is None or not adapts_plainly(algorithm):
             raise NotSupported(
                 f"algorithm {algorithm.name!r} has a rule of its own, engine {self.name} knows exact and first_order "
-                f"meta-gradients of gradient descent; allowed: --engine native"
+                f"meta-gradients of gradient descent; try --engine native"
             )
         if network.tail_slots:
             raise NotSupported(

@@ -31,7 +31,7 @@ class TorchOpt(PeerEngine):
         names = [name for name, _ in self.tail.named_parameters(remove_duplicate=False)]
         if len(names) > len(self.initial):
             raise NotSupported(
-                f"engine {self.name} unties tied parameters (among {', '.join(names)}); allowed: --engine native"
+                f"engine {self.name} unties tied parameters (among {', '.join(names)}); try --engine native"
             )
 
     @cached_property

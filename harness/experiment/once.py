@@ -45,7 +45,7 @@ def once(
         if not repeat and (finished := _finished(directory)):
             return finished
         if directory.checkpoint_path.exists() and not (resume or repeat):
-            raise InputError(f"{directory.path} holds an unfinished run; allowed: --resume or --fresh")
+            raise InputError(f"{directory.path} holds an unfinished run; add --resume or --fresh")
         edited = repeat and replaces is not None and replaces["status"] == Status.CHANGED
         resume = resume and directory.checkpoint_path.exists() and not (fresh or edited)
         if not (resume or repeat):
@@ -59,7 +59,7 @@ def _of_this_start(directory: RunDirectory, setup: Setup, trial: bool) -> RunDir
     if why is None:
         return directory
     if trial:
-        raise InputError(f"{directory.path} began with {why}; allowed: the same, or another --study or --out")
+        raise InputError(f"{directory.path} began with {why}; give the same, or another --study or --out")
     log.info("%s began with %s than there are now: this run is %s", directory.path, why, place.name)
     refuse_link(place)
     return RunDirectory(place)
@@ -74,6 +74,6 @@ def _finished(directory: RunDirectory) -> dict[str, Any] | None:
     if edited is None:
         return None
     if edited:
-        raise InputError(f"{directory.path}: {', '.join(edited)} changed after the run ended; allowed: --fresh")
+        raise InputError(f"{directory.path}: {', '.join(edited)} changed after the run ended; add --fresh")
     log.info("%s was finished before; add --fresh to run it again", directory.path)
     return {**summary, "run_dir": str(directory.path)}

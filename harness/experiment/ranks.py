@@ -35,7 +35,7 @@ class RankLost(HarnessError):
 
     def __init__(self) -> None:
         super().__init__(
-            "another rank has ended, or gives no sign of life; the last checkpoint stays; allowed: --resume"
+            "another rank has ended, or gives no sign of life; the last checkpoint stays; go on with --resume"
         )
 
 

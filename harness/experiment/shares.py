@@ -55,7 +55,7 @@ def check(ranks: Alone, setup: Setup, benchmark: Benchmark) -> None:
     for rank, (its_key, its_start) in enumerate(others, 1):
         why = difference(start, its_start) if its_key == key else "other settings, code or data"
         if why:
-            raise InputError(f"rank {rank} has {why} than rank 0; allowed: the same run in all")
+            raise InputError(f"rank {rank} has {why} than rank 0; give the same run to all")
     if why := setup.unknown.get("task_stream"):
         raise InputError(f"{ranks.size} ranks: {why}; allowed: one process")
     if setup.problem.algorithm.derivative is None and (error := _coupling(setup, benchmark)) > TOLERANCE:

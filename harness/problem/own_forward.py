@@ -155,7 +155,7 @@ def _second_order(
             raise
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"has no second derivative ({reason}); allowed: --algo fomaml, or another layer or loss (attention has one "
+            f"has no second derivative ({reason}); try --algo fomaml, or another layer or loss (attention has one "
             f"under torch.nn.attention.sdpa_kernel(SDPBackend.MATH))"
         ) from error
 

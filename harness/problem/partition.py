@@ -165,7 +165,7 @@ def partitioned(algorithm: Algorithm, module: nn.Module, adapt: str, inner: Inne
     if taken := own.keys() & network.parameters().keys():
         raise InputError(
             f"algorithm {algorithm.name!r} has a parameter {min(taken)!r} of its own, and so has the model; "
-            f"allowed: another name"
+            f"give another name"
         )
     return Network(module, adapt, cut, own=own) if own else network
 

@@ -33,5 +33,5 @@ def one_each(settings: RunConfig, text: str | None, origins: Mapping[str, str]) 
     if text is None:
         return [settings]
     if "seed" in origins:
-        raise InputError(f"--seeds with {origins['seed']}: allowed: one of them")
+        raise InputError(f"--seeds with {origins['seed']}: give one of them")
     return [settings.model_copy(update={"seed": seed}) for seed in seeds_of(text)]

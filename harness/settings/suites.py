@@ -68,7 +68,7 @@ def plan(name: str, assignments: Iterable[str] = (), seeds: Sequence[int] | None
         assign(RunConfig, assignment, over, over_origins)
     if seeds is not None:
         if "seed" in over:
-            raise InputError(f"--seeds with {over_origins['seed']}: allowed: one of them")
+            raise InputError(f"--seeds with {over_origins['seed']}: give one of them")
         suite = suite.model_copy(update={"seeds": tuple(seeds)})
     _refuse_many(suite, path)
     runs: dict[str, Resolved] = {}

@@ -139,7 +139,7 @@ class Lease:
         """What says that the holder of the file ``old`` has died; None where there is another file by now."""
         kept = flocked(old)
         if kept is False:
-            raise Locked(f"{self._path.parent}: {busy_with(self._path)}; allowed: wait for it to end")
+            raise Locked(f"{self._path.parent}: {busy_with(self._path)}; wait for it to end")
         content = os.pread(old, MOST_BYTES, 0)
         if content != content_of(self._path):
             return None
@@ -154,7 +154,7 @@ class Lease:
             if silence.broken:
                 if content_of(self._path) is None:
                     return None
-                raise Locked(f"{self._path.parent}: {busy_with(self._path)}; allowed: wait for it to end")
+                raise Locked(f"{self._path.parent}: {busy_with(self._path)}; wait for it to end")
         log.warning("%s: no sign of life of %s for %g s: taken over", self._path.parent, name[0], lease.PATIENCE)
         return "silence"
 

@@ -72,7 +72,7 @@ def _personal(file: str) -> bool:
 def _no_derivative(who: str, operation: str) -> str:
     """Fused kernels have a first derivative alone."""
     name = operation.removesuffix("_backward").strip("_")
-    advice = "allowed: a rule without second-order terms such as --algo fomaml, or another layer"
+    advice = "try a rule without second-order terms such as --algo fomaml, or another layer"
     if "scaled_dot_product" in operation:
         advice += ", or torch.nn.attention.sdpa_kernel(SDPBackend.MATH) around the attention of the model's forward"
     return f"{who}: torch has no second derivative of {name}, which this meta-gradient needs; {advice}"

@@ -26,10 +26,10 @@ def check(storage: optuna.storages.BaseStorage, plan: StudyPlan) -> None:
     there = study.user_attrs.get(ATTRIBUTE)
     directions = [direction.name.lower() for direction in study.directions]
     if not isinstance(there, dict) and (study.get_trials(deepcopy=False) or directions != plan.objective.directions):
-        raise InputError(f"--study {plan.name}: the study there is not one of harness tune; allowed: another name")
+        raise InputError(f"--study {plan.name}: the study there is not one of harness tune; try another name")
     if isinstance(there, dict) and (difference := _difference(there, plan.document())):
         raise InputError(
-            f"--study {plan.name}: it exists with {difference}; allowed: the same, or another --study or --out"
+            f"--study {plan.name}: it exists with {difference}; give the same, or another --study or --out"
         )
 
 
@@ -123,7 +123,7 @@ def check_sampler(plan: StudyPlan) -> None:
         try:
             import cmaes  # noqa: F401
         except ImportError:
-            raise InputError("--sampler cmaes: needs the package cmaes; allowed: pip install cmaes") from None
+            raise InputError("--sampler cmaes: needs the package cmaes; try pip install cmaes") from None
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, TextIO
@@ -81,6 +81,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
 
 def listing_tables(listing: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Fitted]:
     """The tables of ``harness list``; where a thing comes from is said of other people's alone."""
+    missing = {b["name"] for b in listing["benchmarks"] if b["missing"]}
     found: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
         "Algorithms": (
             ("name", "geometries", "summary"),
@@ -95,9 +96,9 @@ def listing_tables(listing: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[F
             [(e["name"], e["installed"], ", ".join(e["strategies"]), e["summary"]) for e in listing["engines"]],
         ),
         "Suites": (
-            ("name", "runs", "seeds", "benchmarks", "title"),
+            ("name", "runs", "seeds", "benchmarks", "data", "title"),
             [
-                (s["name"], s["runs"], _seeds(s["seeds"]), ", ".join(s["benchmarks"]), s["title"])
+                (s["name"], s["runs"], _seeds(s["seeds"]), ", ".join(s["benchmarks"]), _data(s, missing), s["title"])
                 for s in listing["suites"]
             ],
         ),
@@ -109,6 +110,12 @@ def listing_tables(listing: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[F
             columns, rows = (*columns, "origin"), [(*row, origin) for row, origin in zip(rows, origins, strict=True)]
         made.append(table(title, columns, rows))
     return made
+
+
+def _data(suite: Mapping[str, Any], missing: Collection[str]) -> str:
+    """``ready``, or how many of its benchmarks have no data here."""
+    gone = sum(name in missing for name in suite["benchmarks"])
+    return "ready" if not gone else "missing" if gone == len(suite["benchmarks"]) else f"{gone} missing"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

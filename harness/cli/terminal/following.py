@@ -21,6 +21,7 @@ words: ContextVar[tuple[str, ...]] = ContextVar("words", default=())
 _GO_ON = ("compare", "tune")
 #: seeds that a claim takes, see harness.report.findings.statistics, which is too slow to import here
 ENOUGH = 5
+_DRY = ("compare", "quick", "--dry-run")
 _OPENERS = {"darwin": "open", "win32": "start"}
 
 
@@ -29,6 +30,13 @@ def follow(why: str, command: Sequence[str]) -> None:
     from harness.cli.terminal.console import show
 
     show([f"next, {why}:", f"  {shlex.join(['harness', *command])}"], to_stderr=True)
+
+
+def after_list(missing: bool) -> None:
+    """On to what a suite takes, and to the data that are not there."""
+    follow("what the runs of a suite are, and as far as finished ones tell what they take", _DRY)
+    if missing:
+        follow("where missing data belong, and how to get them", ["data", "status"])
 
 
 def after_runs(summaries: Sequence[Mapping[str, Any]]) -> None:

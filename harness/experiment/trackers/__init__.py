@@ -54,7 +54,7 @@ def checked(names: Iterable[str]) -> tuple[str, ...]:
         if name not in TRACKERS:
             raise InputError(f"log: {unknown('tracker', name, TRACKERS)}")
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"log: {name} is not installed; allowed: pip install {name}")
+            raise InputError(f"log: {name} is not installed; try pip install {name}")
     return chosen
 
 

@@ -27,7 +27,7 @@ def number(value: float) -> str:
 
 
 def set_ticks(axis: Axis, log: bool, limits: tuple[float, float] | None, percent: bool, most: int = 5) -> None:
-    """At most so many round numbers; on a logarithmic axis powers of ten, and on less than two decades 1, 2 and 5 between."""
+    """``most`` round numbers; on a logarithmic axis powers of ten, and on less than two decades 1, 2 and 5 between."""
     axis.set_major_formatter((lambda value, _: f"{100 * value:g} %") if percent else (lambda value, _: number(value)))
     if not log:
         axis.set_major_locator(MaxNLocator(most))

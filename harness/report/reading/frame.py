@@ -25,7 +25,7 @@ def results(*paths: str | Path) -> pandas.DataFrame:
     >>> harness.results("results/runs").groupby(["algo", "inner_steps"])["accuracy.mean"].mean()  # doctest: +SKIP
     """
     if importlib.util.find_spec("pandas") is None:
-        raise InputError("results: pandas is not installed; allowed: pip install pandas")
+        raise InputError("results: pandas is not installed; try pip install pandas")
     import pandas
 
     from harness.report.reading.runs import read_runs
