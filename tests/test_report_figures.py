@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -439,3 +442,28 @@ def test_the_papers_figure_stands_in_a_row_at_a_text_width_and_in_pairs_in_a_col
     assert {"figure1.svg", "figure1-fc100.svg", "figure1-miniimagenet.svg"} <= written
     captions = (tmp_path / "captions.txt").read_text()
     assert captions.startswith("figure1: Figure 1: ANIL convex, a pair of panels for each problem.")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize(("venue", "points"), [("neurips", 397.48), ("icml", 234.88)])
+def test_a_paper_takes_every_figure_and_the_table_as_they_are_in_one_pass(tmp_path, venue, points):
+    """Without a width given to ``includegraphics``: a figure is as wide as the text, and its letters are as drawn."""
+    report_data.write_grid(tmp_path / "runs", steps=(1, 5), methods=ANIL)
+    report_data.write_grid(tmp_path / "runs", steps=(1, 5), methods=ANIL[:1], benchmark="miniimagenet")
+    written = write_report([tmp_path / "runs"], tmp_path, width=venue)["files"]
+    figures = [Path(file).stem for file in written if file.endswith(".pdf")]
+    assert "figure1" in figures
+    floats = "".join(
+        rf"\begin{{figure}}\centering\includegraphics{{{{figures/{stem}}}.pdf}}\caption{{A}}\end{{figure}}"
+        for stem in figures
+    )
+    (tmp_path / "paper.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\setlength{{\textwidth}}{{{points}pt}}"
+        rf"\begin{{document}}\begin{{table}}\centering\caption{{A}}\input{{table}}\end{{table}}{floats}\end{{document}}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert "Rerun" not in done.stdout

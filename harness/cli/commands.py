@@ -152,6 +152,7 @@ def verify(
         named = (skip.get(key, "*") for key in ("engine", "algorithm", "geometry", "problem"))
         where = " ".join(name for name in named if name != "*")
         console(to_stderr=json).print(f"! {where}: {skip['reason']}", markup=False, highlight=False, soft_wrap=True)
+    following.after_verify(report["ok"])
     return 0 if report["ok"] else 1
 
 

@@ -262,5 +262,5 @@ def report(
     if json:
         print_json(document)
     show(report_lines(document), to_stderr=json)
-    following.after_report(document["files"][0])
+    following.after_report(document["files"][0], document["untuned"])
     return 0

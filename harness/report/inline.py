@@ -40,7 +40,7 @@ def report(
         options: ``against``, ``mix``, ``columns``, ``width``, ``style`` of :func:`harness.report.write.write_report`.
 
     Returns:
-        ``{"out", "files", "findings", "claims", "warnings", "differences"}``; a notebook shows the page itself.
+        ``{"out", "files", "findings", "claims", "warnings", "differences", "untuned"}``; a notebook shows the page.
 
     Raises:
         InputError: nothing to report, runs that do not belong in one table, or ``out`` cannot be written.

@@ -50,7 +50,8 @@ def write_report(
         say: is told what is being done.
 
     Returns:
-        ``{"out", "files", "findings", "claims", "warnings", "differences"}``.
+        ``{"out", "files", "findings", "claims", "warnings", "differences", "untuned"}``; the last are methods by
+        benchmark, where no study has searched their step sizes.
 
     Raises:
         InputError: nothing to report, runs that do not belong in one table, or ``out`` cannot be written.
@@ -90,7 +91,18 @@ def write_report(
         "claims": _claims(comparison),
         "warnings": comparison.warnings,
         "differences": other.sentences if other else None,
+        "untuned": {} if studies else _methods(comparison),
     }
+
+
+def _methods(comparison: Comparison) -> dict[str, list[str]]:
+    """``{benchmark: [algorithm:geometry]}`` of those with several methods, none of whose settings has a label."""
+    found: dict[str, dict[str, None]] = {}
+    for group in comparison.groups:
+        config = group.runs[0].config
+        if not config.get("label"):
+            found.setdefault(str(config.get("benchmark")), {})[f"{config.get('algo')}:{config.get('geometry')}"] = None
+    return {benchmark: list(methods) for benchmark, methods in found.items() if len(methods) > 1}
 
 
 def _claims(comparison: Comparison) -> list[dict[str, str]]:

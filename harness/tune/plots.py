@@ -14,19 +14,28 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import (
+    plot_contour,
+    plot_edf,
     plot_intermediate_values,
     plot_optimization_history,
     plot_parallel_coordinate,
     plot_param_importances,
     plot_pareto_front,
     plot_slice,
+    plot_timeline,
 )
 
 from harness.store.directory import write_json
 from harness.store.files import write
 from harness.tune.plan import StudyPlan
 
-_PLOTS = {"History": plot_optimization_history, "Slice": plot_slice, "Parallel coordinates": plot_parallel_coordinate}
+_PLOTS = {
+    "History": plot_optimization_history,
+    "Slice": plot_slice,
+    "Parallel coordinates": plot_parallel_coordinate,
+    "Two parameters": plot_contour,
+    "Share of trials below": plot_edf,
+}
 
 
 def write_plots(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial], path: Path) -> Path:
@@ -77,6 +86,7 @@ def _figures(study: optuna.Study, plan: StudyPlan, done: list[FrozenTrial]) -> I
             yield from _tried(f"Importance for {part}", functools.partial(_importance, study, **options))
     if plan.objective.single:
         yield from _tried("Along the way", lambda: plot_intermediate_values(study))
+    yield from _tried("When each trial ran", lambda: plot_timeline(study))
 
 
 def _importance(study: optuna.Study, **options: Any) -> Any:

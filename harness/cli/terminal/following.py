@@ -33,8 +33,9 @@ def follow(why: str, command: Sequence[str]) -> None:
 
 
 def after_list(missing: bool) -> None:
-    """On to what a suite takes, and to the data that are not there."""
+    """On to what a suite takes, to a model of one's own, and to the data that are not there."""
     follow("what the runs of a suite are, and as far as finished ones tell what they take", _DRY)
+    follow("whether the gradients of a model of your own are right", ["verify", "--model", "FILE.py:function"])
     if missing:
         follow("where missing data belong, and how to get them", ["data", "status"])
 
@@ -118,12 +119,26 @@ def after_time() -> None:
     follow("what each method costs until it has learnt", ["compare", "quick"])
 
 
-def after_report(page: str) -> None:
-    """On to a browser."""
+def after_verify(right: bool) -> None:
+    """On to training where it was a person's own model, tasks or loss that passed."""
+    mine = list(words.get())
+    for name in ("--algo", "--engine"):  # lists here
+        if name in mine:
+            at = mine.index(name)
+            del mine[at : at + 2]
+    if right and any(word.startswith(("--model", "--benchmark", "--loss")) for word in mine):
+        follow("to train it", ["run", *(word for word in mine[1:] if word != "--json")])
+
+
+def after_report(page: str, untuned: Mapping[str, Sequence[str]]) -> None:
+    """On to a browser, and where no step size was searched for to that; ``untuned``: methods by benchmark."""
     from harness.cli.terminal.console import show
 
     opener = _OPENERS.get(sys.platform, "xdg-open")
     show(["next, to look at it:", f"  {opener} {shlex.quote(page)}"], to_stderr=True)
+    for benchmark, methods in list(untuned.items())[:1]:
+        command = ["tune", "--algo", ",".join(methods), "--benchmark", benchmark]
+        follow("the same search of step sizes for each method", command)
 
 
 def after_interrupt() -> None:

@@ -2,7 +2,7 @@
 (async () => {
   "use strict";
   const { runs, common, environments } = JSON.parse(await unpack("run-data"));
-  const PAGE = 50;
+  const PAGE = 15;
   const FILES = ["", "config.yaml", "environment.json", "metrics.jsonl", "evaluations.jsonl", "summary.json"];
   const list = document.getElementById("run-list");
   const filter = document.getElementById("run-filter");

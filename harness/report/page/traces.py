@@ -65,6 +65,7 @@ def _main(panel: Panel, line: Line, colour: str) -> go.Scatter:
         },
         text=[escaped(label) for label in line.labels] or None,
         textposition="top right",
+        cliponaxis=not line.labels,  # a label may stand over the margin
         customdata=line.x.round(1).tolist() if panel.ticks else None,
         hovertemplate=f"{at}<br>{escaped(panel.y_label)} {value}{beside}<extra>%{{fullData.name}}</extra>",
     )
