@@ -20,6 +20,7 @@ from harness.errors import InputError
 from harness.report import figures
 from harness.report.charts import charts_of, on_paper
 from harness.report.charts.accuracy import front
+from harness.report.charts.chart import Chart, Line, Panel
 from harness.report.charts.curves import POINTS, average, trailing_mean
 from harness.report.figures import draw, write_figures
 from harness.report.figures.look import SETTINGS
@@ -324,6 +325,18 @@ def test_ticks_are_powers_where_numbers_are_long():
     assert [number(value) for value in (0, 0.5, 200, 500_000, 1e6, 2e-5)] == [
         *("0", "0.5", "200", r"$5\times10^{5}$", "$10^{6}$", r"$2\times10^{-5}$")
     ]
+
+
+def test_long_numbers_on_a_linear_axis_share_a_power_in_its_name():
+    x = np.array([6.0e5, 1.2e6, 3.4e6])
+    line = Line("a", 0, "markers", x, np.array([0.2, 0.3, 0.4]))
+    panel = Panel("entries", "gradient entries", "accuracy on held-out tasks", (line,))
+    with matplotlib.rc_context(SETTINGS):
+        axes = draw(Chart("accuracy-cost", "", "", "", (panel,))).axes[0]
+    assert axes.get_xlabel() == "gradient entries ($10^{6}$)"
+    labels = {text for tick in axes.xaxis.get_major_ticks() if (text := tick.label1.get_text())}
+    assert {"1", "2", "3"} <= labels
+    assert max(map(len, labels)) <= 3
 
 
 def test_a_group_without_metrics_is_named(tmp_path):

@@ -217,6 +217,47 @@ def test_the_next_command_works_as_it_stands(tmp_path, monkeypatch, capsys):
     assert (tmp_path / opened[-1]).name == "report.html"
 
 
+def test_a_report_of_several_methods_asks_for_a_search_of_their_step_sizes(tmp_path, capsys):
+    for algo, geometry in (("maml", "nonconvex"), ("anil", "convex")):
+        write_run(tmp_path / "runs", algo=algo, geometry=geometry, benchmark="sinusoid")
+    words = ["report", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    _, search = typed(capsys.readouterr().err)
+    assert search[:3] == ["harness", "tune", "--algo"]
+    assert set(search[3].split(",")) == {"maml:nonconvex", "anil:convex"}
+    assert search[4:] == ["--benchmark", "sinusoid"]
+    for algo, geometry in (("maml", "nonconvex"), ("anil", "convex")):
+        write_run(tmp_path / "tuned", algo=algo, geometry=geometry, benchmark="sinusoid", label="tuned")
+    assert main(["report", str(tmp_path / "tuned"), *words[2:]]) == 0
+    assert len(typed(capsys.readouterr().err)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "right", "then"),
+    [
+        ("--model mine.py:net --algo maml,anil --engine=native --json", True, "run --model mine.py:net"),
+        ("--algo=maml --model mine.py:net --inner-lr 0.05", True, "run --model mine.py:net --inner-lr 0.05"),
+        ("--model mine.py:net", False, ""),
+        ("--algo maml", True, ""),
+    ],
+)
+def test_a_model_of_ones_own_that_passed_leads_to_its_training(given, right, then, capsys):
+    token = following.words.set(("verify", *given.split()))
+    following.after_verify(right)
+    following.words.reset(token)
+    assert typed(capsys.readouterr().err) == ([["harness", *then.split()]] if then else [])
+
+
+def test_a_list_leads_to_what_a_suite_takes_and_to_ones_own_model(capsys):
+    assert main(["list"]) == 0
+    captured = capsys.readouterr()
+    commands = typed(captured.err)
+    assert ["harness", "compare", "quick", "--dry-run"] in commands
+    assert ["harness", "verify", "--model", "FILE.py:function"] in commands
+    row = next(line for line in captured.out.splitlines() if line.startswith("quick"))
+    assert row.split()[1:6] == ["57", "0..2", "glyphs,", "quadratic", "ready"]
+
+
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

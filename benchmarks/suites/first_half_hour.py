@@ -28,9 +28,8 @@ base:                                   # settings of every run; any that --help
   eval_tasks: 50
   stationarity_every: 5                 # Definition 1, for the cost to epsilon
   threads: 1
-grid:                                   # lists are crossed: 2 + 2 settings
-  - {algo: maml, inner_steps: [1, 5]}
-  - {algo: "anil:convex", inner_steps: [1, 5]}
+grid:                                   # an entry a grid of its own: lists in it are crossed
+  - {algo: [maml, "anil:convex"], inner_steps: 5}
 seeds: [0, 1, 2]                        # each setting with each of them
 """
 MODEL = """\
@@ -90,7 +89,7 @@ STEPS = (
 #: what keeps the searches and runs that the program names within a minute each, as a person in a hurry adds it
 HURRY = {
     "harness tune": "--trials 3 --iterations 10 --test-seeds 1",
-    "harness compare results/tune/tuned.yaml": "--set iterations=10 --set eval_tasks=20",
+    "harness compare results/tune/tuned.yaml": "--seeds 0,1 --set iterations=10 --set eval_tasks=20",
     "harness run --model": "--iterations 20 --eval-tasks 50",
 }
 

@@ -121,13 +121,17 @@ def after_time() -> None:
 
 def after_verify(right: bool) -> None:
     """On to training where it was a person's own model, tasks or loss that passed."""
-    mine = list(words.get())
-    for name in ("--algo", "--engine"):  # lists here
-        if name in mine:
-            at = mine.index(name)
-            del mine[at : at + 2]
-    if right and any(word.startswith(("--model", "--benchmark", "--loss")) for word in mine):
-        follow("to train it", ["run", *(word for word in mine[1:] if word != "--json")])
+    mine, lists = list(words.get())[1:], ("--algo", "--engine")  # a run takes one of each
+    kept = [
+        word
+        for before, word in zip(["", *mine], mine, strict=False)
+        if word != "--json"
+        and word not in lists
+        and before not in lists
+        and not word.startswith(("--algo=", "--engine="))
+    ]
+    if right and any(word.startswith(("--model", "--benchmark", "--loss")) for word in kept):
+        follow("to train it", ["run", *kept])
 
 
 def after_report(page: str, untuned: Mapping[str, Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -30,13 +30,24 @@ def set_ticks(axis: Axis, log: bool, limits: tuple[float, float] | None, percent
     """``most`` round numbers; on a logarithmic axis powers of ten, and on less than two decades 1, 2 and 5 between."""
     axis.set_major_formatter((lambda value, _: f"{100 * value:g} %") if percent else (lambda value, _: number(value)))
     if not log:
-        axis.set_major_locator(MaxNLocator(most))
+        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+        _share_power(axis)
         return
     low, high = axis.get_view_interval() if limits is None else limits
     if math.log10(high / low) < 2:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def _share_power(axis: Axis) -> None:
+    """Long numbers on a linear axis as multiples of one power of ten, which stands with the axis' name."""
+    high = max(map(abs, axis.axes.get_xlim() if isinstance(axis, XAxis) else axis.axes.get_ylim()))
+    if high == 0 or _PLAIN[0] <= high < _PLAIN[1]:
+        return
+    power = math.floor(math.log10(high))
+    axis.set_major_formatter(lambda value, _: f"{value / 10.0**power:.4g}")
+    axis.set_label_text(rf"{axis.get_label_text()} ($10^{{{power}}}$)")
 
 
 def thin_ticks(axes: Axes, renderer: RendererBase) -> None:
