@@ -332,11 +332,12 @@ def test_long_numbers_on_a_linear_axis_share_a_power_in_its_name():
     line = Line("a", 0, "markers", x, np.array([0.2, 0.3, 0.4]))
     panel = Panel("entries", "gradient entries", "accuracy on held-out tasks", (line,))
     with matplotlib.rc_context(SETTINGS):
-        axes = draw(Chart("accuracy-cost", "", "", "", (panel,))).axes[0]
+        figure = draw(Chart("accuracy-cost", "", "", "", (panel,)))
+        figure.draw_without_rendering()
+    (axes,) = figure.axes
     assert axes.get_xlabel() == "gradient entries ($10^{6}$)"
     labels = {text for tick in axes.xaxis.get_major_ticks() if (text := tick.label1.get_text())}
-    assert {"1", "2", "3"} <= labels
-    assert max(map(len, labels)) <= 3
+    assert labels == {"1", "2", "3"}
 
 
 def test_a_group_without_metrics_is_named(tmp_path):

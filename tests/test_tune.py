@@ -484,3 +484,13 @@ def test_seeds_are_a_study_each_with_settings_of_their_own_name(tmp_path, monkey
     assert labels == ["default", "tuned s0", "default", "tuned s3"]
     assert main(["tune", *flags, "--seed", "1"]) == 2
     assert "--seeds with --seed" in capsys.readouterr().err
+
+
+def test_a_default_that_is_the_best_is_one_setting_of_the_suite(tmp_path):
+    for name in ("default", "best"):
+        (tmp_path / f"{name}.yaml").write_text("benchmark: sinusoid\n")
+    same = {"study": ".", "algo": "anil", "geometry": "convex", "seed": 0, "best": {"number": 0}}
+    for default, labels in (({"number": 0}, ["default, tuned"]), ({"number": 1}, ["default", "tuned"]), (None, None)):
+        suite = write_suite(tmp_path, [{**same, "default": default}])
+        found = [run.config.label for run in plan_suite(str(suite), seeds=[0]).runs]
+        assert found == (labels or ["default", "tuned"])

@@ -39,6 +39,10 @@ from torch import nn
 def net(input_shape, outputs):
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.Tanh(), nn.Linear(32, outputs))
 """
+#: what an old gym, which learn2learn imports where that is installed, prints about itself
+_GYM = re.compile(
+    r"^(Gym has been|Please upgrade to Gymn|Users of this version of Gym|See the migration guide).*\n", re.M
+)
 #: lines of an output that are shown; of a longer one its beginning and its end
 _MOST, _FIRST, _LAST = 44, 20, 22
 
@@ -130,7 +134,7 @@ def run(command: str, folder: Path) -> tuple[int, str]:
         found += part
     os.close(master)
     text = found.decode(errors="replace").replace("\r\n", "\n").replace(str(folder), "~")
-    return process.wait(), text
+    return process.wait(), _GYM.sub("", text)
 
 
 def walk(folder: Path) -> list[tuple[Step, str, str]]:

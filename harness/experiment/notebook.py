@@ -28,16 +28,19 @@ class Result(dict[str, Any]):
         cells = "".join(
             f"<tr><td style='text-align:left'>{html.escape(name).replace('  ', '&emsp;')}</td>"
             f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in [*result_rows(self), ("run directory", self["run_dir"])]
+            for name, value in result_rows(self)
         )
-        table = f"<table><caption>{html.escape(result_title(self))}</caption>{cells}</table>"
-        picture = _curve(Path(self["run_dir"]) / "metrics.jsonl")
-        return f"<div style='display:flex;flex-wrap:wrap;gap:1em;align-items:center'>{table}{picture}</div>"
+        beside = f"<table>{cells}</table>{_curve(Path(self['run_dir']) / 'metrics.jsonl')}"
+        return (
+            f"<b>{html.escape(result_title(self))}</b><br><code>{html.escape(self['run_dir'])}</code>"
+            f"<div style='display:flex;flex-wrap:wrap;gap:2em;align-items:flex-start'>{beside}</div>"
+        )
 
 
 def _curve(path: Path) -> str:
     """The training loss by meta-iterations as an image, or nothing where the run's log is not there any more."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     try:
         lines = [json.loads(line) for line in read_plain(path, _MOST_BYTES).splitlines()]
@@ -48,6 +51,7 @@ def _curve(path: Path) -> str:
     axes = figure.subplots()
     axes.plot(x, y, linewidth=1.2, marker="" if len(x) > 1 else "o")
     axes.set(xlabel="meta-iterations", ylabel="training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(color="#e4e4e4")
     axes.spines[["top", "right"]].set_visible(False)
     out = io.BytesIO()

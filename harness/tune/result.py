@@ -86,7 +86,10 @@ def write_suite(out: Path, results: Iterable[dict[str, Any]]) -> Path | None:
     for result in found:
         default, best = (f"{result['study']}/{name}.yaml" for name in ("default", "best"))
         label = "tuned" if tuned[result["algo"], result["geometry"]] == 1 else f"tuned s{result['seed']}"
-        grid += [{"config": default, "label": "default"}, {"config": best, "label": label}]
+        if result["default"] and result["best"]["number"] == result["default"]["number"]:  # one run, not two
+            grid.append({"config": default, "label": f"default, {label}"})
+        else:
+            grid += [{"config": default, "label": "default"}, {"config": best, "label": label}]
     document = {"title": "default and tuned settings under equal budgets", "seeds": [_FRESH + n for n in range(5)]}
     path = out / "tuned.yaml"
     write(path, dumped({**document, "grid": grid}))

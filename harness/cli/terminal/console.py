@@ -9,8 +9,10 @@ from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from harness.cli.terminal.fitted import Fitted
 from harness.store.foreign import one_line
@@ -57,11 +59,20 @@ def print_json(document: Any) -> None:
     out.flush()
 
 
+def whole(line: str) -> Text:
+    """A line to be copied, a path or a command: it is the terminal's to break, so that it stays one line."""
+    return Text(line, no_wrap=True)
+
+
 def show(parts: Iterable[RenderableType], to_stderr: bool = False) -> None:
-    """Print tables and lines, one below the other; a line is the terminal's to break, so that a path stays whole."""
+    """Print tables and lines, one below the other; on a terminal lines end between words, in a pipe they are whole."""
     out = console(to_stderr)
     for part in parts:
-        out.print(part, soft_wrap=isinstance(part, str))
+        out.print(part, soft_wrap=isinstance(part, Text) or (isinstance(part, str) and not _fits(part, out)))
+
+
+def _fits(line: str, out: Console) -> bool:
+    return out.is_terminal and max(map(cell_len, line.split()), default=0) <= out.width
 
 
 def is_live(out: Console) -> bool:

@@ -27,9 +27,9 @@ _OPENERS = {"darwin": "open", "win32": "start"}
 
 def follow(why: str, command: Sequence[str]) -> None:
     """``next, WHY:`` and the command below it."""
-    from harness.cli.terminal.console import show
+    from harness.cli.terminal.console import show, whole
 
-    show([f"next, {why}:", f"  {shlex.join(['harness', *command])}"], to_stderr=True)
+    show([f"next, {why}:", whole(f"  {shlex.join(['harness', *command])}")], to_stderr=True)
 
 
 def after_list(missing: bool) -> None:
@@ -82,12 +82,10 @@ def _more_seeds(mine: Sequence[str], entries: Sequence[Entry]) -> None:
     ]
     missing = ENOUGH - len(seeds)
     known = [seconds for seconds in one if seconds is not None]
-    price = (
-        f"about {missing * sum(known) * len(one) / len(known):.0f} s one after the other"
-        if known
-        else "a time not known"
-    )
-    why = f"as {len(seeds)} {'seed carries' if len(seeds) == 1 else 'seeds carry'} no claim; {ENOUGH} take {price} more"
+    carry = f"as {len(seeds)} {'seed carries' if len(seeds) == 1 else 'seeds carry'} no claim"
+    price = missing * sum(known) * len(one) / len(known) if known else None
+    takes = "do" if price is None else f"take about {price:.0f} s one after the other more"
+    why = f"{carry}; {ENOUGH} {takes}"
     follow(why, [*(word for word in mine if word != "--dry-run"), "--seeds", wanted])
 
 
@@ -136,10 +134,10 @@ def after_verify(right: bool) -> None:
 
 def after_report(page: str, untuned: Mapping[str, Sequence[str]]) -> None:
     """On to a browser, and where no step size was searched for to that; ``untuned``: methods by benchmark."""
-    from harness.cli.terminal.console import show
+    from harness.cli.terminal.console import show, whole
 
     opener = _OPENERS.get(sys.platform, "xdg-open")
-    show(["next, to look at it:", f"  {opener} {shlex.quote(page)}"], to_stderr=True)
+    show(["next, to look at it:", whole(f"  {opener} {shlex.quote(page)}")], to_stderr=True)
     for benchmark, methods in list(untuned.items())[:1]:
         command = ["tune", "--algo", ",".join(methods), "--benchmark", benchmark]
         follow("the same search of step sizes for each method", command)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.terminal.console import table as fitted
+from harness.cli.terminal.console import whole
 from harness.cli.terminal.fitted import Fitted
 from harness.cli.terminal.live import LiveView
 from harness.experiment.in_words import clock
@@ -112,12 +113,12 @@ def _expected(left: list[float | None]) -> str:
     )
 
 
-def outcome_lines(entries: list[Entry]) -> list[str]:
+def outcome_lines(entries: list[Entry]) -> list[str | Text]:
     """How a grid ended: counts, and a line for every run that did not complete."""
-    lines = [f"{sum(entry.state == 'cached' for entry in entries)} of {len(entries)} runs completed"]
+    lines: list[str | Text] = [f"{sum(entry.state == 'cached' for entry in entries)} of {len(entries)} runs completed"]
     for entry in entries:
         if entry.state != "cached":
-            lines += [f"{_end(entry.summary)}:", f"  {entry.directory}"]
+            lines += [f"{_end(entry.summary)}:", whole(f"  {entry.directory}")]
     return lines
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.cli.terminal.console import table
+from rich.text import Text
+
+from harness.cli.terminal.console import table, whole
 from harness.cli.terminal.fitted import Fitted
 from harness.experiment.in_words import result_rows, result_title
 from harness.timing import KINDS
@@ -16,9 +18,9 @@ def run_table(summary: Mapping[str, Any]) -> Fitted:
     return table(result_title(summary), ("", ""), result_rows(summary))
 
 
-def run_parts(summary: Mapping[str, Any]) -> list[Fitted | str]:
+def run_parts(summary: Mapping[str, Any]) -> list[Fitted | str | Text]:
     """The result of one run, and where it is."""
-    return [run_table(summary), "run directory:", f"  {summary['run_dir']}"]
+    return [run_table(summary), "run directory:", whole(f"  {summary['run_dir']}")]
 
 
 def time_tables(document: Mapping[str, Any]) -> list[Fitted | str]:

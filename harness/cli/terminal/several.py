@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.cli.terminal.console import table
+from rich.text import Text
+
+from harness.cli.terminal.console import table, whole
 from harness.cli.terminal.fitted import Fitted
 from harness.report.findings.statistics import Interval, mean
 
 Summaries = Sequence[Mapping[str, Any]]
 
 
-def several_parts(summaries: Summaries) -> list[Fitted | str]:
+def several_parts(summaries: Summaries) -> list[Fitted | str | Text]:
     """A table of the runs, what they come to, and where they are."""
     rows = [
         (
@@ -26,13 +28,13 @@ def several_parts(summaries: Summaries) -> list[Fitted | str]:
     ]
     first = summaries[0]
     title = f"{first['algorithm']} {first['geometry']} on {first['benchmark']}, N = {first['inner_steps']}"
-    lines: list[Fitted | str] = [table(title, ("seed", "status", "accuracy, %", "loss", "training s"), rows)]
+    lines: list[Fitted | str | Text] = [table(title, ("seed", "status", "accuracy, %", "loss", "training s"), rows)]
     for name, scale, digits, unit in (("accuracy", 100, 2, " %"), ("loss", 1, 4, "")):
         if (found := _over_seeds(summaries, name)) is not None:
             half = "" if found.seeds < 2 else f" ± {scale * (found.high - found.value):.{digits}f}"
             over = f"{found.seeds} {'seed' if found.seeds == 1 else 'seeds'}"
             lines.append(f"{name}: {scale * found.value:.{digits}f}{half}{unit} over {over} (95 %, Student's t)")
-    return [*lines, "run directories:", *(f"  {summary['run_dir']}" for summary in summaries)]
+    return [*lines, "run directories:", *(whole(f"  {summary['run_dir']}") for summary in summaries)]
 
 
 def several_document(summaries: Summaries) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.terminal.console import whole
 from harness.cli.terminal.live import LiveView
 from harness.experiment.in_words import clock
 
@@ -31,7 +32,7 @@ class TuneView(LiveView):
         if kind == "study":
             self._begin(plan, event)
         elif kind == "testing":
-            self._console.print(Text(f"{plan.name}: the best setting again, with {event['seeds']} fresh seeds"))
+            self._console.print(Text(f"{plan.name}: the best setting again, with {_seeds(event['seeds'])}"))
         elif kind == "claimed":
             self._at[event["worker"]] = event["number"]
             self._rows[event["number"]] = {"params": event["params"], "state": "running"}
@@ -68,7 +69,8 @@ class TuneView(LiveView):
             row |= {"state": event["outcome"], "values": event["values"] or row.get("values"), "now": ""}
             row["message"] = event["message"]
             if not self._live:
-                self._console.print(Text(f"{self._title()}: {_line(number, row)}"), soft_wrap=True)
+                line = Text(f"{self._title()}: {_line(number, row)}")
+                self._console.print(line, soft_wrap=not self._console.is_terminal)
 
     def _done(self) -> int:
         return sum(row["state"] not in ("running", "lost", "interrupted", "duplicate") for row in self._rows.values())
@@ -88,7 +90,7 @@ class TuneView(LiveView):
         return f"{done} of {self._asked} trials, {clock(elapsed)} elapsed, {left} left{'' if here else ' unknown'}"
 
 
-def tune_lines(results: list[dict[str, Any]]) -> Iterator[str]:
+def tune_lines(results: list[dict[str, Any]]) -> Iterator[str | Text]:
     """How each study ended: outcomes, the best setting, its figures, what mattered, and where all of it is."""
     for result in results:
         outcomes = ", ".join(f"{count} {name}" for name, count in result["outcomes"].items())
@@ -108,15 +110,19 @@ def tune_lines(results: list[dict[str, Any]]) -> Iterator[str]:
                 if found:
                     each = ", ".join(f"{value:.4g}" for value in found)
                     mean = sum(found) / len(found)
-                    yield f"  test {name}, {len(found)} fresh seeds, {test['tasks']} tasks: {mean:.4g} ({each})"
+                    yield f"  test {name}, {_seeds(len(found))}, {test['tasks']} tasks: {mean:.4g} ({each})"
             if failed := [status for status in test["status"] if status != "completed"]:
                 yield f"  with fresh seeds not completed: {', '.join(map(str, failed))}"
         for part, shares in result["importances"].items():
             yield f"  what {part} depends on, from {completed} completed trials: " + ", ".join(
                 f"{name} {share:.0%}" for name, share in shares.items()
             )
-        yield f"  {result['best_yaml']}"
-        yield f"  {result['plots']}"
+        yield whole(f"  {result['best_yaml']}")
+        yield whole(f"  {result['plots']}")
+
+
+def _seeds(number: int) -> str:
+    return f"{number} fresh {'seed' if number == 1 else 'seeds'}"
 
 
 def _line(number: int, row: Mapping[str, Any]) -> str:

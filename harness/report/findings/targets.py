@@ -51,7 +51,7 @@ def choose(
     """
     measured = [group for group in groups if any(run.stationarity for run in group.runs)]
     if not measured:
-        reason = "no run measured Definition 1; allowed: runs with --stationarity-every"
+        reason = "no run measured Definition 1, as --stationarity-every does"
         return list(given or ()), {kind: Headline(None, reason) for kind in _KINDS}
     asked = {target.kind for target in given or ()}
     grid = _grid(measured, blocks) if given is None or given else []
