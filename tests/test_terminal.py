@@ -17,12 +17,13 @@ import types
 import matplotlib
 import pytest
 from fabricated import write_run
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from harness.cli import main
 from harness.cli.terminal import following
-from harness.cli.terminal.console import console, table
+from harness.cli.terminal.console import console, show, table, whole
 from harness.cli.terminal.encoding import spelt
 from harness.cli.terminal.grid import GridView
 from harness.experiment.in_words import interval
@@ -469,3 +470,17 @@ def test_time_left_is_that_of_runs_like_those_to_come_shared_by_the_workers(tmp_
     view(entries, entries[0], {"event": "end"})
     assert "1/3" in made.file.getvalue()
     assert "0:30 elapsed, about 0:35 left" in made.file.getvalue()  # (20/2 + 60) / 2 workers
+
+
+def test_a_line_ends_between_words_on_a_terminal_and_a_command_and_a_path_stay_whole(monkeypatch):
+    shown = {}
+    for terminal in (True, False):
+        out = Console(file=io.StringIO(), force_terminal=terminal, width=30, color_system=None)
+        monkeypatch.setattr("harness.cli.terminal.console.console", lambda to_stderr, out=out: out)
+        sentence = "a loss of 0.1234567 after 12345 meta-iterations"
+        command = "  harness report results/runs --loss 0.5"
+        show([sentence, whole(command), f"report: {'x' * 40}/report.html"])
+        shown[terminal] = [line.rstrip() for line in out.file.getvalue().splitlines()]
+    assert shown[True][:2] == ["a loss of 0.1234567 after", "12345 meta-iterations"]
+    assert shown[True][2:] == shown[False][1:] == [command, f"report: {'x' * 40}/report.html"]
+    assert shown[False][0] == sentence
