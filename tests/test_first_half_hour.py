@@ -13,7 +13,7 @@ from harness.cli import app
 
 PAGE = (Path(__file__).parents[1] / "docs" / "first-half-hour.md").read_text()
 #: each command of the page, and what it said
-SHOWN = re.findall(r"^```\n\$ (harness .*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SHOWN = re.findall(r"^```\n\$ (harness [^\n]*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def test_every_command_of_the_page_is_typed_by_hand_or_was_said_before():
