@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from harness.cli.options import Config, Json, Log, Names, Results, Seeds, Set, with_options
+from harness.cli.options import Config, Json, Log, Names, Results, Seeds, Set, flag, with_options
 from harness.cli.terminal import following
 from harness.experiment.interrupts import INTERRUPTED
 from harness.proof.config import ProofConfig
@@ -29,12 +29,8 @@ def run(
     config: Config = None,
     set_: Set = (),
     results: Results = Path("results/runs"),
-    resume: Annotated[
-        bool, Parameter(name="--resume", negative=(), show_default=False, help="go on from the last checkpoint")
-    ] = False,
-    fresh: Annotated[
-        bool, Parameter(name="--fresh", negative=(), show_default=False, help="delete an earlier run of the same key")
-    ] = False,
+    resume: Annotated[bool, flag(name="--resume", help="go on from the last checkpoint")] = False,
+    fresh: Annotated[bool, flag(name="--fresh", help="delete an earlier run of the same key")] = False,
     seeds: Seeds = None,
     log: Log = (),
     json: Json = False,
@@ -166,16 +162,10 @@ def theory(
     config: Config = None,
     set_: Set = (),
     smoothness: Annotated[
-        bool,
-        Parameter(
-            name="--smoothness",
-            negative=(),
-            show_default=False,
-            help="also measure how smooth L_meta is, for every N (slow)",
-        ),
+        bool, flag(name="--smoothness", help="also measure how smooth L_meta is, for every N (slow)")
     ] = False,
     advise: Annotated[
-        bool, Parameter(name="--advise", negative=(), help="also propose geometry, N and step sizes (a minute or two)")
+        bool, flag(name="--advise", help="also propose geometry, N and step sizes (a minute or two)")
     ] = False,
     json: Json = False,
     **flags: Any,

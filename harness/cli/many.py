@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from harness.cli.options import Config, Json, Numbers, Results, Scheduler, Seeds, Set, read_as, with_options
+from harness.cli.options import Config, Json, Numbers, Results, Scheduler, Seeds, Set, flag, read_as, with_options
 from harness.cli.terminal import following
 from harness.errors import InputError
 from harness.store.records import FINISHED
@@ -22,12 +22,7 @@ Workers = Annotated[
         help="processes at a time; unset: one a GPU, or as cores allow",
     ),
 ]
-Mix = Annotated[
-    bool,
-    Parameter(
-        name="--mix", negative=(), show_default=False, help="reuse runs made on another GPU or with another torch"
-    ),
-]
+Mix = Annotated[bool, flag(name="--mix", help="reuse runs made on another GPU or with another torch")]
 
 
 def compare(
@@ -40,24 +35,12 @@ def compare(
     workers: Workers = None,
     scheduler: Scheduler = None,
     retry: Annotated[
-        bool,
-        Parameter(
-            name="--retry",
-            negative=(),
-            show_default=False,
-            help="repeat runs that diverged, ran out of memory or crashed",
-        ),
+        bool, flag(name="--retry", help="repeat runs that diverged, ran out of memory or crashed")
     ] = False,
     mix: Mix = False,
-    dry_run: Annotated[
-        bool,
-        Parameter(
-            name="--dry-run", negative=(), show_default=False, help="only list the runs, and what they would take"
-        ),
-    ] = False,
+    dry_run: Annotated[bool, flag(name="--dry-run", help="only list the runs, and what they would take")] = False,
     until_decided: Annotated[
-        bool,
-        Parameter(name="--until-decided", negative=(), help="more seeds, where they decide most, until claims are"),
+        bool, flag(name="--until-decided", help="more seeds, where they decide most, until claims are")
     ] = False,
     budget: Annotated[
         str | None,
@@ -215,12 +198,7 @@ def report(
     against: Annotated[
         Path | None, Parameter(name="--against", help="other results, to say which differences are beyond noise")
     ] = None,
-    mix: Annotated[
-        bool,
-        Parameter(
-            name="--mix", negative=(), show_default=False, help="let runs of different machines share a timing table"
-        ),
-    ] = False,
+    mix: Annotated[bool, flag(name="--mix", help="let runs of different machines share a timing table")] = False,
     width: Annotated[
         str, Parameter(name="--width", help="of the figures: neurips, icml, icml-wide, ieee, ieee-wide, or inches")
     ] = "neurips",

@@ -130,9 +130,9 @@ def _option(name: str, field: FieldInfo, shown: str | None, is_shown: bool) -> i
 
 #: parameters of commands that are about files, and about what is shown
 _FILES = ("config", "set_", "results", "out", "log", "json")
-Json = Annotated[
-    bool, Parameter(name="--json", negative=(), show_default=False, help="print one JSON document on stdout")
-]
+#: of an option that is given or not
+flag = functools.partial(Parameter, negative=(), show_default=False)
+Json = Annotated[bool, flag(name="--json", help="print one JSON document on stdout")]
 Set = Annotated[
     tuple[str, ...],
     Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE, such as algo_options.l2=0.01"),

@@ -12,11 +12,11 @@ from harness.cli.terminal import following
 from harness.cli.terminal.console import console, print_json, show, table
 from harness.cli.terminal.fitted import Fitted
 from harness.cli.terminal.grid import GridView, grid_document, outcome_lines
-from harness.cli.terminal.progress import clock
 from harness.decide.plan import Plan, Row
 from harness.decide.power import POWER, SURE
 from harness.decide.until import Outcome, until_decided
 from harness.errors import InputError
+from harness.experiment.in_words import clock
 from harness.report.findings.claim import Claim
 from harness.report.findings.looks import LEVEL_OF_LOOKS, LOOKS
 from harness.store.records import FINISHED
