@@ -19,7 +19,7 @@ from harness.timing.config import TimeConfig
 #: settings of a run of which the theory says nothing
 _OF_TRAINING = (
     *("iterations", "outer_schedule", "eval_tasks", "eval_every", "stationarity_every", "stationarity_tasks"),
-    *("checkpoint_every", "label"),
+    *("checkpoint_every", "label", "eval_ways", "eval_shots", "eval_queries", "eval_inner_steps"),
 )
 
 

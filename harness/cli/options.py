@@ -25,7 +25,10 @@ _GROUPS = {
     "Model and loss": ("model", "model_options", "model_mode", "loss", "loss_options"),
     "Outer loop": ("iterations", "outer_optimizer", "outer_schedule", "outer_lr_w", "outer_lr_phi"),
     "Engine and device": ("engine", "strategy", "device", "dtype", "tf32", "threads", "task_chunk"),
-    "Measuring": ("eval_tasks", "eval_every", "stationarity_every", "stationarity_tasks", "checkpoint_every", "label"),
+    "Measuring": (
+        *("eval_tasks", "eval_every", "eval_ways", "eval_shots", "eval_queries", "eval_inner_steps"),
+        *("stationarity_every", "stationarity_tasks", "checkpoint_every", "label"),
+    ),
 }
 _ORDER = [*_GROUPS, "This command", "Files and output"]
 _GROUP = {name: Group(name, sort_key=at) for at, name in enumerate(_ORDER)}
