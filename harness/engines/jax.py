@@ -46,7 +46,7 @@ class Jax(PeerEngine):
     ) -> tuple[MetaGradient, Outcome]:
         """See :meth:`Engine.meta_gradient`."""
         import jax
-        import torch
+        from torch.utils.dlpack import from_dlpack
 
         from harness.problem.objective import accuracy
         from harness.problem.oracle import MetaGradient, Outcome
@@ -58,7 +58,7 @@ class Jax(PeerEngine):
             arrays = jax.tree.map(lambda tensor: jax.dlpack.from_dlpack(tensor.detach().contiguous()), tensors)
             # JAX goes on by itself, and the memory is others' again when this returns.
             found = jax.block_until_ready(self.compiled(*arrays))
-        (g_w, g_phi), (losses, predictions) = jax.tree.map(torch.from_dlpack, found)
+        (g_w, g_phi), (losses, predictions) = jax.tree.map(from_dlpack, found)
         self.count(counts, batch.tasks)
         return MetaGradient(g_w, g_phi), Outcome(losses, accuracy(self.problem.inner.loss, predictions, batch.query_y))
 
@@ -74,7 +74,8 @@ class Jax(PeerEngine):
             losses, predictions = jax.vmap(lambda *task: self._task(start, shared, *task))(*batch)
             return losses.mean(), (losses, predictions)
 
-        return jax.jit(jax.grad(mean_loss, (0, 1), has_aux=True))
+        compiled: Callable[..., Any] = jax.jit(jax.grad(mean_loss, (0, 1), has_aux=True))
+        return compiled
 
     def _task(
         self, w: dict[str, Array], shared: dict[str, Array], x: Array, y: Array, query: Array, query_y: Array
