@@ -21,8 +21,8 @@ Array = Any
 class Jax(PeerEngine):
     """``jit(grad(mean of vmap(task)))``, the inner loop written out; arrays go there and come back by dlpack.
 
-    JAX has float64 during a call only. The first call with a shape compiles. Its threads are its own: it takes every
-    core that the process may use.
+    JAX has float64 during a call only. The first call with a shape compiles, in a run the first meta-iteration. Its
+    threads are its own: it takes every core that the process may use.
     """
 
     name = "jax"
