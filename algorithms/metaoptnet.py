@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from algorithms.ridge import of_examples, ridge
 from algorithms.svm import svm
-from harness.problem.algorithm import ClosedForm, Geometry, Inner, Slot
+from harness.problem.algorithm import Choice, ClosedForm, Geometry, Inner, Range, Slot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,14 @@ class MetaOptNet(ClosedForm):
     }
     classes_only = True
     Options = MetaOptNetOptions
+
+    @property
+    def search_space(self) -> Mapping[str, Range | Choice]:
+        """See :attr:`Algorithm.search_space`; with the one number of its convex problem."""
+        own = {"svm": ("slack", Range(1e-2, 1e1, log=True)), "ridge": ("strength", Range(1e-2, 1e2, log=True))}
+        name, number = own[self.geometry]
+        scale = Range(1.0, 100.0, log=True)
+        return {**super().search_space, f"algo_options.{name}": number, "algo_options.scale": scale}
 
     def parameters(self, w: Sequence[Slot], inner: Inner) -> Mapping[str, Tensor]:
         """See :meth:`Algorithm.parameters`."""

@@ -20,7 +20,7 @@ from harness import RunConfig
 from harness.engines.engine import Problem
 from harness.engines.native import Native
 from harness.errors import InputError, NotSupported
-from harness.problem.algorithm import Algorithm
+from harness.problem.algorithm import Algorithm, ClosedForm, Geometry
 from harness.problem.meta_loss import disagreement
 from harness.problem.models import build
 from harness.problem.nets import cnn, mlp
@@ -318,6 +318,48 @@ def test_the_svm_of_a_task_does_not_depend_on_the_others():
     y = nn.functional.one_hot(torch.arange(3).repeat(2), 3).double().expand(3, -1, -1)
     apart = torch.cat([svm(h[[task]], y[[task]], 0.1) for task in range(3)])
     assert torch.allclose(svm(h, y, 0.1), apart, rtol=1e-9, atol=1e-13)
+
+
+class StepByStep(ClosedForm):
+    """The softmax classifier after some steps from w_0, by an inner solver that is not gradient descent."""
+
+    name = "step_by_step"
+    geometries = {"convex": Geometry("last:1", "the classifier, by steps of another solver")}
+    solver = ""
+
+    def head(self, features, targets, w, **own):
+        x = nn.functional.pad(features, (0, 1), value=1.0)
+        out = targets.shape[-1]
+        at = torch.cat([w[:, :-out].unflatten(1, (out, -1)), w[:, -out:, None]], 2)  # [B, out, d + 1]
+        order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(3))
+        first, second = torch.zeros_like(at), torch.zeros_like(at)
+        for step in range(1, 4):
+            rows = order[2 * step - 2 : 2 * step] if self.solver == "minibatches" else order
+            h, y = x[:, rows], targets[:, rows]
+            p = (h @ at.mT).softmax(-1)
+            g = (p - y).mT @ h / len(rows)
+            if self.solver == "adam":
+                first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g.square()
+                g = first / (1 - 0.9**step) / (second / (1 - 0.999**step) + 1e-12).sqrt()
+            elif self.solver == "newton":  # of the loss with (1/2)|at|^2, whose Hessian is no smaller than I
+                curvature = torch.diag_embed(p) - p[..., None] * p[..., None, :]
+                hessian = torch.einsum("bnkl,bni,bnj->bkilj", curvature, h, h) / len(rows)
+                size = at[0].numel()
+                hessian = hessian.reshape(-1, size, size) + torch.eye(size).to(h)
+                g = 2 * torch.linalg.solve(hessian, (g + at).flatten(1)).view_as(at)
+            at = at - 0.5 * g
+        return torch.cat([at[..., :-1].flatten(1), at[..., -1]], 1)
+
+
+@pytest.mark.parametrize("solver", ["minibatches", "adam", "newton"])
+def test_an_inner_solver_of_ones_own_goes_through_the_oracles_door_and_is_differentiated(solver):
+    """SGD on minibatches of the support in a seeded order, Adam, Newton: exact, by central differences."""
+    algorithm = StepByStep("convex")
+    algorithm.solver = solver
+    native, counts = engine(algorithm, module=smooth()), Counts()
+    gradient_of(native, vectors(), counts)
+    assert (counts.solves, counts.query_gradients, counts.hessian_vector_products) == (2, 2, 0)
+    assert off(native, vectors()) < 1e-6
 
 
 # --- Own parameters, and heads that are not there -------------------------------------------------------------------

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import io
+import itertools
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -122,6 +124,30 @@ def test_every_trial_trains_on_as_many_tasks_and_is_measured_as_often():
         config = made.config({"meta_batch": batch})
         assert config.iterations * batch == 128
         assert [made.rung(config, config.eval_every * (n + 1)) for n in range(4)] == [1, 2, 3, 4]
+
+
+def test_the_command_for_every_method_gives_each_its_space_and_all_the_same_budget():
+    """The command in docs/tuning.md, beside the suite of all methods."""
+    text = (Path(__file__).parents[1] / "docs" / "tuning.md").read_text()
+    [block] = [block for block in text.split("```") if "imaml" in block]
+    command = shlex.split(block.partition("\nharness compare")[0])
+    asked = [value for flag, value in itertools.pairwise(command) if flag == "--set-space"]
+    settings = {"benchmark": "glyphs", "model_options": {"filters": 16}, "threads": 1}
+    for flag in ("--algo", "--meta-batch", "--iterations", "--trials", "--sampler", "--pruner", "--objective"):
+        value = command[command.index(flag) + 1]
+        settings[flag[2:].replace("-", "_")] = int(value) if value.isdigit() else value
+    plans = plan(TuneConfig(**settings), {}, wishes(None, asked))
+    suite = {(run.config.algo, run.config.geometry): run.config for run in plan_suite("systems", seeds=(0,)).runs}
+    assert {(made.base["algo"], made.base["geometry"]) for made in plans} == suite.keys()
+    assert len({(made.tasks, made.rungs, str(made.objective), made.sampler, made.pruner) for made in plans}) == 1
+    for made in plans:
+        alike = suite[made.base["algo"], made.base["geometry"]]
+        assert made.default, made.name  # so the first trial is the default
+        assert not made.space.keys() & {"meta_batch", "inner_steps"}
+        first = made.config(made.default)
+        for name in ("algo_options", "model_options", "inner_steps", "inner_lr", "outer_lr_w", "outer_lr_phi"):
+            assert getattr(first, name) == getattr(alike, name), (made.name, name)
+        assert first.iterations * first.meta_batch == alike.iterations * alike.meta_batch
 
 
 def test_trials_are_runs_the_first_is_the_default_and_best_yaml_is_a_configuration(tmp_path):

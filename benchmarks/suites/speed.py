@@ -36,7 +36,7 @@ from harness.store.directory import write_json
 from harness.timing.config import TimeConfig
 from harness.timing.session import time_meta_gradients
 
-PEERS = ("learn2learn", "higher", "torchopt")
+PEERS = ("learn2learn", "higher", "torchopt", "jax")
 ITERATIONS = 200
 
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness.engines.peer import PeerEngine
+from harness.engines.peer import TaskByTask
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-class Higher(PeerEngine):
+class Higher(TaskByTask):
     """A patched copy of the tail per task, adapted by a differentiable copy of ``torch.optim.SGD``."""
 
     name = "higher"
@@ -31,7 +31,7 @@ class Higher(PeerEngine):
 
     @contextmanager
     def adapted(self, support: Tensor, support_y: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
-        """See :meth:`PeerEngine.adapted`."""
+        """See :meth:`TaskByTask.adapted`."""
         import higher
 
         with higher.innerloop_ctx(

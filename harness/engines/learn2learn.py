@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.peer import PeerEngine
+from harness.engines.peer import TaskByTask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Learn2Learn(PeerEngine):
+class Learn2Learn(TaskByTask):
     """``l2l.algorithms.MAML`` around the tail: cloned per task, adapted in place."""
 
     name = "learn2learn"
@@ -37,7 +37,7 @@ class Learn2Learn(PeerEngine):
 
     @contextmanager
     def adapted(self, support: Tensor, support_y: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
-        """See :meth:`PeerEngine.adapted`."""
+        """See :meth:`TaskByTask.adapted`."""
         l2 = self.problem.inner.l2
         learner = self.maml.clone()
         for _ in range(self.problem.inner.inner_steps):

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 class PeerEngine(Engine):
     """An engine on another library, which computes what an algorithm declares instead of its rule.
 
-    A subclass says how its library adapts the tail of the network to one task. Around that is the
-    loop that these libraries' own examples write: a task at a time, features of the shared body
-    once per task, and a backward pass per task, so that only one task's graph is alive.
-
     The phases of ``clock`` stay untouched: it cannot see into another library.
     """
 
@@ -31,20 +27,44 @@ class PeerEngine(Engine):
         from harness.problem.meta_loss import adapts_plainly
 
         super().__init__(problem, strategy)
-        algorithm, network = problem.algorithm, problem.network
+        algorithm = problem.algorithm
         if algorithm.derivative is None or not adapts_plainly(algorithm):
             raise NotSupported(
                 f"algorithm {algorithm.name!r} has a rule of its own, engine {self.name} knows exact and first_order "
                 f"meta-gradients of gradient descent; try --engine native"
             )
+        self.require()
+        self.first_order = algorithm.derivative == "first_order"
+
+    def count(self, counts: Counts | None, tasks: int) -> None:
+        """Add the entries of Table 2 by formula: another library's evaluations cannot be observed."""
+        if counts is None:
+            return
+        n_w, n_phi, steps = self.problem.network.n_w, self.problem.network.n_phi, self.problem.inner.inner_steps
+        counts.gradient_entries += tasks * (steps * n_w + n_w + n_phi)
+        counts.query_gradients += tasks
+        if not self.first_order:
+            counts.second_order_entries += tasks * steps * (n_w**2 + n_w * n_phi)
+            counts.hessian_vector_products += tasks * steps
+            counts.mixed_products += tasks * steps * (n_phi > 0)
+
+
+class TaskByTask(PeerEngine):
+    """A peer on torch's modules. A subclass says how its library adapts the tail of the network to one task.
+
+    Around that is the loop that these libraries' own examples write: a task at a time, features of the shared body
+    once per task, and a backward pass per task, so that only one task's graph is alive.
+    """
+
+    def __init__(self, problem: Problem, strategy: str = "auto") -> None:
+        super().__init__(problem, strategy)
+        network = problem.network
         if network.tail_slots:
             raise NotSupported(
                 f"engine {self.name} adapts whole modules, but {network.tail_slots[0].name!r} is shared and lies "
                 f"behind adapted parameters; allowed: all or last:k of a Sequential model, or --engine native"
             )
-        self.require()
         self.tail = network.tail
-        self.first_order = algorithm.derivative == "first_order"
         #: the parameters that w is loaded into; a library may put its own tensors into the tail for a while
         self.initial = list(self.tail.parameters())
 
@@ -120,15 +140,3 @@ class PeerEngine(Engine):
             if gradient is not None:
                 result[slot.start : slot.stop] = gradient.reshape(-1)
         return result
-
-    def count(self, counts: Counts | None, tasks: int) -> None:
-        """Add the entries of Table 2 by formula: another library's evaluations cannot be observed."""
-        if counts is None:
-            return
-        n_w, n_phi, steps = self.problem.network.n_w, self.problem.network.n_phi, self.problem.inner.inner_steps
-        counts.gradient_entries += tasks * (steps * n_w + n_w + n_phi)
-        counts.query_gradients += tasks
-        if not self.first_order:
-            counts.second_order_entries += tasks * steps * (n_w**2 + n_w * n_phi)
-            counts.hessian_vector_products += tasks * steps
-            counts.mixed_products += tasks * steps * (n_phi > 0)

@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.engines.engine import Problem
-from harness.engines.peer import PeerEngine
+from harness.engines.peer import TaskByTask
 from harness.errors import NotSupported
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TorchOpt(PeerEngine):
+class TorchOpt(TaskByTask):
     """``torchopt.MetaSGD`` on the tail itself, whose state is recovered after each task.
 
     TorchOpt has no first-order switch: ``step`` always records the graph of its gradient. For FOMAML
@@ -44,7 +44,7 @@ class TorchOpt(PeerEngine):
 
     @contextmanager
     def adapted(self, support: Tensor, support_y: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
-        """See :meth:`PeerEngine.adapted`."""
+        """See :meth:`TaskByTask.adapted`."""
         import torchopt
 
         tail_state = torchopt.extract_state_dict(self.tail, by="reference", detach_buffers=True)

@@ -16,7 +16,8 @@ import torch
 import harness
 from harness.measure.checkout import git_state
 
-_PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pillow", "higher", "learn2learn", "torchopt")
+_PEERS = ("higher", "learn2learn", "torchopt", "jax", "jaxlib")
+_PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pillow", *_PEERS)
 
 
 def environment(device: torch.device, distributions: Iterable[str] = ()) -> dict[str, Any]:

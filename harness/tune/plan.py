@@ -117,8 +117,8 @@ def _study(
     run: Resolved, config: TuneConfig, objective: Objective, pruner: str, asked: list[Wish], studies: int
 ) -> StudyPlan:
     declared = _declared(run.algorithm)
-    # What another algorithm of the same command declares is meant for that one.
-    own = [wish for wish in asked if studies == 1 or wish.name in declared or not _declared_elsewhere(wish, config)]
+    # What another algorithm of the same command declares, or has as an option, is meant for that one.
+    own = [wish for wish in asked if studies == 1 or _knows(run.algorithm, wish) or not _known_elsewhere(wish, config)]
     space, fixed = narrowed(declared, own)
     if not space:
         raise InputError("--space: every parameter is fixed; allowed: at least one range or choice")
@@ -148,14 +148,20 @@ def _study(
     return made
 
 
-def _declared_elsewhere(wish: Wish, config: TuneConfig) -> bool:
+def _knows(algorithm: Algorithm, wish: Wish) -> bool:
+    """Whether the parameter is one that ``algorithm`` declares, or an option of its own."""
+    field, _, option = wish.name.partition(".")
+    return wish.name in _declared(algorithm) or (field == "algo_options" and option in algorithm.Options.model_fields)
+
+
+def _known_elsewhere(wish: Wish, config: TuneConfig) -> bool:
     from harness.settings import registry
 
     for name in config.algo.split(","):
         algo, _, geometry = name.strip().partition(":")
         algorithm = registry.algorithms().get(algo)
         chosen = geometry or (config.geometry if config.geometry in algorithm.geometries else None)
-        if wish.name in _declared(algorithm(chosen or next(iter(algorithm.geometries)))):
+        if _knows(algorithm(chosen or next(iter(algorithm.geometries))), wish):
             return True
     return False
 
