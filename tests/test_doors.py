@@ -23,7 +23,7 @@ from harness.settings.suites import plan
 from harness.store.yaml_core import MOST_BYTES, MOST_DIGITS, dumped, load, parse
 from harness.timing.config import TimeConfig
 from harness.tune.config import TuneConfig
-from harness.tune.space import narrowed, wishes
+from harness.tune.space import narrowed, overrides
 
 REFUSED = "refused"
 
@@ -193,12 +193,12 @@ def test_a_suite_reads_its_seeds_and_lists_the_same_way(tmp_path):
 def test_a_range_is_logarithmic_by_true_and_false_alone(tmp_path, log):
     (tmp_path / "space.yaml").write_text(f"inner_lr: {{low: 0.1, high: 1, log: {log}}}\n")
     with pytest.raises(InputError, match=r"space.yaml:1: inner_lr: log .* allowed: true or false"):
-        narrowed({}, wishes(tmp_path / "space.yaml", []))
+        narrowed({}, overrides(tmp_path / "space.yaml", []))
 
 
 @pytest.mark.parametrize("text", ["\uff11..2", "1_0..20", "1:30..2", "true..2"])
 def test_ends_of_a_range_are_numbers_as_everywhere(text):
-    space, fixed = narrowed({}, wishes(None, [f"inner_lr={text}"]))
+    space, fixed = narrowed({}, overrides(None, [f"inner_lr={text}"]))
     assert (space, fixed) == ({}, {"inner_lr": text})  # text, which no step size is
     with pytest.raises(InputError):
         validate(fixed)

@@ -182,9 +182,9 @@ def test_any_study_is_refused_in_one_line_or_searched(tmp_path, given, space, ob
     shutil.rmtree(tmp_path, ignore_errors=True)
     tmp_path.mkdir()
     (tmp_path / "tune.yaml").write_bytes(yaml.safe_dump({**document, "objective": objective}).encode())
-    wishes = [word for name, value in space.items() for word in ("--set-space", f"{name}={value}")]
+    overrides = [word for name, value in space.items() for word in ("--set-space", f"{name}={value}")]
     out = tmp_path / "out"
-    status, _, err = called("tune", "--config", str(tmp_path / "tune.yaml"), f"--out={out}", *words, *wishes)
+    status, _, err = called("tune", "--config", str(tmp_path / "tune.yaml"), f"--out={out}", *words, *overrides)
     if refused(status, err):
         assert not list(out.rglob("*.yaml"))
 

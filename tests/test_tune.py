@@ -35,7 +35,7 @@ from harness.tune.owners import Owner, Owners
 from harness.tune.plan import StudyPlan, plan
 from harness.tune.result import result_of, write_suite
 from harness.tune.slots import claim, filled, finished, recover, spent
-from harness.tune.space import wishes
+from harness.tune.space import overrides
 from harness.tune.storage import open_storage
 from harness.tune.study import ATTRIBUTE, check, enter, load
 from harness.tune.worker import main as do_trial
@@ -54,7 +54,7 @@ SMALL = ["inner_steps=1..5", "meta_batch=2", "inner_lr=0.001..0.02"]
 
 def study_plan(asked=SMALL, **settings) -> StudyPlan:
     config, origins = gather_as(TuneConfig, None, {**TINY, **settings})
-    [made] = plan(config, origins, wishes(None, asked))
+    [made] = plan(config, origins, overrides(None, asked))
     return made
 
 
@@ -104,7 +104,7 @@ def test_a_space_is_narrowed_widened_and_fixed_from_file_and_flags(tmp_path):
         "inner_lr: 0.01..0.02\ninner_steps: 3\nouter_lr_w: {low: 1, high: 2}\nalgo_options: {l2: 0..1 linear}\n"
     )
     config, origins = gather_as(TuneConfig, None, TINY)
-    asked = wishes(tmp_path / "space.yaml", ["inner_lr=0.03..0.04", "meta_batch=2,4", "outer_optimizer=adam,sgd"])
+    asked = overrides(tmp_path / "space.yaml", ["inner_lr=0.03..0.04", "meta_batch=2,4", "outer_optimizer=adam,sgd"])
     [made] = plan(config, origins, asked)
     shown = {name: str(part) for name, part in made.space.items()}
     assert shown == {
@@ -136,7 +136,7 @@ def test_the_command_for_every_method_gives_each_its_space_and_all_the_same_budg
     for flag in ("--algo", "--meta-batch", "--iterations", "--trials", "--sampler", "--pruner", "--objective"):
         value = command[command.index(flag) + 1]
         settings[flag[2:].replace("-", "_")] = int(value) if value.isdigit() else value
-    plans = plan(TuneConfig(**settings), {}, wishes(None, asked))
+    plans = plan(TuneConfig(**settings), {}, overrides(None, asked))
     suite = {(run.config.algo, run.config.geometry): run.config for run in plan_suite("systems", seeds=(0,)).runs}
     assert {(made.base["algo"], made.base["geometry"]) for made in plans} == suite.keys()
     assert len({(made.tasks, made.rungs, str(made.objective), made.sampler, made.pruner) for made in plans}) == 1
@@ -446,7 +446,7 @@ def test_a_study_that_exists_with_another_objective_is_refused_and_left_alone(tm
     done(tmp_path, made, 1)
     before = (tmp_path / "journal.log").read_bytes()
     flags = [part for name, value in TINY.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    space = [part for wish in SMALL for part in ("--set-space", wish)]
+    space = [part for override in SMALL for part in ("--set-space", override)]
     for more, words in (
         (["--objective", "loss,seconds"], "another objective: loss, here loss,seconds"),
         (["--sampler", "random"], "another sampler"),
@@ -468,7 +468,7 @@ def test_a_study_from_before_a_setting_was_there_goes_on(tmp_path):
 
 def test_several_algorithms_get_a_study_each_with_one_budget_and_seed():
     config, origins = gather_as(TuneConfig, None, {**TINY, "algo": "maml,fomaml,anil", "seed": 3})
-    made = plan(config, origins, wishes(None, ["inner_lr=0.001..0.02", "algo_options.l2=0.1"]))
+    made = plan(config, origins, overrides(None, ["inner_lr=0.001..0.02", "algo_options.l2=0.1"]))
     assert [study.base["geometry"] for study in made] == ["nonconvex", "nonconvex", "convex"]
     assert len({(study.tasks, study.rungs, study.base["seed"], str(study.space["inner_lr"])) for study in made}) == 1
     assert [study.base["algo_options"] for study in made] == [{}, {}, {"l2": 0.1}]
@@ -500,7 +500,7 @@ def test_seeds_are_a_study_each_with_settings_of_their_own_name(tmp_path, monkey
             "importances": {}, "best_yaml": "", "plots": "",
         }  # fmt: skip
 
-    monkeypatch.setattr("harness.tune.tuning.Crew.work", work)
+    monkeypatch.setattr("harness.tune.tuning.TrialPool.work", work)
     monkeypatch.setattr("harness.tune.tuning.result_of", found)
     flags = ["--benchmark", "sinusoid", "--trials", "1", "--seeds", "0,3", "--out", str(tmp_path)]
     assert main(["tune", "--algo", "anil:convex", *flags]) == 0

@@ -95,8 +95,8 @@ def pilot(
     settings = Settings(suite, Path(results), assignments)
     each = [settings.entries(setting, PILOT) for setting in settings.numbers]
     entries = [entry for seed in zip(*each, strict=True) for entry in seed]
-    with closing(workers_for(places(entries, workers), None, workers)) as crew:
-        do(entries, crew, mix=mix, watch=watch)
+    with closing(workers_for(places(entries, workers), None, workers)) as pool:
+        do(entries, pool, mix=mix, watch=watch)
     return settings
 
 

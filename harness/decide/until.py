@@ -87,7 +87,7 @@ def until_decided(
     done: dict[Path, Entry] = {}
     claims: list[Claim] = []
     first = [entry for setting in settings.numbers for entry in settings.entries(setting, 1)]
-    with closing(workers_for(places(first, workers), scheduler, workers)) as crew:
+    with closing(workers_for(places(first, workers), scheduler, workers)) as pool:
         while True:
             counts = {setting: settings.looked(setting, looks) for setting in settings.numbers}
             step: Step | None = {setting: LOOKS[0] for setting, seeds in counts.items() if not seeds}
@@ -95,7 +95,7 @@ def until_decided(
                 claims = claims_of(settings, compared([results], mix=mix).comparison)
                 open_ = _open(claims, settings, counts)
                 say(_told(claims, open_))
-                cost = partial(_cost, settings=settings, seconds=settings.seconds(), workers=crew.most or 1)
+                cost = partial(_cost, settings=settings, seconds=settings.seconds(), workers=pool.most or 1)
                 left = end - time.monotonic()
                 step = _next([each for each in open_ if cost(each.step(counts)) <= left], open_, counts, cost)
                 if step is None and open_:
@@ -106,7 +106,7 @@ def until_decided(
                     return Outcome(*_at_rest(claims), claims, list(done.values()))
             entries = _one_seed_of_all_first(settings, step)
             done |= {entry.directory: entry for entry in entries}
-            do(entries, crew, retry=retry, mix=mix, until=end, watch=watch)
+            do(entries, pool, retry=retry, mix=mix, until=end, watch=watch)
             if any(entry.state in ("new", "unfinished") for entry in entries):
                 why = "the budget is spent; what was running has a checkpoint, and the same command goes on"
                 return Outcome("budget", why, claims, list(done.values()))

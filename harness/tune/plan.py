@@ -16,7 +16,7 @@ from harness.strangers.blame import blamed
 from harness.strangers.values import origin
 from harness.tune.config import OWN, TuneConfig
 from harness.tune.objective import Objective, parse
-from harness.tune.space import Space, Wish, as_document, check_name, from_document, lookup, narrowed, put
+from harness.tune.space import Override, Space, as_document, check_name, from_document, lookup, narrowed, put
 
 #: measurements along the way of a trial: few for pruning, many to see when a target was met
 _RUNGS, _FINE = 4, 20
@@ -67,7 +67,7 @@ class StudyPlan:
         return cls(space=space, objective=objective, **fields)
 
 
-def plan(config: TuneConfig, origins: Mapping[str, str], asked: list[Wish]) -> list[StudyPlan]:
+def plan(config: TuneConfig, origins: Mapping[str, str], asked: list[Override]) -> list[StudyPlan]:
     """A study for every algorithm of ``config``; raises :class:`InputError` for what no run could have."""
     objective = parse(config.objective, origin("objective", origins))
     if not objective.single and config.pruner not in ("auto", "none"):
@@ -107,18 +107,22 @@ def _declared(algorithm: Algorithm) -> dict[str, Range | Choice]:
         return dict(algorithm.search_space)
 
 
-def _check_names(asked: Iterable[Wish], runs: Iterable[Resolved]) -> None:
+def _check_names(asked: Iterable[Override], runs: Iterable[Resolved]) -> None:
     declared = {name for run in runs for name in _declared(run.algorithm)}
-    for wish in asked:
-        check_name(wish, declared)
+    for override in asked:
+        check_name(override, declared)
 
 
 def _study(
-    run: Resolved, config: TuneConfig, objective: Objective, pruner: str, asked: list[Wish], studies: int
+    run: Resolved, config: TuneConfig, objective: Objective, pruner: str, asked: list[Override], studies: int
 ) -> StudyPlan:
     declared = _declared(run.algorithm)
     # What another algorithm of the same command declares, or has as an option, is meant for that one.
-    own = [wish for wish in asked if studies == 1 or _knows(run.algorithm, wish) or not _known_elsewhere(wish, config)]
+    own = [
+        override
+        for override in asked
+        if studies == 1 or _knows(run.algorithm, override) or not _known_elsewhere(override, config)
+    ]
     space, fixed = narrowed(declared, own)
     if not space:
         raise InputError("--space: every parameter is fixed; allowed: at least one range or choice")
@@ -148,27 +152,29 @@ def _study(
     return made
 
 
-def _knows(algorithm: Algorithm, wish: Wish) -> bool:
+def _knows(algorithm: Algorithm, override: Override) -> bool:
     """Whether the parameter is one that ``algorithm`` declares, or an option of its own."""
-    field, _, option = wish.name.partition(".")
-    return wish.name in _declared(algorithm) or (field == "algo_options" and option in algorithm.Options.model_fields)
+    field, _, option = override.name.partition(".")
+    return override.name in _declared(algorithm) or (
+        field == "algo_options" and option in algorithm.Options.model_fields
+    )
 
 
-def _known_elsewhere(wish: Wish, config: TuneConfig) -> bool:
+def _known_elsewhere(override: Override, config: TuneConfig) -> bool:
     from harness.settings import registry
 
     for name in config.algo.split(","):
         algo, _, geometry = name.strip().partition(":")
         algorithm = registry.algorithms().get(algo)
         chosen = geometry or (config.geometry if config.geometry in algorithm.geometries else None)
-        if _knows(algorithm(chosen or next(iter(algorithm.geometries))), wish):
+        if _knows(algorithm(chosen or next(iter(algorithm.geometries))), override):
             return True
     return False
 
 
-def _check_ends(study: StudyPlan, asked: Iterable[Wish]) -> None:
+def _check_ends(study: StudyPlan, asked: Iterable[Override]) -> None:
     """Every value that a person gave has to be one that a run can have."""
-    origins = {wish.name: wish.where for wish in asked}
+    origins = {override.name: override.where for override in asked}
     first = {name: part.ends[0] for name, part in study.space.items()}
     for name, part in study.space.items():
         for end in part.ends:

@@ -27,7 +27,7 @@ _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _RANGE = re.compile(rf"^\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s*(log|linear)?\s*$")
 
 
-class Wish:
+class Override:
     """What a person asks of one parameter: a value to fix it at, or a range or choice; and where it was asked."""
 
     def __init__(self, name: str, value: Any, where: str) -> None:
@@ -78,48 +78,52 @@ class Wish:
         return Range(low, high, log)
 
 
-def wishes(file: Path | None, assignments: Iterable[str]) -> list[Wish]:
+def overrides(file: Path | None, assignments: Iterable[str]) -> list[Override]:
     """What ``--space FILE.yaml`` and ``--set-space NAME=...`` ask for, later ones winning."""
-    found: dict[str, Wish] = {}
+    found: dict[str, Override] = {}
     if file is not None:
         values, origins = read(file)
         for name, value in values.items():
             nested = name in _NESTED and isinstance(value, Mapping)
             for key, part in value.items() if nested else [(None, value)]:
                 full = f"{name}.{key}" if nested else name
-                found[full] = Wish(full, part, origins.get(full, f"{file}: {full}"))
+                found[full] = Override(full, part, origins.get(full, f"{file}: {full}"))
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         name = name.strip().replace("-", "_")
         where = f"--set-space {name}"
         if not equals or not name:
             raise InputError(f"--set-space {assignment!r}: allowed: NAME={_FORMS}")
-        found[name] = Wish(name, _value(text, where), where)
+        found[name] = Override(name, _value(text, where), where)
     return list(found.values())
 
 
-def narrowed(declared: Mapping[str, Range | Choice], asked: Iterable[Wish]) -> tuple[Space, dict[str, Any]]:
-    """The space with every wish met, and the values that are fixed; raises :class:`InputError`."""
+def narrowed(declared: Mapping[str, Range | Choice], asked: Iterable[Override]) -> tuple[Space, dict[str, Any]]:
+    """The space with every override met, and the values that are fixed; raises :class:`InputError`."""
     space, fixed = dict(declared), dict[str, Any]()
-    for wish in asked:
-        check_name(wish, declared)
-        distribution = wish.distribution(declared.get(wish.name))
+    for override in asked:
+        check_name(override, declared)
+        distribution = override.distribution(declared.get(override.name))
         if distribution is None:
-            space.pop(wish.name, None)
-            fixed[wish.name] = wish.fixed
+            space.pop(override.name, None)
+            fixed[override.name] = override.fixed
         else:
-            space[wish.name] = distribution
+            space[override.name] = distribution
     return space, fixed
 
 
-def check_name(wish: Wish, declared: Iterable[str]) -> None:
+def check_name(override: Override, declared: Iterable[str]) -> None:
     """Raise :class:`InputError` unless the name is a setting that may be searched."""
-    if wish.name in TUNABLE or (wish.name.partition(".")[0] in _NESTED and "." in wish.name) or wish.name in declared:
+    if (
+        override.name in TUNABLE
+        or (override.name.partition(".")[0] in _NESTED and "." in override.name)
+        or override.name in declared
+    ):
         return
-    if wish.name in RunConfig.model_fields:
+    if override.name in RunConfig.model_fields:
         kinds = ", ".join([*TUNABLE, *(f"{name}.KEY" for name in _NESTED)])
-        raise InputError(f"{wish.where}: {wish.name!r} is part of the problem or its budget; allowed: {kinds}")
-    raise InputError(f"{wish.where}: {unknown('parameter', wish.name, {*TUNABLE, *declared})}")
+        raise InputError(f"{override.where}: {override.name!r} is part of the problem or its budget; allowed: {kinds}")
+    raise InputError(f"{override.where}: {unknown('parameter', override.name, {*TUNABLE, *declared})}")
 
 
 def put(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import Any
 from harness.experiment.setup import pick_device
 from harness.grid.compare import shares, workers_for
 from harness.tune.config import TRIALS, TuneConfig
-from harness.tune.crew import Crew
 from harness.tune.plan import StudyPlan, folder, plan
 from harness.tune.result import result_of, write_suite
-from harness.tune.space import wishes
+from harness.tune.space import overrides
 from harness.tune.storage import open_storage
 from harness.tune.study import check, check_sampler, enter, load
+from harness.tune.trial_pool import TrialPool
 
 #: is told which study an event is of
 Watch = Callable[[StudyPlan, dict[str, Any]], None]
@@ -49,7 +49,7 @@ def tune(
         KeyboardInterrupt: stopped by the user; the same command goes on.
     """
     out = Path(out) if scheduler is None else Path(out).absolute()
-    asked = wishes(space, set_space)
+    asked = overrides(space, set_space)
     plans = [study for each in _one_each(config, seeds) for study in plan(each, origins or {}, asked)]
     places = shares(str(pick_device(config.device)), config.threads or 0, config.workers)
     for study in plans:
@@ -83,7 +83,7 @@ def tune(
 
         tell({"event": "study", "study": loaded, "trials": config.trials})
         with closing(workers_for(places, scheduler, config.workers)) as workers:
-            Crew(loaded, storage, request, workers, tell).work()
+            TrialPool(loaded, storage, request, workers, tell).work()
             results.append(result_of(loaded, made, folder(out, made), config.trials, config.test_seeds, workers, tell))
     write_suite(out, results)
     return results

@@ -29,7 +29,7 @@ from harness.report.reading.runs import read_runs
 from harness.settings.layers import read
 from harness.settings.suites import plan
 from harness.store.yaml_core import parse
-from harness.tune.space import narrowed, wishes
+from harness.tune.space import narrowed, overrides
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -53,7 +53,7 @@ def suite(content: bytes) -> None:
 
 def space(content: bytes) -> None:
     """``harness tune --space FILE``."""
-    narrowed({}, wishes(_file(content, "space.yaml"), []))
+    narrowed({}, overrides(_file(content, "space.yaml"), []))
 
 
 def assignment(content: bytes) -> None:

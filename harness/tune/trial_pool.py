@@ -19,7 +19,7 @@ _POLL_SECONDS = 1.0
 _FALSE_STARTS = 3
 
 
-class Crew:
+class TrialPool:
     """Has trials of one study done; :meth:`work` returns when the study is done."""
 
     def __init__(
