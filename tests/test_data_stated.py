@@ -14,11 +14,13 @@ from harness.datasets.class_images import ClassImages
 from harness.datasets.images import ImageBenchmark
 
 
-def test_the_example_of_the_document_runs(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("number", range(2))
+def test_the_examples_of_the_document_run(number, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(example, {"__name__": "example"})
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    exec(examples[number], {"__name__": "example"})
     accuracy = eval(capsys.readouterr().out)
     assert accuracy["mean"] > 0.5
 
