@@ -87,3 +87,12 @@ def test_convex_is_claimed_where_the_prediction_is_linear_in_w(adapt, convex, tm
     assert ("convexity" in summary["unknown"]) is not convex
     if not convex:
         assert "in which the prediction is not linear" in summary["unknown"]["convexity"]
+
+
+def test_a_model_that_is_a_single_layer_is_its_last():
+    layer = nn.Linear(3, 2)
+    assert select(layer, "last:1") == ["weight", "bias"]
+    with pytest.raises(InputError, match="this model has 1 layers"):
+        select(layer, "last:2")
+    with pytest.raises(InputError, match="no other layers"):
+        select(layer, "not last:1")

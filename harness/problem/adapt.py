@@ -12,11 +12,13 @@ from harness.problem.chain import children_as_called, children_of, is_sequence
 
 
 def layers_of(module: nn.Module) -> list[str]:
-    """Names of the top-level children that have parameters, in order: what ``last:k`` counts.
+    """Names of the top-level children that have parameters, in order: what ``last:k`` counts; of a single layer "".
 
     In the order in which they are called, where the module's forward can be followed, else in that of their names.
     """
     named = [name for name, child in children_of(module) if any(True for _ in child.parameters())]
+    if not named and any(True for _ in module.parameters()):
+        return [""]
     if is_sequence(module):
         return named
     try:
@@ -103,7 +105,7 @@ def _last(module: nn.Module, names: dict[str, list[str]], count: int, adapt: str
     layers = layers_of(module)
     if not 1 <= count <= len(layers):
         raise InputError(f"adapt {adapt!r}: this model has {len(layers)} layers, allowed: last:1 to last:{len(layers)}")
-    chosen = tuple(f"{layer}." for layer in layers[-count:])
+    chosen = tuple(f"{layer}." if layer else "" for layer in layers[-count:])
     for first, others in names.items():
         inside = [other for other in others if other.startswith(chosen)]
         if inside and len(inside) < len(others):
