@@ -164,8 +164,9 @@ def table(rng, root, make=MiniImageNet):
     if rng.random() < 0.3:
         add_strays(rng, made)
     content = encoded(rng, made, colour)
-    folder = root / rng.choice(["miniimagenet", "mini-imagenet", "."] if make is MiniImageNet else ["mine"])
-    images = folder / ("images" if folder.name == "" or rng.random() < 0.7 else "")
+    place = rng.choice(["miniimagenet", "mini-imagenet", "."] if make is MiniImageNet else ["mine"])
+    folder = root / place
+    images = folder / ("images" if place == "." or rng.random() < 0.7 else "")
     files = iter(rng.sample(range(10_000), 1000))
     for split in SPLITS:
         rows = []
@@ -412,7 +413,7 @@ def try_one(seed, layout, root):
     assert benchmark.missing() is None
     sizes = {split: [c.total() for c in expected[split].values()] for split in SPLITS}
     too_many = rng.random() < 0.3
-    ways = rng.randint(2, min(map(len, sizes.values()))) + (too_many and rng.randint(0, 1))
+    ways = rng.randint(2, max(2, min(map(len, sizes.values())))) + (too_many and rng.randint(0, 1))
     each = max(2, rng.randint(2, max(2, min(map(min, sizes.values())))) + (too_many and rng.randint(0, 2)))
     shots = rng.randint(1, each - 1)
     queries = each - shots

@@ -275,7 +275,7 @@ def test_a_trial_whose_model_changed_unseen_is_refused(folder):
     (folder / "weight.txt").write_text("0.5")
     harness.run(RunConfig(**TINY, model="mine:net"), results=folder / "runs", trial=True)
     (folder / "weight.txt").write_text("0.6")
-    with pytest.raises(harness.InputError, match=r"began with other initial parameters; allowed: .*--out"):
+    with pytest.raises(harness.InputError, match=r"began with other initial parameters; give the same, .*--out"):
         harness.run(RunConfig(**TINY, model="mine:net"), results=folder / "runs", trial=True)
 
 
