@@ -125,6 +125,7 @@ def _config(settings: dict[str, Any]) -> dict[str, Any]:
         "threads": None,
         "task_chunk": "auto",
         "eval_tasks": 600,
+        **dict.fromkeys(("eval_ways", "eval_shots", "eval_queries", "eval_inner_steps")),
         "eval_every": 0,
         "stationarity_every": 5,
         "stationarity_tasks": 64,
