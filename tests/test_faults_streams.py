@@ -31,6 +31,14 @@ COMMANDS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def hangups():
+    """They end a process, also where all of this runs below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def without(*numbers: int) -> str:
     """As a shell starts a program with these file numbers closed."""
     return " ".join(f"{number}>&-" for number in numbers)
