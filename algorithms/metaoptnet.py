@@ -42,8 +42,7 @@ class MetaOptNet(ClosedForm):
         """See :attr:`Algorithm.search_space`; with the one number of its convex problem."""
         own = {"svm": ("slack", Range(1e-2, 1e1, log=True)), "ridge": ("strength", Range(1e-2, 1e2, log=True))}
         name, number = own[self.geometry]
-        scale = Range(1.0, 100.0, log=True)
-        return {**super().search_space, f"algo_options.{name}": number, "algo_options.scale": scale}
+        return {**super().search_space, f"algo_options.{name}": number, "algo_options.scale": Range(1.0, 1e2, log=True)}
 
     def parameters(self, w: Sequence[Slot], inner: Inner) -> Mapping[str, Tensor]:
         """See :meth:`Algorithm.parameters`."""

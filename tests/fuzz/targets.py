@@ -107,6 +107,7 @@ def kept(content: bytes) -> None:
 
 def table(content: bytes) -> None:
     """The list of images of a split."""
+    (FOLDER / "images").mkdir(exist_ok=True)
     for files in _listed(_file(content, "val.csv").parent, "validation").values():
         assert all(path.parent == FOLDER / "images" for path in files)
 
