@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +13,7 @@ import pytest
 import report_data
 from fabricated import write_grid, write_run
 from numpy.testing import assert_allclose
+from one_pass import TABLE, set_in_one_pass
 
 import harness
 from harness.errors import InputError
@@ -472,12 +472,4 @@ def test_a_paper_takes_every_figure_and_the_table_as_they_are_in_one_pass(tmp_pa
         rf"\begin{{figure}}\centering\includegraphics{{{{figures/{stem}}}.pdf}}\caption{{A}}\end{{figure}}"
         for stem in figures
     )
-    (tmp_path / "paper.tex").write_text(
-        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\setlength{{\textwidth}}{{{points}pt}}"
-        rf"\begin{{document}}\begin{{table}}\centering\caption{{A}}\input{{table}}\end{{table}}{floats}\end{{document}}"
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout
-    assert "Rerun" not in done.stdout
+    set_in_one_pass(tmp_path, points, TABLE + floats)

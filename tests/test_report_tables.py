@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fabricated import first_below, write_grid, write_run
+from one_pass import TABLE, set_in_one_pass
 
 from harness.cli import main
 from harness.report.findings.comparison import compare_runs
@@ -342,15 +343,7 @@ def test_a_paper_inputs_its_table_in_one_pass_without_an_overfull_box(tmp_path, 
     write_grid(tmp_path / "runs", steps=(1, 5), iterations=200)
     write_run(tmp_path / "runs", label=EVIL[:40], inner_lr=0.25)
     (tmp_path / "table.tex").write_text(paper(tmp_path / "runs", *columns), encoding="utf-8")
-    (tmp_path / "paper.tex").write_text(
-        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\setlength{{\textwidth}}{{{width}pt}}"
-        r"\begin{document}\begin{table}\centering\caption{A}\input{table}\end{table}\end{document}"
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout
-    assert "Rerun" not in done.stdout
+    set_in_one_pass(tmp_path, width, TABLE)
 
 
 def test_accuracies_in_print_stand_beside_those_of_the_same_tasks(tmp_path):

@@ -86,11 +86,11 @@ def advise(asked: Callable[[dict[str, Any]], Resolved]) -> dict[str, Any]:
 def _of_geometry(asked: Callable[[dict[str, Any]], Resolved], changes: dict[str, Any]) -> dict[str, Any]:
     resolved = asked(changes | {"dtype": "float64"})
     setup, as_run = set_up(resolved), set_up(asked(changes))
-    batch = _tasks(resolved, setup)
+    batch = first_tasks(resolved, setup)
     config, most = setup.config, max(STEPS)
     oracle = setup.evaluator.oracle(setup.w, setup.phi, batch)
     alpha, L = contracting(oracle, most)
-    seconds = _seconds(as_run, _tasks(resolved, as_run))
+    seconds = _seconds(as_run, first_tasks(resolved, as_run))
     probes = [_probe(setup, batch, N, alpha, seconds[N]) for N in STEPS]
     best = min(probes, key=lambda probe: probe.seconds_over_epsilon)
     return {
@@ -117,10 +117,11 @@ def _of_geometry(asked: Callable[[dict[str, Any]], Resolved], changes: dict[str,
     }
 
 
-def _tasks(resolved: Resolved, setup: Setup) -> TaskBatch:
+def first_tasks(resolved: Resolved, setup: Setup) -> TaskBatch:
+    """The first B training tasks, of one size where sizes differ."""
     tasks = setup.config.meta_batch
     drawn = draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
-    return drawn.groups[0]  # of one size, where sizes differ
+    return drawn.groups[0]
 
 
 def _theorem(resolved: Resolved, setup: Setup, oracle: Oracle, seconds: Mapping[int, float]) -> dict[str, Any]:

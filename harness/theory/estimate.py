@@ -18,10 +18,10 @@ from harness.problem.curvature import InnerConstants, curvature, inner_constants
 from harness.problem.lanczos import Extremes
 from harness.problem.nets import ModelFactory
 from harness.problem.oracle import Oracle
-from harness.problem.tasks import TaskBatch, draw
+from harness.problem.tasks import TaskBatch
 from harness.settings.config import RunConfig
 from harness.settings.resolve import Resolved, resolve
-from harness.theory.advice import advise
+from harness.theory.advice import advise, first_tasks
 from harness.theory.bounds import TABLE_1, TABLE_2, THEOREMS
 from harness.theory.formulas import TABLE_1_NOTES, TABLE_2_NOTES, THEOREM_NOTES
 from harness.theory.lipschitz import Lipschitz, Point, sampled_lipschitz
@@ -126,9 +126,7 @@ def _prepared(resolved: Resolved) -> tuple[Setup, TaskBatch]:
     setup = set_up(resolved)
     if not setup.problem.network.n_w:
         raise InputError(f"adapt {setup.config.adapt!r} adapts nothing; allowed: at least one parameter in w")
-    tasks = setup.config.meta_batch
-    drawn = draw(resolved.benchmark, setup.config, "train", 0, tasks, setup.device, setup.w.dtype)
-    return setup, drawn.groups[0]  # of one size, where sizes differ
+    return setup, first_tasks(resolved, setup)
 
 
 def _floor(resolved: Resolved, setup: Setup, batch: TaskBatch, generator: torch.Generator) -> float | None:
